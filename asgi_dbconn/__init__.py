@@ -1,1 +1,124 @@
-__version__ = "0.1.0"
+"""Database connections that live exactly as long as your ASGI application.
+
+Importing this module opens nothing and loads nothing heavy: every name below is imported from the
+module that defines it when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from monkay import Monkay
+
+__version__: Final = "0.1.0"
+
+if TYPE_CHECKING:
+    from asgi_dbconn.databases.database import Database
+    from asgi_dbconn.errors import (
+        ConfigurationError,
+        ConnectTimeout,
+        DatabaseNotConnectedWarning,
+        DatabaseUnavailable,
+        DBConnError,
+        DeadlockError,
+        FieldError,
+        LifespanClosed,
+        LifespanError,
+        LoopError,
+        PoolClosed,
+        PoolError,
+        PoolTimeout,
+        ShutdownFailed,
+        StartupFailed,
+        TransactionAborted,
+        TransactionClosed,
+        TransactionError,
+        UnclosedDatabaseWarning,
+        UnknownDatabase,
+        UnsupportedURL,
+    )
+    from asgi_dbconn.instance import Instance, monkay
+    from asgi_dbconn.lifespan.middleware import LifespanMiddleware
+    from asgi_dbconn.orm.errors import MultipleObjectsReturned, ObjectNotFound
+    from asgi_dbconn.orm.queryable import Queryable
+    from asgi_dbconn.orm.queryset import QuerySet
+    from asgi_dbconn.registry.registry import Registry
+    from asgi_dbconn.settings import Settings
+    from asgi_dbconn.urls import DatabaseURL
+
+_HOMES: Final = {
+    "asgi_dbconn.databases.database": ("Database",),
+    "asgi_dbconn.errors": (
+        "ConfigurationError",
+        "ConnectTimeout",
+        "DBConnError",
+        "DatabaseNotConnectedWarning",
+        "DatabaseUnavailable",
+        "DeadlockError",
+        "FieldError",
+        "LifespanClosed",
+        "LifespanError",
+        "LoopError",
+        "PoolClosed",
+        "PoolError",
+        "PoolTimeout",
+        "ShutdownFailed",
+        "StartupFailed",
+        "TransactionAborted",
+        "TransactionClosed",
+        "TransactionError",
+        "UnclosedDatabaseWarning",
+        "UnknownDatabase",
+        "UnsupportedURL",
+    ),
+    "asgi_dbconn.instance": ("Instance", "monkay"),
+    "asgi_dbconn.lifespan.middleware": ("LifespanMiddleware",),
+    "asgi_dbconn.orm.errors": ("MultipleObjectsReturned", "ObjectNotFound"),
+    "asgi_dbconn.orm.queryable": ("Queryable",),
+    "asgi_dbconn.orm.queryset": ("QuerySet",),
+    "asgi_dbconn.registry.registry": ("Registry",),
+    "asgi_dbconn.settings": ("Settings",),
+    "asgi_dbconn.urls": ("DatabaseURL",),
+}
+
+__all__ = [
+    "ConfigurationError",
+    "ConnectTimeout",
+    "DBConnError",
+    "Database",
+    "DatabaseNotConnectedWarning",
+    "DatabaseURL",
+    "DatabaseUnavailable",
+    "DeadlockError",
+    "FieldError",
+    "Instance",
+    "LifespanClosed",
+    "LifespanError",
+    "LifespanMiddleware",
+    "LoopError",
+    "MultipleObjectsReturned",
+    "ObjectNotFound",
+    "PoolClosed",
+    "PoolError",
+    "PoolTimeout",
+    "QuerySet",
+    "Queryable",
+    "Registry",
+    "Settings",
+    "ShutdownFailed",
+    "StartupFailed",
+    "TransactionAborted",
+    "TransactionClosed",
+    "TransactionError",
+    "UnclosedDatabaseWarning",
+    "UnknownDatabase",
+    "UnsupportedURL",
+    "__version__",
+    "monkay",
+]
+
+_lazy: Final[Monkay[None, None]] = Monkay(
+    globals(),
+    lazy_imports={name: f"{home}:{name}" for home, names in _HOMES.items() for name in names},
+    skip_all_update=True,
+)

@@ -1,0 +1,75 @@
+"""Finding the line of the user's code that a warning is about.
+
+A fixed ``stacklevel`` is wrong here: between that line and ours lie contextlib, SQLAlchemy, and
+however many awaits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Final
+
+import anyio
+import sqlalchemy
+
+__all__ = ["CallSite", "awaiting_line", "building_line"]
+
+
+def _folder(module: Any) -> str:
+    return str(os.path.dirname(os.path.abspath(module.__file__))) + os.sep
+
+
+_OURS: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_DEMO: Final = os.path.join(_OURS, "demo") + os.sep
+_BETWEEN: Final = (_folder(sqlalchemy), os.path.abspath(contextlib.__file__))
+# Code that starts an awaitable in a task of its own: nobody's line awaits it.
+_STARTERS: Final = (_folder(asyncio), _folder(anyio))
+
+
+@dataclass(frozen=True, slots=True)
+class CallSite:
+    """A line of somebody's code, kept without its frame, which would keep its variables alive."""
+
+    filename: str
+    line: int
+    module_globals: dict[str, Any]
+
+    def warn(self, message: str, category: type[Warning]) -> None:
+        """Issue a warning there, subject to that module's filters and its once-per-line rule."""
+        warnings.warn_explicit(
+            message,
+            category,
+            self.filename,
+            self.line,
+            module=self.module_globals.get("__name__"),
+            registry=self.module_globals.setdefault("__warningregistry__", {}),
+        )
+
+
+def awaiting_line() -> CallSite | None:
+    """The line that awaits us; None if a task was started on the awaitable itself."""
+    return _first_line(stop_at_starters=True)
+
+
+def building_line() -> CallSite:
+    """The line that calls us, whoever that is."""
+    return _first_line(stop_at_starters=False) or CallSite("<unknown>", 1, {})
+
+
+def _first_line(*, stop_at_starters: bool) -> CallSite | None:
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        if stop_at_starters and filename.startswith(_STARTERS):
+            return None
+        ours = filename.startswith(_OURS) and not filename.startswith(_DEMO)
+        if not (ours or filename.startswith(_BETWEEN)):
+            return CallSite(filename, frame.f_lineno, frame.f_globals)
+        frame = frame.f_back
+    return None

@@ -1,0 +1,252 @@
+"""A database: connected as long as somebody counts on it, with one pool per event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Final, Self, TypeVar, Unpack
+
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.engine.interfaces import IsolationLevel
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+
+from asgi_dbconn.databases.blocks import Blocks
+from asgi_dbconn.databases.call_site import CallSite, awaiting_line, building_line
+from asgi_dbconn.databases.leases import Lead, Leases, Outcome, State, Wait
+from asgi_dbconn.databases.loop_pools import LoopPools
+from asgi_dbconn.databases.memory import MemoryKeeper, named_memory
+from asgi_dbconn.databases.scopes import current_scope
+from asgi_dbconn.databases.startup import prove_it_answers, select_one
+from asgi_dbconn.databases.transactions import Transaction
+from asgi_dbconn.databases.transient import TransientPools
+from asgi_dbconn.errors import DBConnError, PoolClosed, UnsupportedURL
+from asgi_dbconn.options import DatabaseOptions, OptionArguments, hide_password
+from asgi_dbconn.pools.drain import DrainReport
+from asgi_dbconn.pools.loop_pool import LoopPool
+from asgi_dbconn.pools.target import Target
+from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
+
+__all__ = ["Database"]
+
+T = TypeVar("T")
+_DEFAULT_NAME: Final = "default"
+
+
+class Database:
+    """Lives as long as you hold it; connected between the first ``connect()`` and the last
+    ``disconnect()`` of the whole process.
+
+    Making one opens nothing and needs no event loop. Every method may be called from any task,
+    thread and loop; each loop gets a pool of its own, and a loop that ends takes its pool along.
+    """
+
+    def __init__(
+        self,
+        url: str | URL | DatabaseURL,
+        *,
+        name: str | None = None,
+        **options: Unpack[OptionArguments],
+    ) -> None:
+        # What is raised from here on must not find a secret in our local variables.
+        parsed, url = parse_url(url), MASK
+        options = hide_password(options)
+        if isinstance(parsed, UnsupportedURL):
+            raise parsed
+        self.name = name
+        self.url = parsed
+        self.options = DatabaseOptions.checked(options)
+        address = named_memory(parsed) if parsed.is_memory else parsed
+        self._target = Target(name or _DEFAULT_NAME, parsed, address, self.options)
+        self._keeper = MemoryKeeper(address) if parsed.is_memory else None
+        self._lock = threading.Lock()
+        self._leases = Leases()
+        self._pools = LoopPools(self._target)
+        self._transient = TransientPools(self._target)
+        self._blocks = Blocks(self, self._target.name)
+        self._closing: asyncio.Task[DrainReport] | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether queries find a pool. True on every loop as soon as it is on one."""
+        return self._leases.state is State.OPEN
+
+    # -- connecting and disconnecting
+
+    async def connect(self) -> None:
+        """Count on the database, and open it if nobody did before.
+
+        Proves that the server answers; tries again what may pass until ``startup_timeout``.
+        Concurrent callers share one outcome. Raises DatabaseUnavailable, and then holds nothing.
+        """
+        while True:
+            with self._lock:
+                step = self._leases.take()
+            match step:
+                case None:
+                    return
+                case Lead():
+                    await self._open()
+                    return
+                case Wait(outcome):
+                    error = await _outcome_of(outcome)
+                    if error is not None:
+                        raise _same_again(error)
+
+    async def disconnect(self, *, force: bool = False) -> DrainReport | None:
+        """Stop counting on the database; the last one (or ``force``) closes it, and gets a report.
+
+        New work is refused with PoolClosed, queries in flight get ``shutdown_timeout`` seconds,
+        then they are cancelled on the server. Returns within ``shutdown_timeout`` + 2.5 seconds.
+        Surplus calls do nothing and return None. Cancelled, it goes on in the background.
+        """
+        while True:
+            with self._lock:
+                step = self._leases.give_back(force=force)
+            match step:
+                case None:
+                    return None
+                case Lead():
+                    self._closing = asyncio.create_task(
+                        self._close(), name=f"disconnecting {self._target.name}"
+                    )
+                    return await asyncio.shield(self._closing)
+                case Wait(outcome):
+                    await _outcome_of(outcome)
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.disconnect()
+
+    async def ping(self) -> None:
+        """One statement to the server and back. Raises what a query would."""
+        await self.run(select_one, autocommit=True)
+
+    # -- using it
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """SQLAlchemy's engine for the running loop; valid until the database is disconnected.
+
+        Raises PoolClosed if the database is not connected.
+        """
+        pool = self._pools.here(self._leases, self._lock)
+        if pool is None:
+            raise PoolClosed(
+                f"Database {self._target} is not connected, so it has no engine. "
+                "Enter `async with models:` or wrap the application with `models.asgi(app)`."
+            )
+        return pool.engine
+
+    def connection(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """One connection for the block, shared with the queries inside; committed at its end."""
+        return self._blocks.connection(partial(self._pool, self._line()))
+
+    def session(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """A plain ``AsyncSession`` for the block; committed at its end, rolled back on errors.
+
+        Inside another scope it joins that one: its commit flushes, its rollback takes the whole
+        transaction back. Objects do not expire on commit.
+        """
+        return self._blocks.session(partial(self._pool, self._line()))
+
+    def transaction(
+        self, *, isolation_level: IsolationLevel | None = None, readonly: bool = False
+    ) -> AbstractAsyncContextManager[Transaction]:
+        """Everything in the block, or nothing. Inside another scope it is a savepoint.
+
+        SQLite: takes the write lock at once unless ``readonly``.
+        """
+        pool = partial(self._pool, self._line())
+        return self._blocks.transaction(pool, isolation_level, readonly=readonly)
+
+    async def run(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        autocommit: bool,
+        built_at: CallSite | None = None,
+    ) -> T:
+        """Do synchronous ``work`` on a connection, inside one of SQLAlchemy's greenlets.
+
+        In the scope that is open, else on a pooled connection of its own, committed at the end:
+        with ``autocommit`` each statement by itself, in one round trip where the driver can.
+        ``built_at`` is the line to blame if nobody's line awaits this.
+        """
+        scope = current_scope(self)
+        if scope is not None:
+            return await scope.run(work)
+        pool = self._pools.here(self._leases, self._lock)
+        if pool is not None:
+            return await pool.run(work, autocommit=autocommit)
+        site = awaiting_line() or built_at or building_line()
+        async with self._transient.pool(site) as pool:
+            return await pool.run(work, autocommit=autocommit)
+
+    # -- inside
+
+    def _line(self) -> CallSite | None:
+        # Walking the stack is for the warning only.
+        return None if self.is_connected else building_line()
+
+    @asynccontextmanager
+    async def _pool(self, site: CallSite | None) -> AsyncIterator[LoopPool]:
+        pool = self._pools.here(self._leases, self._lock)
+        if pool is not None:
+            yield pool
+        else:
+            async with self._transient.pool(site or building_line()) as pool:
+                yield pool
+
+    async def _open(self) -> None:
+        try:
+            if self._keeper is not None:
+                self._keeper.open()
+            await self._pools.open_first(prove_it_answers)
+        except BaseException as failure:
+            if self._keeper is not None:
+                self._keeper.close()
+            with self._lock:
+                outcome = self._leases.failed()
+            # Cancelled or broken: that is the leader's own affair, and the next one tries again.
+            outcome.set_result(failure if isinstance(failure, DBConnError) else None)
+            raise
+        with self._lock:
+            outcome = self._leases.opened()
+        outcome.set_result(None)
+
+    async def _close(self) -> DrainReport:
+        try:
+            return await self._pools.drain_all()
+        finally:
+            if self._keeper is not None:
+                self._keeper.close()
+            with self._lock:
+                outcome = self._leases.closed()
+            self._closing = None
+            outcome.set_result(None)
+
+    def __repr__(self) -> str:
+        with self._lock:
+            state, count = self._leases.state, self._leases.count
+        return (
+            f"<Database {self._target.name!r} {self.url} "
+            f"[{state.value} | leases: {count} | loops: {len(self._pools)}]>"
+        )
+
+
+async def _outcome_of(outcome: Outcome) -> BaseException | None:
+    # Shielded: one waiter's cancellation must not cancel what the others wait for.
+    return await asyncio.shield(asyncio.wrap_future(outcome))
+
+
+def _same_again(error: BaseException) -> BaseException:
+    """A copy for each waiter: one exception raised in several tasks mixes up their tracebacks."""
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy

@@ -1,0 +1,93 @@
+"""Who counts on a database, decided without awaiting.
+
+Every method is called under the database's lock and returns what to do next; the doing happens
+outside. One caller leads a change of state; all who come meanwhile wait for its outcome, in
+whatever loop or thread they live.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import Enum
+
+__all__ = ["Lead", "Leases", "Outcome", "State", "Wait"]
+
+Outcome = Future[BaseException | None]
+
+
+class State(Enum):
+    """Named as a person would say it; ``repr(database)`` shows it."""
+
+    CLOSED = "not connected"
+    CONNECTING = "connecting"
+    OPEN = "connected"
+    DRAINING = "disconnecting"
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """Make the change yourself, then report it with ``opened``, ``failed`` or ``closed``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Somebody else makes a change; ask again when ``outcome`` is there, unless it is an error."""
+
+    outcome: Outcome
+
+
+@dataclass(slots=True)
+class Leases:
+    """The count is process-wide. It is never negative, and 0 unless the state is OPEN."""
+
+    state: State = State.CLOSED
+    count: int = 0
+    _outcome: Outcome = field(default_factory=Future)
+
+    def take(self) -> Lead | Wait | None:
+        """A connect. None: one more lease was taken on an open database."""
+        match self.state:
+            case State.OPEN:
+                self.count += 1
+                return None
+            case State.CLOSED:
+                return self._lead(State.CONNECTING)
+            case State.CONNECTING | State.DRAINING:
+                return Wait(self._outcome)
+
+    def give_back(self, *, force: bool) -> Lead | Wait | None:
+        """A disconnect. None: there was nothing to close, or somebody still counts on it."""
+        match self.state:
+            case State.OPEN if self.count > 1 and not force:
+                self.count -= 1
+                return None
+            case State.OPEN:
+                self.count = 0
+                return self._lead(State.DRAINING)
+            case State.CLOSED:
+                return None
+            case State.CONNECTING | State.DRAINING:
+                return Wait(self._outcome)
+
+    def opened(self) -> Outcome:
+        """The leader connected, and holds the first lease."""
+        self.count = 1
+        return self._settle(State.OPEN)
+
+    def failed(self) -> Outcome:
+        """The leader could not connect; nothing is held."""
+        return self._settle(State.CLOSED)
+
+    def closed(self) -> Outcome:
+        """The leader has drained everything."""
+        return self._settle(State.CLOSED)
+
+    def _lead(self, state: State) -> Lead:
+        self.state = state
+        self._outcome = Future()
+        return Lead()
+
+    def _settle(self, state: State) -> Outcome:
+        self.state = state
+        return self._outcome

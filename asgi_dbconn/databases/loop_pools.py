@@ -1,0 +1,135 @@
+"""The pools of one database, by event loop: made when first needed, gone when the loop is."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import warnings
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from asgi_dbconn.databases.leases import Leases, State
+from asgi_dbconn.errors import PoolClosed, UnclosedDatabaseWarning
+from asgi_dbconn.loops.ending import EndGuard
+from asgi_dbconn.pools.drain import DrainReport
+from asgi_dbconn.pools.loop_pool import LoopPool
+from asgi_dbconn.pools.target import Target
+
+__all__ = ["LoopPools"]
+
+_GRACE_OF_AN_ENDING_LOOP: Final = 1.0
+"""Seconds for work in flight. ``asyncio.run`` has cancelled every task by then."""
+_HARD_LIMIT: Final = 2.5
+"""Seconds beyond the grace after which a pool on another loop is cut instead of drained."""
+
+
+@dataclass(slots=True)
+class _Member:
+    pool: LoopPool
+    guard: EndGuard
+
+
+class LoopPools:
+    """Loops are strong keys: a pooled connection refers to its loop, so a weak key would never go.
+
+    Instead a loop that ends reports it, and one that was closed without a word is swept.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._members: dict[asyncio.AbstractEventLoop, _Member] = {}
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def here(self, leases: Leases, lock: threading.Lock) -> LoopPool | None:
+        """The running loop's pool, made now if the database is open; None if it is not.
+
+        Raises PoolClosed while the database disconnects.
+        """
+        loop = asyncio.get_running_loop()
+        member = self._members.get(loop)  # one dict access is atomic: no lock on the request path
+        if member is not None:
+            return member.pool
+        with lock:
+            if leases.state is State.DRAINING:
+                raise PoolClosed(
+                    f"Database {self._target.name!r} is disconnecting and takes no new work."
+                )
+            if leases.state is not State.OPEN:
+                return None
+            return self._add(loop, LoopPool(self._target))
+
+    async def open_first(self, prove: Callable[[LoopPool], Awaitable[None]]) -> None:
+        """Make the running loop's pool and keep it if ``prove`` finds nothing wrong with it."""
+        pool = LoopPool(self._target)
+        try:
+            await prove(pool)
+        except BaseException:
+            await asyncio.shield(asyncio.ensure_future(pool.drain(0.0)))
+            raise
+        self._add(pool.loop, pool)
+
+    async def drain_all(self) -> DrainReport:
+        """End every pool, each on its own loop, all at once."""
+        members = list(self._members.values())
+        try:
+            outcomes = await asyncio.gather(
+                *(self._end(each) for each in members), return_exceptions=True
+            )
+        finally:
+            for each in members:
+                self._members.pop(each.pool.loop, None)
+        report = DrainReport()
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            report += outcome
+        return report
+
+    def _add(self, loop: asyncio.AbstractEventLoop, pool: LoopPool) -> LoopPool:
+        self._sweep()
+        self._members[loop] = _Member(pool, EndGuard(partial(self._loop_ends, pool)))
+        return pool
+
+    def _sweep(self) -> None:
+        for loop in [loop for loop in self._members if loop.is_closed()]:
+            report = self._members.pop(loop).pool.cut()
+            if report.cut:
+                _warn_about_a_dead_loop(self._target, report.cut)
+
+    async def _loop_ends(self, pool: LoopPool) -> None:
+        self._members.pop(pool.loop, None)
+        await pool.drain(min(self._target.options.shutdown_timeout, _GRACE_OF_AN_ENDING_LOOP))
+
+    async def _end(self, member: _Member) -> DrainReport:
+        pool = member.pool
+        grace = self._target.options.shutdown_timeout
+        if pool.loop is asyncio.get_running_loop():
+            return await _drain_here(member, grace)
+        if pool.loop.is_running():
+            draining = asyncio.run_coroutine_threadsafe(_drain_here(member, grace), pool.loop)
+            with suppress(TimeoutError):
+                return await asyncio.wait_for(
+                    asyncio.wrap_future(draining), timeout=grace + _HARD_LIMIT
+                )
+        # Closed, stopped, or stuck: nobody runs our clean-up there.
+        return pool.cut()
+
+
+async def _drain_here(member: _Member, grace: float) -> DrainReport:
+    member.guard.dismiss()
+    return await member.pool.drain(grace)
+
+
+def _warn_about_a_dead_loop(target: Target, connections: int) -> None:
+    warnings.warn(
+        f"An event loop was closed with {connections} connections of database {target} still open; "
+        "they have been cut. Call loop.run_until_complete(loop.shutdown_asyncgens()) before "
+        f"loop.close(), or use asyncio.Runner. [{UnclosedDatabaseWarning.code}]",
+        UnclosedDatabaseWarning,
+        stacklevel=2,
+    )

@@ -1,0 +1,131 @@
+"""A stretch of code that shares one connection: ``connection()``, ``session()``, ``transaction()``.
+
+A scope belongs to its database and to the context that opened it; tasks started inside inherit
+it. Whatever they do takes turns on the one connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.util import greenlet_spawn
+
+from asgi_dbconn.errors import DeadlockError, LoopError, TransactionClosed
+from asgi_dbconn.pools.aborted import note_aborted, raise_if_aborted
+
+__all__ = ["Scope", "current_scope"]
+
+T = TypeVar("T")
+
+_NONE: Mapping[object, Scope] = MappingProxyType({})
+_scopes: ContextVar[Mapping[object, Scope]] = ContextVar("asgi_dbconn_scopes", default=_NONE)
+
+
+def current_scope(database: object) -> Scope | None:
+    """The innermost open scope of ``database`` that this context is in.
+
+    Raises TransactionClosed if that scope's block has ended: a task outlived it.
+    """
+    scope = _scopes.get().get(database)
+    if scope is not None and not scope.is_open:
+        raise TransactionClosed(
+            f"The scope of database {scope.name!r} that this task was started in has ended. "
+            "Await the task inside the block, or start it outside."
+        )
+    return scope
+
+
+class Scope:
+    """One connection, in use by one context and its children, until the block ends."""
+
+    def __init__(self, database: object, name: str, connection: AsyncConnection) -> None:
+        self.database = database
+        self.name = name
+        self.connection = connection
+        self.is_open = False
+        self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
+        self._turn_taker: asyncio.Task[Any] | None = None
+
+    @asynccontextmanager
+    async def entered(self) -> AsyncIterator[Scope]:
+        """Be the current scope inside the block."""
+        token = _scopes.set({**_scopes.get(), self.database: self})
+        self.is_open = True
+        try:
+            yield self
+        finally:
+            self.is_open = False
+            _scopes.reset(token)
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Do ``work`` on the connection, inside SQLAlchemy's greenlet, when it is our turn.
+
+        Raises TransactionAborted if an earlier statement of the transaction failed.
+        """
+        async with self.turn():
+            connection = self.sync_connection
+            raise_if_aborted(connection)
+            try:
+                return await greenlet_spawn(_within_transaction, connection, work)
+            except DBAPIError as error:
+                # A session that failed to flush has rolled back already, and with it the note
+                # that the transaction lost a statement.
+                note_aborted(connection, error.orig or error)
+                raise
+
+    async def commit(self) -> None:
+        """Commit what the scope has left open. Raises TransactionAborted if that is impossible."""
+        raise_if_aborted(self.sync_connection)
+        if self.connection.in_transaction():
+            await self.connection.commit()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Have the connection alone; siblings of ``gather`` wait for it in order."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise LoopError(
+                f"The scope of database {self.name!r} was opened on another event loop, and its "
+                "connection cannot leave it. Do the work on that loop, or outside of the scope."
+            )
+        task = asyncio.current_task()
+        if task is self._turn_taker:
+            raise DeadlockError(
+                f"This task is using the connection of database {self.name!r} at this moment and "
+                "asks for it again; it would wait for itself. Finish the first use before."
+            )
+        async with self._turn:
+            if not self.is_open:
+                raise TransactionClosed(
+                    f"The scope of database {self.name!r} ended while this task waited for its "
+                    "turn. Await the task inside the block."
+                )
+            self._turn_taker = task
+            try:
+                yield
+            finally:
+                self._turn_taker = None
+
+    @property
+    def sync_connection(self) -> Connection:
+        connection = self.connection.sync_connection
+        if connection is None:
+            raise TransactionClosed(
+                f"The connection of database {self.name!r} was closed inside its own scope."
+            )
+        return connection
+
+
+def _within_transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
+    # A session that finds no transaction begins one and takes it back when it is closed.
+    if not connection.in_transaction():
+        connection.begin()
+    return work(connection)

@@ -1,0 +1,77 @@
+"""Queries on a database that nobody connected: an engine for each, and a warning of its price."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from asgi_dbconn.databases.call_site import CallSite
+from asgi_dbconn.errors import DatabaseNotConnectedWarning, DatabaseUnavailable
+from asgi_dbconn.pools.gate import Gate
+from asgi_dbconn.pools.loop_pool import LoopPool
+from asgi_dbconn.pools.target import Target
+
+__all__ = ["TransientPools"]
+
+_GRACE: Final = 0.0  # seconds: nobody else can be using an engine that was made for one query
+
+
+class TransientPools:
+    """Makes, bounds and disposes of the engines of unconnected use; one per database."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        # Only loops with transient work under way are kept: a gate holds on to its loop.
+        self._gates: dict[asyncio.AbstractEventLoop, Gate] = {}
+
+    @asynccontextmanager
+    async def pool(self, site: CallSite) -> AsyncIterator[LoopPool]:
+        """A pool for one verb or scope, drained when the block ends.
+
+        Warns at ``site`` first; where that warning is an error, nothing is opened. At most
+        ``pool_size`` of these exist at once on a loop; more wait up to ``acquire_timeout``.
+        """
+        self._warn(site)
+        async with self._place():
+            pool = LoopPool(self._target)
+            try:
+                yield pool
+            finally:
+                await asyncio.shield(asyncio.ensure_future(pool.drain(_GRACE)))
+
+    def _warn(self, site: CallSite) -> None:
+        target = self._target
+        if target.url.is_memory:
+            raise DatabaseUnavailable(
+                f"Database {target} lives in memory and is not connected: whatever this query "
+                "wrote would vanish at once. Enter `async with models:` or wrap the application "
+                "with `models.asgi(app)` first."
+            )
+        site.warn(
+            f"Database {target} is not connected: this query opens an engine for itself and closes "
+            "it again, which takes many times as long as the query. Wrap the application with "
+            f"`models.asgi(app)` or enter `async with models:`. "
+            f"[{DatabaseNotConnectedWarning.code}]",
+            DatabaseNotConnectedWarning,
+        )
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        options = self._target.options
+        gate = self._gates.get(loop)
+        if gate is None:
+            gate = self._gates[loop] = Gate(
+                self._target.name, options.pool_size, options.acquire_timeout
+            )
+        try:
+            permit = gate.acquire_nowait() or await gate.acquire()
+            try:
+                yield
+            finally:
+                gate.release(permit)
+        finally:
+            if not gate.in_use and not gate.waiting:
+                self._gates.pop(loop, None)

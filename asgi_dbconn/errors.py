@@ -1,0 +1,198 @@
+"""Every error and warning of the package, as one small tree.
+
+DBConnError
+├── ConfigurationError (ValueError)        something was written that cannot work
+│   ├── UnknownDatabase (LookupError)      no database of that name is registered
+│   ├── UnsupportedURL                     the URL names no async driver we know, or cannot be read
+│   └── FieldError (TypeError)             a filter names a field that the model does not have
+├── DatabaseUnavailable (OSError)          the server did not give us a connection
+│   └── ConnectTimeout (TimeoutError)      it did not do so in time
+├── PoolError                              the server is fine, our pool said no
+│   ├── PoolTimeout (TimeoutError)         every connection stayed busy until the deadline
+│   └── PoolClosed                         the database is being, or has been, disconnected
+├── TransactionError (RuntimeError)
+│   ├── TransactionAborted                 a statement failed before; the transaction is lost
+│   └── TransactionClosed                  the block that owned the connection has ended
+├── LifespanError (RuntimeError)
+│   ├── StartupFailed                      the application refused to start
+│   ├── ShutdownFailed                     the application did not stop cleanly
+│   └── LifespanClosed                     the application asked for messages after the end
+└── LoopError (RuntimeError)
+    └── DeadlockError                      waiting here would wait for itself
+
+DatabaseNotConnectedWarning (UserWarning)  a query had to open an engine for itself
+UnclosedDatabaseWarning (ResourceWarning)  connections died with their event loop
+
+Errors that SQLAlchemy users already catch (``ObjectNotFound``, ``MultipleObjectsReturned``) live
+in ``asgi_dbconn.orm.errors``, because they derive from SQLAlchemy's own.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "ConfigurationError",
+    "ConnectTimeout",
+    "DBConnError",
+    "DatabaseNotConnectedWarning",
+    "DatabaseUnavailable",
+    "DeadlockError",
+    "FieldError",
+    "LifespanClosed",
+    "LifespanError",
+    "LoopError",
+    "PoolClosed",
+    "PoolError",
+    "PoolTimeout",
+    "ShutdownFailed",
+    "StartupFailed",
+    "TransactionAborted",
+    "TransactionClosed",
+    "TransactionError",
+    "UnclosedDatabaseWarning",
+    "UnknownDatabase",
+    "UnsupportedURL",
+]
+
+
+class DBConnError(Exception):
+    """The root: ``except DBConnError`` catches whatever this package raises by itself.
+
+    ``code`` never changes once released; ``docs/reference/errors.md`` has an anchor for each.
+    """
+
+    code: str | None = "DBC000"
+
+    def __str__(self) -> str:
+        # Not super(): what SQLAlchemy's own errors print after the text would point elsewhere.
+        return f"{Exception.__str__(self)} [{self.code}]"
+
+
+class ConfigurationError(DBConnError, ValueError):
+    """Raised while objects are built, before any I/O, if an option, a name or a value is wrong."""
+
+    code = "DBC100"
+
+
+class UnknownDatabase(ConfigurationError, LookupError):
+    """Raised if a name is not among the registry's databases; the text lists those that are."""
+
+    code = "DBC101"
+
+
+class UnsupportedURL(ConfigurationError):
+    """Raised if a database URL cannot be read, or names a driver that cannot be awaited."""
+
+    code = "DBC102"
+
+
+class FieldError(ConfigurationError, TypeError):
+    """Raised while a query is built, if it names a field or a lookup that does not exist."""
+
+    code = "DBC103"
+
+
+class DatabaseUnavailable(DBConnError, OSError):
+    """Raised if no connection could be opened; ``__cause__`` is the driver's own error.
+
+    The traceback below this error is dropped on purpose: the driver's frames hold the password.
+    """
+
+    code = "DBC200"
+
+
+class ConnectTimeout(DatabaseUnavailable, TimeoutError):
+    """Raised if opening a connection took longer than ``connect_timeout`` or the acquire's rest."""
+
+    code = "DBC201"
+
+
+class PoolError(DBConnError):
+    """The pool refused; nothing was sent to the server."""
+
+    code = "DBC210"
+
+
+class PoolTimeout(PoolError, TimeoutError):
+    """Raised if no connection came free within ``acquire_timeout`` seconds."""
+
+    code = "DBC211"
+
+
+class PoolClosed(PoolError):
+    """Raised to new work and to waiters from the moment a database starts to disconnect."""
+
+    code = "DBC212"
+
+
+class TransactionError(DBConnError, RuntimeError):
+    """A scope was used in a way that it cannot be used any more."""
+
+    code = "DBC220"
+
+
+class TransactionAborted(TransactionError):
+    """Raised by queries after one of the same transaction failed; the text says how to go on."""
+
+    code = "DBC221"
+
+
+class TransactionClosed(TransactionError):
+    """Raised to a task that goes on using a scope whose ``async with`` block has ended."""
+
+    code = "DBC222"
+
+
+class LifespanError(DBConnError, RuntimeError):
+    """The lifespan conversation between the server and the application went wrong."""
+
+    code = "DBC300"
+
+
+class StartupFailed(LifespanError):
+    """Raised out of the lifespan call after the wrapped application reported a failed startup.
+
+    Returning instead would hang test clients that wait for the reason.
+    """
+
+    code = "DBC301"
+
+
+class ShutdownFailed(LifespanError):
+    """Raised out of the lifespan call after the wrapped application reported a failed shutdown."""
+
+    code = "DBC302"
+
+
+class LifespanClosed(LifespanError):
+    """Raised into a wrapped application that calls ``receive`` after its lifespan has ended."""
+
+    code = "DBC303"
+
+
+class LoopError(DBConnError, RuntimeError):
+    """Event loops were combined in a way that cannot work."""
+
+    code = "DBC400"
+
+
+class DeadlockError(LoopError):
+    """Raised instead of waiting for something that waits for the caller."""
+
+    code = "DBC401"
+
+
+class DatabaseNotConnectedWarning(UserWarning):
+    """Issued at the caller's line when a query runs on an engine made for it alone.
+
+    Turned into an error it is raised before anything is opened.
+    """
+
+    code: ClassVar[str] = "DBC901"
+
+
+class UnclosedDatabaseWarning(ResourceWarning):
+    """Issued when an event loop died without ending and left database connections behind."""
+
+    code: ClassVar[str] = "DBC902"

@@ -1,0 +1,1 @@
+"""The lifespan conversation between a server, an application, and what lives as long as both."""

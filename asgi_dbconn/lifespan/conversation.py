@@ -1,0 +1,96 @@
+"""The lifespan protocol as decisions: what to do with each message, and with each way to end.
+
+No I/O and no loop here. The wrapped application ("inner") talks to us as if we were the server,
+and we talk to the server in its place, so that everything is connected before inner's startup and
+until after its shutdown, whatever either of them does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+__all__ = ["Conversation", "Ending", "OnReceive", "OnSend"]
+
+
+class OnReceive(Enum):
+    """What inner's call of ``receive`` gets."""
+
+    REPLAY_STARTUP = auto()
+    ASK_SERVER = auto()
+    REFUSE = auto()  # the conversation is over; waiting for ever would hang the shutdown
+
+
+class OnSend(Enum):
+    """What happens to a message that inner sends."""
+
+    FORWARD = auto()
+    CLOSE_THEN_FORWARD = auto()  # the last word of a life: servers cancel what comes after it
+    REFUSE_FOREIGN = auto()  # not a lifespan message, or before startup was received
+    REFUSE_REPEATED = auto()  # servers assert on a second terminal message
+
+
+class Ending(Enum):
+    """What it means that inner's call has ended, by returning or by raising."""
+
+    FINISHED = auto()  # everything was said
+    REFUSED_TO_START = auto()  # inner has sent startup.failed
+    CRASHED_IN_STARTUP = auto()  # it took the startup message and raised without an answer
+    UNSUPPORTED = auto()  # it has no lifespan: we speak for it
+    LEFT_EARLY = auto()  # it started and is gone, but the server goes on serving
+
+
+@dataclass(slots=True)
+class Conversation:
+    """One life of one application; a server may start several, one after another or per loop."""
+
+    took_startup: bool = False
+    started: bool = False
+    failed: bool = False
+    shutdown_asked: bool = False
+    done: bool = False
+    spoke_foreign: bool = False
+
+    def inner_receives(self) -> OnReceive:
+        if not self.took_startup:
+            self.took_startup = True
+            return OnReceive.REPLAY_STARTUP
+        return OnReceive.REFUSE if self.failed or self.done else OnReceive.ASK_SERVER
+
+    def server_said(self, kind: str) -> None:
+        if kind == "lifespan.shutdown":
+            self.shutdown_asked = True
+
+    def inner_sends(self, kind: str) -> OnSend:
+        if not kind.startswith("lifespan.") or not self.took_startup:
+            self.spoke_foreign = True
+            return OnSend.REFUSE_FOREIGN
+        if self.failed or self.done:
+            return OnSend.REFUSE_REPEATED
+        match kind:
+            case "lifespan.startup.complete" if self.started:
+                return OnSend.REFUSE_REPEATED
+            case "lifespan.startup.complete":
+                self.started = True
+                return OnSend.FORWARD
+            case "lifespan.startup.failed":
+                self.failed = True
+                return OnSend.CLOSE_THEN_FORWARD
+            case "lifespan.shutdown.complete" | "lifespan.shutdown.failed":
+                self.done = True
+                return OnSend.CLOSE_THEN_FORWARD
+        return OnSend.FORWARD
+
+    def inner_ended(self, *, raised: bool) -> Ending:
+        if self.failed:
+            return Ending.REFUSED_TO_START
+        if self.done:
+            return Ending.FINISHED
+        if self.started:
+            return Ending.LEFT_EARLY
+        # An application that raises before it looked at the startup message (Django), returns, or
+        # answers with HTTP messages has no lifespan. One that took the message and raised has one,
+        # and it is broken: the specification lets servers go on, users want to know.
+        if raised and self.took_startup and not self.spoke_foreign:
+            return Ending.CRASHED_IN_STARTUP
+        return Ending.UNSUPPORTED

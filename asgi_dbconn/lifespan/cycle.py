@@ -1,0 +1,224 @@
+"""One life of an application: connect, start, serve, shut down, disconnect, in this order.
+
+Everything happens in the server's lifespan task: what is entered in a task must be left in it
+(cancel scopes, context variables). All clean-up comes before the last message, because servers
+cancel, or never run, what comes after it; and after a failure we raise, because a return hangs
+test clients that wait for the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from asgi_dbconn.errors import DBConnError, LifespanClosed, LifespanError, StartupFailed
+from asgi_dbconn.lifespan.conversation import Conversation, Ending, OnReceive, OnSend
+from asgi_dbconn.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["LifespanCycle"]
+
+_log = logging.getLogger("asgi_dbconn")
+
+
+class LifespanCycle:
+    """All state of one lifespan call. Nothing is kept on the middleware, which many may share."""
+
+    def __init__(
+        self,
+        app: ASGIApp | None,
+        lifetime: AbstractAsyncContextManager[Any],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        shutdown_timeout: float | None,
+    ) -> None:
+        self._app = app
+        self._lifetime = lifetime
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._shutdown_timeout = shutdown_timeout
+        self._conversation = Conversation()
+        self._startup: Message = {}
+        self._is_open = False
+        self._server_error: BaseException | None = None
+        self._close_error: Exception | None = None
+
+    async def run(self) -> None:
+        """Lead the conversation from the first message to the last."""
+        self._startup = await self._receive()
+        if self._startup["type"] == "lifespan.shutdown":
+            await self._say({"type": "lifespan.shutdown.complete"})
+            return
+        try:
+            await self._open()
+            if self._app is None:
+                await self._speak_ourselves()
+            else:
+                await self._forward(self._app)
+        except BaseException:
+            # Whatever comes out of here, cancellation included, comes out with everything closed.
+            await self._close()
+            raise
+
+    async def _open(self) -> None:
+        try:
+            _require_asyncio()
+            await self._lifetime.__aenter__()
+        except Exception as error:
+            await self._say({"type": "lifespan.startup.failed", "message": _explain(error)})
+            raise
+        self._is_open = True
+
+    async def _close(self) -> Exception | None:
+        """Disconnect, once. An error is kept, logged and given back, so that others go on."""
+        if self._is_open:
+            self._is_open = False
+            try:
+                async with asyncio.timeout(self._shutdown_timeout):
+                    await self._lifetime.__aexit__(None, None, None)
+            except Exception as error:
+                _log.error("disconnecting failed: %s", error)
+                self._close_error = error
+        return self._close_error
+
+    async def _say(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except BaseException as error:
+            # Hypercorn aborts the start by raising here; it must get its own error back.
+            self._server_error = error
+            raise
+
+    # -- with an application that speaks
+
+    async def _forward(self, app: ASGIApp) -> None:
+        raised: Exception | None = None
+        try:
+            await app(self._scope, self._receive_for_inner, self._send_for_inner)
+        except Exception as error:
+            raised = error
+        if self._server_error is not None:
+            raise self._server_error
+        match self._conversation.inner_ended(raised=raised is not None):
+            case Ending.FINISHED:
+                self._finish(raised)
+            case Ending.REFUSED_TO_START:
+                raise raised or StartupFailed(
+                    "The application reported lifespan.startup.failed and returned; its message "
+                    "went to the server."
+                )
+            case Ending.CRASHED_IN_STARTUP:
+                await self._crashed_in_startup(raised)
+            case Ending.UNSUPPORTED:
+                await self._speak_ourselves()
+            case Ending.LEFT_EARLY:
+                await self._outlive(raised)
+
+    def _finish(self, raised: Exception | None) -> None:
+        if self._close_error is not None:
+            raise self._close_error
+        if raised is not None and not isinstance(raised, LifespanClosed):
+            raise raised
+
+    async def _crashed_in_startup(self, raised: Exception | None) -> None:
+        error = raised or StartupFailed("The application ended during its startup.")
+        await self._close()
+        await self._say({"type": "lifespan.startup.failed", "message": self._explain(error)})
+        raise error
+
+    async def _outlive(self, raised: Exception | None) -> None:
+        if raised is not None and not self._conversation.shutdown_asked:
+            _log.error(
+                "the application's lifespan crashed while it was serving; the databases stay "
+                "connected until the server shuts down",
+                exc_info=raised,
+            )
+        await self._speak_ourselves(crash=raised)
+
+    async def _receive_for_inner(self) -> Message:
+        match self._conversation.inner_receives():
+            case OnReceive.REPLAY_STARTUP:
+                return self._startup
+            case OnReceive.ASK_SERVER:
+                return await self._listen()
+            case OnReceive.REFUSE:
+                raise LifespanClosed(
+                    "This lifespan is over; there is no message to wait for. "
+                    "Return after startup.failed, shutdown.complete or shutdown.failed."
+                )
+
+    async def _send_for_inner(self, message: Message) -> None:
+        kind = message["type"]
+        match self._conversation.inner_sends(kind):
+            case OnSend.FORWARD:
+                await self._say(message)
+            case OnSend.CLOSE_THEN_FORWARD:
+                error = await self._close()
+                await self._say(message if error is None else self._worse(message, error))
+            case OnSend.REFUSE_FOREIGN:
+                raise LifespanError(
+                    f"{kind!r} does not belong into a lifespan that has not begun; "
+                    "receive lifespan.startup first."
+                )
+            case OnSend.REFUSE_REPEATED:
+                raise LifespanError(f"{kind!r} was sent before, or after the end; it is said once.")
+
+    # -- in place of an application that does not
+
+    async def _speak_ourselves(self, crash: Exception | None = None) -> None:
+        if not self._conversation.started:
+            self._conversation.started = True
+            await self._say({"type": "lifespan.startup.complete"})
+        while not self._conversation.shutdown_asked:
+            await self._listen()
+        error = await self._close() or crash
+        self._conversation.done = True
+        if error is not None:
+            await self._say({"type": "lifespan.shutdown.failed", "message": self._explain(error)})
+            raise error
+        await self._say({"type": "lifespan.shutdown.complete"})
+
+    async def _listen(self) -> Message:
+        message = await self._receive()
+        self._conversation.server_said(message["type"])
+        return message
+
+    # -- words
+
+    def _worse(self, message: Message, error: Exception) -> Message:
+        """Inner's last message, and that closing failed on top of it."""
+        kind = message["type"]
+        if kind == "lifespan.shutdown.complete":
+            return {"type": "lifespan.shutdown.failed", "message": _explain(error)}
+        told = message.get("message", "")
+        return {"type": kind, "message": f"{told}\nThen disconnecting failed: {_explain(error)}"}
+
+    def _explain(self, error: Exception) -> str:
+        text = _explain(error)
+        if self._close_error is not None and self._close_error is not error:
+            text += f"\nThen disconnecting failed: {_explain(self._close_error)}"
+        return text
+
+
+def _explain(error: Exception) -> str:
+    """A sentence to act on; the way there only where the sentence is not ours."""
+    if isinstance(error, DBConnError):
+        return str(error)
+    if isinstance(error, ExceptionGroup):
+        return str(error.message)
+    sentence = "".join(traceback.format_exception_only(error)).strip()
+    return f"{sentence}\n\n{''.join(traceback.format_exception(error))}"
+
+
+def _require_asyncio() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise LifespanError(
+            "There is no asyncio event loop here: asgi_dbconn's databases need one, and cannot "
+            "run on trio. Run the server, or the test client, with its asyncio backend."
+        ) from None

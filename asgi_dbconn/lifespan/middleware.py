@@ -1,0 +1,111 @@
+"""The ASGI middleware that makes something live exactly as long as the application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+from asgi_dbconn.errors import ConfigurationError
+from asgi_dbconn.lifespan.cycle import LifespanCycle
+from asgi_dbconn.types import ASGIApp, Lifetime, LifetimeFactory, Receive, Scope, Send
+
+__all__ = ["LifespanMiddleware"]
+
+# uvicorn and granian hold their lifespan task in a local variable only; when everything it waits
+# for is reachable from nowhere but its own frame, the garbage collector ends it in mid-life.
+_lives: Final[set[asyncio.Task[Any]]] = set()
+
+
+class LifespanMiddleware:
+    """Wraps ``app``; ``registry`` is entered before its startup and left after its shutdown.
+
+    ``registry`` is a Registry, a Database, any async context manager that may be entered again
+    afterwards, or a function that returns one. Connecting comes first and disconnecting last: the
+    application's own startup and shutdown code can query. With ``handle_lifespan=True`` the
+    application never sees a lifespan scope; otherwise it is asked, and where it has no lifespan of
+    its own (Django), the events are synthesised.
+
+    Every failure ends in one ``lifespan.startup.failed`` or ``lifespan.shutdown.failed`` with a
+    reason, is raised out of the lifespan call, and leaves nothing open. ``shutdown_timeout``
+    (seconds) bounds leaving ``registry``; None leaves that to its own bound.
+
+    Attributes of ``app`` are found on the wrapper, live. One wrapper may serve several lifespans,
+    one after another or one per loop.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        registry: Lifetime | LifetimeFactory,
+        *,
+        handle_lifespan: bool = False,
+        shutdown_timeout: float | None = None,
+    ) -> None:
+        if not callable(app):
+            raise ConfigurationError(
+                f"LifespanMiddleware wraps an ASGI application, not {type(app).__name__}. "
+                "Write models.asgi(app)."
+            )
+        if not (hasattr(registry, "__aenter__") or callable(registry)):
+            raise ConfigurationError(
+                f"The registry is an async context manager or a function returning one, not "
+                f"{type(registry).__name__}."
+            )
+        self.app = app
+        self.registry = registry
+        self._handle_lifespan = handle_lifespan
+        self._shutdown_timeout = shutdown_timeout
+        # Servers find out whether this is ASGI 3 by asking if `app.__call__` is a coroutine
+        # function. It is not, so that requests pay no extra frame; this one is for their question.
+        self.__dict__["__call__"] = self._call_for_detectors
+        self._asgi_single_callable = True  # asgiref's own mark
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] != "lifespan":
+            return self.app(scope, receive, send)
+        return self._live(scope, receive, send)
+
+    async def _call_for_detectors(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        cycle = LifespanCycle(
+            None if self._handle_lifespan else self.app,
+            self._lifetime(),
+            scope,
+            receive,
+            send,
+            self._shutdown_timeout,
+        )
+        task = _current_task()
+        if task is not None:
+            _lives.add(task)
+        try:
+            await cycle.run()
+        finally:
+            if task is not None:
+                _lives.discard(task)
+
+    def _lifetime(self) -> AbstractAsyncContextManager[Any]:
+        registry: Any = self.registry
+        manager: AbstractAsyncContextManager[Any] = (
+            registry if hasattr(registry, "__aenter__") else registry()
+        )
+        return manager
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "app":  # not there yet: copying and unpickling ask before __init__
+            raise AttributeError(name)
+        return getattr(self.app, name)
+
+    def __repr__(self) -> str:
+        return f"<LifespanMiddleware {self.registry!r} around {self.app!r}>"
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # trio: the cycle says so to the server
+        return None

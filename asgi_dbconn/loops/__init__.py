@@ -1,0 +1,1 @@
+"""What a process knows about its event loops."""

@@ -1,0 +1,129 @@
+"""What can be chosen about a database: checked when written, frozen afterwards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any, Final, Literal, TypedDict
+
+from pydantic import SecretStr
+
+from asgi_dbconn.errors import ConfigurationError
+
+__all__ = ["DatabaseOptions", "OptionArguments", "Password", "hide_password"]
+
+Password = str | SecretStr | Callable[[], str | SecretStr | Awaitable[str | SecretStr]]
+"""A password, or a function (sync or async) that is asked for one before every new connection."""
+
+
+class OptionArguments(TypedDict, total=False):
+    """The options as keyword arguments of ``Registry(...)`` and ``Database(...)``."""
+
+    pool_size: int
+    acquire_timeout: float
+    connect_timeout: float
+    startup_timeout: float
+    shutdown_timeout: float
+    password: Password | None
+    echo: bool | Literal["debug"]
+    connect_args: Mapping[str, Any]
+    engine_options: Mapping[str, Any]
+
+
+# These belong to us: they would undo the gate, the credentials, or a promise of the contract.
+_RESERVED_ENGINE_OPTIONS: Final = {
+    "pool_size": "use the option pool_size",
+    "max_overflow": "the pool has a fixed size; use the option pool_size",
+    "pool_timeout": "use the option acquire_timeout",
+    "poolclass": "the pool is ours; it is what keeps the deadlines",
+    "pool": "the pool is ours; it is what keeps the deadlines",
+    "creator": "use the option connect_args or password",
+    "async_creator": "use the option connect_args or password",
+    "connect_args": "use the option connect_args",
+    "echo": "use the option echo",
+    "isolation_level": "use models.transaction(isolation_level=...)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseOptions:
+    """Times are seconds. Every field says what happens at its limit.
+
+    A wrong value is a :class:`~asgi_dbconn.errors.ConfigurationError` here, before any I/O.
+    """
+
+    pool_size: int = 10
+    """Connections per event loop: fixed, no overflow, opened when first needed."""
+    acquire_timeout: float = 5.0
+    """Deadline of a whole acquire: waiting in the queue and opening the connection."""
+    connect_timeout: float = 5.0
+    """Limit of each single attempt to open a connection."""
+    startup_timeout: float = 10.0
+    """How long ``connect()`` goes on trying what may pass; 0 is one attempt."""
+    shutdown_timeout: float = 10.0
+    """How long the last ``disconnect()`` waits for queries in flight before it ends them."""
+    password: Password | None = field(default=None, repr=False)
+    """Used instead of the URL's."""
+    echo: bool | Literal["debug"] = False
+    """Log every statement, without its parameters; ``"debug"`` logs parameters and rows too."""
+    connect_args: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Handed to the driver's own connect function."""
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
+    """Handed to ``create_async_engine``, as far as they do not touch what is ours."""
+
+    def __post_init__(self) -> None:
+        _check_count("pool_size", self.pool_size)
+        for name in ("acquire_timeout", "connect_timeout"):
+            _check_seconds(name, getattr(self, name), zero=False)
+        for name in ("startup_timeout", "shutdown_timeout"):
+            _check_seconds(name, getattr(self, name), zero=True)
+        if self.echo not in (True, False, "debug"):
+            raise ConfigurationError(f"echo is True, False or 'debug', not {self.echo!r}.")
+        password = self.password
+        if not (password is None or isinstance(password, SecretStr) or callable(password)):
+            raise ConfigurationError(
+                "password is a str, a SecretStr, or a function that returns one (it may be async)."
+            )
+        for name in ("connect_args", "engine_options"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ConfigurationError(f"{name} is a mapping of names to values.")
+        for name in self.engine_options.keys() & _RESERVED_ENGINE_OPTIONS.keys():
+            raise ConfigurationError(
+                f"engine_options must not contain {name!r}: {_RESERVED_ENGINE_OPTIONS[name]}."
+            )
+
+    @classmethod
+    def checked(cls, arguments: Mapping[str, Any]) -> DatabaseOptions:
+        """Build the options, or say which of ``arguments`` is no option and what was meant."""
+        known = [each.name for each in fields(cls)]
+        for name in arguments:
+            if name not in known:
+                meant = get_close_matches(name, known, 1)
+                hint = f"Did you mean {meant[0]!r}? " if meant else ""
+                raise ConfigurationError(
+                    f"There is no database option {name!r}. {hint}Options are: {', '.join(known)}."
+                )
+        return cls(**arguments)
+
+
+def hide_password(arguments: OptionArguments) -> OptionArguments:
+    """The same arguments, with a plain password wrapped so that it is never printed."""
+    password = arguments.get("password")
+    if isinstance(password, str):
+        arguments["password"] = SecretStr(password)
+    del password
+    return arguments
+
+
+def _check_count(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{name} is a whole number of at least 1, not {value!r}.")
+
+
+def _check_seconds(name: str, value: object, *, zero: bool) -> None:
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    if not numeric or not math.isfinite(value) or value < 0 or (value == 0 and not zero):  # type: ignore[arg-type,operator]
+        least = "0 or more" if zero else "more than 0"
+        raise ConfigurationError(f"{name} is a number of seconds, {least}, not {value!r}.")

@@ -1,0 +1,1 @@
+"""The thin query layer: immutable descriptions of queries over plain SQLAlchemy models."""

@@ -1,0 +1,39 @@
+"""What the query layer asks of a registry; the registry itself stands floors above."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final, Protocol
+
+from sqlalchemy import MetaData
+
+from asgi_dbconn.databases.database import Database
+
+__all__ = ["INHERIT", "Binding", "Choice", "DatabaseChoice"]
+
+
+class Choice(Enum):
+    """``None`` means the registry's default database, so "not said" needs a value of its own."""
+
+    INHERIT = "inherit"
+
+
+INHERIT: Final = Choice.INHERIT
+DatabaseChoice = str | Database | None
+"""A name of the registry, a database object of one's own, or None for the default."""
+
+
+class Binding(Protocol):
+    """Where models find their databases and their tables' MetaData."""
+
+    @property
+    def metadatas(self) -> Mapping[str | None, MetaData]: ...
+
+    def adopt_metadata(self, name: str | None, metadata: MetaData) -> None:
+        """Make ``metadata`` that of the database ``name``, if none of its tables exist yet."""
+        ...
+
+    def find_database(self, choice: DatabaseChoice) -> Database:
+        """The database so named, or UnknownDatabase listing the known ones."""
+        ...

@@ -1,0 +1,83 @@
+"""The mixin that gives a declarative base its registry, and its models their ``query``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+
+from sqlalchemy import MetaData
+from sqlalchemy.orm import DeclarativeBase
+
+from asgi_dbconn.errors import ConfigurationError
+from asgi_dbconn.orm.binding import INHERIT, Binding, Choice
+from asgi_dbconn.orm.queryset import QuerySet
+
+if TYPE_CHECKING:
+    from typing import Never
+
+__all__ = ["Queryable"]
+
+T = TypeVar("T")
+
+
+class QueryDescriptor:
+    """``User.query``: a new QuerySet at each access, on the class only."""
+
+    @overload
+    def __get__(self, instance: None, owner: type[T]) -> QuerySet[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any]) -> Never: ...
+    def __get__(self, instance: object | None, owner: type[T]) -> QuerySet[T]:
+        if instance is not None:
+            raise AttributeError(
+                f"query belongs to the class: write {owner.__name__}.query, not instance.query"
+            )
+        binding, database = getattr(owner, "__dbconn__", (None, None))
+        if binding is None:
+            raise ConfigurationError(
+                f"{owner.__name__} is bound to no registry. Give one to its base: "
+                "class Base(Queryable, DeclarativeBase, registry=models)."
+            )
+        return QuerySet(owner, binding, binding.find_database(database))
+
+
+class Queryable:
+    """Goes before ``DeclarativeBase``: ``class Base(Queryable, DeclarativeBase, registry=models)``.
+
+    A subclass may name another database: ``class Entry(Base, database="audit")``. That chooses the
+    MetaData its table belongs to, so ``create_all`` creates it in that database and nowhere else.
+    """
+
+    # Not called `registry`: that name is SQLAlchemy's. Read through the class hierarchy.
+    __dbconn__: ClassVar[tuple[Binding, str | None]]
+    query: ClassVar[QueryDescriptor] = QueryDescriptor()
+
+    def __init_subclass__(
+        cls,
+        *,
+        registry: Binding | None = None,
+        database: str | Choice | None = INHERIT,
+        **declarative: Any,
+    ) -> None:
+        inherited = getattr(cls, "__dbconn__", None)
+        if registry is not None:
+            cls.__dbconn__ = (registry, None if isinstance(database, Choice) else database)
+        elif not isinstance(database, Choice):
+            if inherited is None:
+                raise ConfigurationError(
+                    f"{cls.__name__} names the database {database!r} but no registry. "
+                    "Give its base registry=models."
+                )
+            cls.__dbconn__ = (inherited[0], database)
+        if "__dbconn__" in cls.__dict__:
+            _choose_metadata(cls)
+        super().__init_subclass__(**declarative)
+
+
+def _choose_metadata(cls: type[Queryable]) -> None:
+    binding, name = cls.__dbconn__
+    binding.find_database(name)
+    own = cls.__dict__.get("metadata")
+    if isinstance(own, MetaData):
+        binding.adopt_metadata(name, own)
+    elif issubclass(cls, DeclarativeBase):
+        cls.metadata = binding.metadatas[name]

@@ -1,0 +1,1 @@
+"""Connections of one database on one event loop: opened, queued for, counted, drained."""

@@ -1,0 +1,1 @@
+"""What each kind of database wants of its connections; one file for each."""

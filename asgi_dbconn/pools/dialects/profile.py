@@ -1,0 +1,48 @@
+"""The questions a pool asks about its dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from sqlalchemy.engine import Engine
+
+__all__ = ["DialectProfile"]
+
+
+class DialectProfile(Protocol):
+    """Facts and actions that differ between databases; without state, shared by all pools."""
+
+    autocommit_options: Mapping[str, Any]
+    """Execution options of an engine view whose statements are committed one by one."""
+
+    def connect_args(self, timeout: float) -> dict[str, Any]:
+        """Arguments for the driver's connect function, bounding it to ``timeout`` seconds."""
+        ...
+
+    def install(self, engine: Engine) -> None:
+        """Attach whatever makes each new connection and transaction behave as promised."""
+        ...
+
+    def is_permanent(self, error: BaseException) -> bool:
+        """Whether connecting again would fail in the same way."""
+        ...
+
+    def is_open(self, connection: Any) -> bool:
+        """Whether the driver's connection still has a socket, a thread, a file."""
+        ...
+
+    async def end(self, connection: Any, timeout: float) -> None:
+        """End the driver's connection and what it is executing, politely for ``timeout`` seconds.
+
+        Called from another task than the one that uses it, on the same loop.
+        """
+        ...
+
+    def terminate(self, connection: Any) -> None:
+        """End the driver's connection now, on its running loop, without asking the server."""
+        ...
+
+    def cut(self, connection: Any) -> None:
+        """End the driver's connection from outside: its loop is closed, or does not run."""
+        ...

@@ -1,0 +1,80 @@
+"""SQLite through aiosqlite, as a database that keeps its promises.
+
+The driver's defaults lose updates and commit what was rolled back to a savepoint: it begins
+transactions by itself, late, and not for every statement. So the driver is told to leave
+transactions alone, and every BEGIN is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+
+__all__ = ["AUTOCOMMIT", "READONLY", "WRITES", "SQLiteProfile"]
+
+AUTOCOMMIT: Final = "asgi_dbconn_autocommit"
+READONLY: Final = "asgi_dbconn_readonly"
+WRITES: Final = "asgi_dbconn_writes"
+"""Execution options that choose between no BEGIN, BEGIN DEFERRED and BEGIN IMMEDIATE."""
+
+_BUSY_TIMEOUT: Final = 5000  # milliseconds
+_PRAGMAS: Final = (
+    f"PRAGMA busy_timeout={_BUSY_TIMEOUT}",  # first: the next one may have to wait already
+    # Readers and one writer at the same time; kept in the file, and ignored by memory databases.
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=NORMAL",
+    "PRAGMA foreign_keys=ON",
+)
+
+
+class SQLiteProfile:
+    """Stateless; one for all pools."""
+
+    # Switching the driver's isolation level would cost a hop to its thread and back, twice.
+    autocommit_options: Mapping[str, Any] = {AUTOCOMMIT: True}
+
+    def connect_args(self, timeout: float) -> dict[str, Any]:
+        # Opening a file does not wait for anybody; busy_timeout bounds what does.
+        return {"isolation_level": None}
+
+    def install(self, engine: Engine) -> None:
+        event.listen(engine, "connect", _configure)
+        event.listen(engine, "begin", _begin)
+
+    def is_permanent(self, error: BaseException) -> bool:
+        # A lock is given back; a missing folder, or a file that is no database, stays what it is.
+        return getattr(error, "sqlite_errorname", "") not in ("SQLITE_BUSY", "SQLITE_LOCKED")
+
+    def is_open(self, connection: Any) -> bool:
+        return connection._connection is not None
+
+    async def end(self, connection: Any, timeout: float) -> None:
+        await connection.interrupt()
+        await connection.close()
+
+    def terminate(self, connection: Any) -> None:
+        # Queued to the connection's own thread, which ends after it.
+        connection.stop()
+
+    def cut(self, connection: Any) -> None:
+        connection.stop()
+
+
+def _configure(connection: Any, _: Any) -> None:
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    if options.get(AUTOCOMMIT):
+        return
+    # IMMEDIATE takes the write lock now, when waiting for it is possible; a DEFERRED transaction
+    # that reads first and writes later fails at once if somebody else wrote in between.
+    immediate = options.get(WRITES) and not options.get(READONLY)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN DEFERRED")

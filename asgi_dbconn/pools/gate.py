@@ -1,0 +1,170 @@
+"""The queue in front of a pool: first come, first served, and never longer than a deadline.
+
+SQLAlchemy's own waiters starve after a failed connect, and its ``pool_timeout`` bounds the queue
+only. The gate hands out exactly as many permits as there are connections, so that behind it the
+pool never has to wait, and one deadline covers queueing and connecting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from asgi_dbconn.errors import PoolClosed, PoolTimeout
+
+__all__ = ["Gate", "Permit"]
+
+_SHOWN_HOLDERS: Final = 3
+
+
+@dataclass(slots=True, eq=False)
+class Permit:
+    """The right to one connection, from the acquire to the check-in."""
+
+    taken_at: float
+    """Seconds on the loop's clock."""
+    deadline: float
+    """When the acquire that got this permit must have succeeded."""
+    holder: str
+    """The name of the task that asked."""
+
+
+class Gate:
+    """Lives as long as its pool, on one loop; only :meth:`release` may be called from elsewhere.
+
+    Invariant: ``len(holders) <= size``, and nobody waits while a permit is free.
+    """
+
+    def __init__(self, name: str, size: int, acquire_timeout: float) -> None:
+        self.name = name
+        self.size = size
+        self.acquire_timeout = acquire_timeout
+        self.is_closed = False
+        self._loop = asyncio.get_running_loop()
+        self._holders: dict[Permit, None] = {}  # in the order of their acquires: oldest first
+        self._waiters: deque[asyncio.Future[Permit]] = deque()
+        self._emptied: asyncio.Future[None] | None = None
+
+    @property
+    def in_use(self) -> int:
+        return len(self._holders)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiters)
+
+    def holders(self) -> Iterable[Permit]:
+        """Who holds a connection, the oldest first."""
+        return tuple(self._holders)
+
+    def acquire_nowait(self) -> Permit | None:
+        """Take a free permit, or None if this acquire has to queue.
+
+        Raises PoolClosed once the gate is closed.
+        """
+        if self.is_closed:
+            raise self._closed()
+        if len(self._holders) >= self.size or self._waiters:
+            return None
+        return self._grant(self._loop.time() + self.acquire_timeout)
+
+    async def acquire(self) -> Permit:
+        """Queue for a permit; PoolTimeout after ``acquire_timeout`` seconds."""
+        started = self._loop.time()
+        deadline = started + self.acquire_timeout
+        waiter: asyncio.Future[Permit] = self._loop.create_future()
+        self._waiters.append(waiter)
+        timer = self._loop.call_at(deadline, self._expire, waiter, started)
+        try:
+            permit = await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                # Granted and cancelled in the same turn of the loop: pass it on, or it is lost.
+                self._return(waiter.result())
+            else:
+                self._forget(waiter)
+            raise
+        finally:
+            timer.cancel()
+        permit.deadline = deadline
+        permit.holder = _current_task_name()
+        return permit
+
+    def release(self, permit: Permit) -> None:
+        """Give a permit back. Any thread may: the garbage collector does so from wherever it runs.
+
+        Giving it back twice is harmless.
+        """
+        if asyncio._get_running_loop() is self._loop:
+            self._return(permit)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._return, permit)
+
+    def close(self) -> None:
+        """Refuse new acquires and wake every waiter with PoolClosed; holders keep theirs."""
+        self.is_closed = True
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_exception(self._closed())
+
+    async def wait_until_unused(self, timeout: float) -> bool:
+        """Whether every permit came back within ``timeout`` seconds. For a closed gate."""
+        if not self._holders:
+            return True
+        self._emptied = self._loop.create_future()
+        done, _ = await asyncio.wait({self._emptied}, timeout=timeout)
+        return bool(done)
+
+    def _grant(self, deadline: float) -> Permit:
+        permit = Permit(self._loop.time(), deadline, _current_task_name())
+        self._holders[permit] = None
+        return permit
+
+    def _return(self, permit: Permit) -> None:
+        if self._holders.pop(permit, permit) is permit:
+            return  # already given back
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(self._grant(0.0))
+                break
+        if not self._holders and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def _forget(self, waiter: asyncio.Future[Permit]) -> None:
+        # The expired and the cancelled leave the queue at once, so that its length is the truth.
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+
+    def _expire(self, waiter: asyncio.Future[Permit], started: float) -> None:
+        self._forget(waiter)
+        if not waiter.done():
+            waiter.set_exception(self._timed_out(self._loop.time() - started))
+
+    def _closed(self) -> PoolClosed:
+        return PoolClosed(
+            f"Database {self.name!r} is disconnecting and takes no new work. "
+            "Connect it again, or finish the work before the application shuts down."
+        )
+
+    def _timed_out(self, waited: float) -> PoolTimeout:
+        now = self._loop.time()
+        oldest = ", ".join(
+            f"{permit.holder} for {now - permit.taken_at:.1f} s"
+            for permit in list(self._holders)[:_SHOWN_HOLDERS]
+        )
+        return PoolTimeout(
+            f"Database {self.name!r}: no connection came free within {waited:.2f} s "
+            f"(acquire_timeout). All {self.size} (pool_size) are in use, {self.waiting} more "
+            f"acquires wait; held longest by {oldest}. Give connections back sooner, "
+            "or raise pool_size."
+        )
+
+
+def _current_task_name() -> str:
+    task = asyncio.current_task()
+    return task.get_name() if task is not None else "no task"

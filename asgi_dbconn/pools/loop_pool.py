@@ -1,0 +1,83 @@
+"""All that one database has on one event loop: an engine, its gate, its open connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import greenlet_spawn
+
+from asgi_dbconn.pools.drain import DrainReport, drain
+from asgi_dbconn.pools.engine import make_engine
+from asgi_dbconn.pools.gate import Gate
+from asgi_dbconn.pools.target import Target
+
+__all__ = ["LoopPool"]
+
+T = TypeVar("T")
+
+
+class LoopPool:
+    """Lives from the first use on its loop until it is drained or its loop is gone.
+
+    Belongs to the loop it was made on; only :meth:`cut` may be called from elsewhere.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.loop = asyncio.get_running_loop()
+        self.gate = Gate(target.name, target.options.pool_size, target.options.acquire_timeout)
+        self.engine: AsyncEngine = make_engine(target, self.gate)
+        self.autocommit_engine: Engine = self.engine.sync_engine.execution_options(
+            **target.profile.autocommit_options
+        )
+        # SQLAlchemy's pool does not list what is checked out; ending a pool needs to know.
+        self._opened: list[Any] = []
+        event.listen(self.engine.sync_engine.pool, "connect", self._note_opened)
+
+    async def run(self, work: Callable[[Connection], T], *, autocommit: bool) -> T:
+        """Do ``work`` on a pooled connection, in one greenlet, and commit it.
+
+        With ``autocommit`` every statement is committed by itself, in one round trip on asyncpg.
+        """
+        engine = self.autocommit_engine if autocommit else self.engine.sync_engine
+        return await greenlet_spawn(_committed, engine, work)
+
+    async def drain(self, grace: float) -> DrainReport:
+        """Refuse new work and end everything within ``grace`` seconds plus two."""
+        return await drain(
+            self.gate,
+            grace,
+            connections=self._open_connections,
+            close_idle=self._close_idle,
+            end=self.target.profile.end,
+            terminate=self.target.profile.terminate,
+        )
+
+    def cut(self) -> DrainReport:
+        """End everything at once, from any thread; for a loop that does not run any more."""
+        self.gate.is_closed = True
+        connections = self._open_connections()
+        for each in connections:
+            self.target.profile.cut(each)
+        return DrainReport(cut=len(connections))
+
+    async def _close_idle(self) -> None:
+        await greenlet_spawn(self.engine.sync_engine.pool.dispose)
+
+    def _note_opened(self, connection: Any, _: Any) -> None:
+        # Asked for rather than noted: a close that hangs is announced before it has happened.
+        self._opened = self._open_connections()
+        self._opened.append(connection.driver_connection)
+
+    def _open_connections(self) -> list[Any]:
+        return [each for each in self._opened if self.target.profile.is_open(each)]
+
+
+def _committed(engine: Engine, work: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection, connection.begin():
+        return work(connection)

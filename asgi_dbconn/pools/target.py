@@ -1,0 +1,39 @@
+"""What a pool connects to: a name for people, a URL, options, and the dialect's profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from asgi_dbconn.options import DatabaseOptions
+from asgi_dbconn.pools.dialects.postgresql import PostgreSQLProfile
+from asgi_dbconn.pools.dialects.profile import DialectProfile
+from asgi_dbconn.pools.dialects.sqlite import SQLiteProfile
+from asgi_dbconn.urls import DatabaseURL
+
+__all__ = ["Target"]
+
+_PROFILES: Final[dict[str, DialectProfile]] = {
+    "postgresql": PostgreSQLProfile(),
+    "sqlite": SQLiteProfile(),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Immutable and shared by all pools of one database, whatever their loop."""
+
+    name: str
+    url: DatabaseURL
+    """As the user wrote it, for messages."""
+    address: DatabaseURL
+    """Where connections really go; differs for memory databases, which are given a name."""
+    options: DatabaseOptions
+
+    @cached_property
+    def profile(self) -> DialectProfile:
+        return _PROFILES[self.url.dialect]
+
+    def __str__(self) -> str:
+        return f"{self.name!r} ({self.url})"

@@ -1,0 +1,1 @@
+"""The databases of an application, by name, with one lifetime for all."""

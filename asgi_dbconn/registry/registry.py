@@ -1,0 +1,239 @@
+"""The Registry: an application's databases by name, opened and closed together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import MappingProxyType
+from typing import Self, TypeVar, Unpack, overload
+
+from sqlalchemy import MetaData
+from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import IsolationLevel
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from asgi_dbconn.databases.database import Database
+from asgi_dbconn.databases.transactions import Transaction
+from asgi_dbconn.errors import ConfigurationError, UnknownDatabase, UnsupportedURL
+from asgi_dbconn.lifespan.middleware import LifespanMiddleware
+from asgi_dbconn.options import OptionArguments, hide_password
+from asgi_dbconn.orm.binding import INHERIT, Choice, DatabaseChoice
+from asgi_dbconn.orm.queryset import QuerySet
+from asgi_dbconn.pools.drain import DrainReport
+from asgi_dbconn.registry.lifecycle import connect_all, disconnect_all
+from asgi_dbconn.types import ASGIApp
+from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
+
+__all__ = ["Registry"]
+
+T = TypeVar("T")
+DatabaseArgument = str | URL | DatabaseURL | Database
+_Given = DatabaseURL | Database | UnsupportedURL
+
+
+class Registry:
+    """Lives as long as the application. Making one opens nothing and needs no event loop.
+
+    ``async with models``, ``connect()``/``disconnect()`` and ``models.asgi(app)`` count on every
+    database of the registry; each is opened by the first and closed by the last who counts on it,
+    in the whole process. Every method may be called from any task, thread and loop.
+
+    Options are given to every database that is named by a URL, the extra ones too; ``Database``
+    objects keep their own and are shared, not copied.
+    """
+
+    def __init__(
+        self,
+        database: DatabaseArgument,
+        *,
+        extra: Mapping[str, DatabaseArgument] = MappingProxyType({}),
+        **options: Unpack[OptionArguments],
+    ) -> None:
+        # What is raised from here on must not find a secret in our local variables.
+        given: dict[str | None, _Given] = {None: _parsed(database)}
+        given.update((name, _parsed(each)) for name, each in extra.items())
+        database, extra = MASK, {}
+        options = hide_password(options)
+        self._databases = {name: _database(each, name, options) for name, each in given.items()}
+        self._metadatas: dict[str | None, MetaData] = {name: MetaData() for name in given}
+
+    @property
+    def database(self) -> Database:
+        """The default database."""
+        return self._databases[None]
+
+    @property
+    def databases(self) -> Mapping[str | None, Database]:
+        """Every database by name; the default's is None."""
+        return MappingProxyType(self._databases)
+
+    @property
+    def extra(self) -> Mapping[str, Database]:
+        """The databases beside the default, by name."""
+        return {name: each for name, each in self._databases.items() if name is not None}
+
+    @property
+    def metadata(self) -> MetaData:
+        """The tables of the default database."""
+        return self._metadatas[None]
+
+    @property
+    def metadatas(self) -> Mapping[str | None, MetaData]:
+        """The tables of each database, by its name."""
+        return MappingProxyType(self._metadatas)
+
+    def adopt_metadata(self, name: str | None, metadata: MetaData) -> None:
+        """Use ``metadata`` for the database ``name``; a declarative base with its own calls this.
+
+        The MetaData of databases without tables get its naming convention, too. Raises
+        ConfigurationError if tables were declared for that database before.
+        """
+        if self._metadatas[name].tables and self._metadatas[name] is not metadata:
+            raise ConfigurationError(
+                f"Tables of {self._label(name)} were declared before this base brought its own "
+                "MetaData. Declare one base with a MetaData for each database, before any model."
+            )
+        self._metadatas[name] = metadata
+        for other in self._metadatas.values():
+            if not other.tables:
+                other.naming_convention = metadata.naming_convention
+
+    def find_database(self, choice: DatabaseChoice) -> Database:
+        """The database so named (None: the default), or ``choice`` itself if it is one.
+
+        Raises UnknownDatabase, naming the known ones.
+        """
+        if isinstance(choice, Database):
+            return choice
+        found = self._databases.get(choice)
+        if found is None:
+            known = ", ".join(repr(name) for name in self.extra) or "none"
+            raise UnknownDatabase(
+                f"There is no database {choice!r} in this registry. "
+                f"Known names: {known}; None is the default. Add it to Registry(extra={{...}})."
+            )
+        return found
+
+    # -- one lifetime for all
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether every database is."""
+        return all(each.is_connected for each in self._databases.values())
+
+    async def connect(self) -> None:
+        """Count on every database, opening those that nobody counted on; all of them or none.
+
+        They connect concurrently. Raises DatabaseUnavailable, or an ExceptionGroup if several
+        failed, once those that succeeded are given back.
+        """
+        await connect_all(self._distinct())
+
+    async def disconnect(self, *, force: bool = False) -> DrainReport | None:
+        """Stop counting on every database; see ``Database.disconnect``."""
+        return await disconnect_all(self._distinct(), force=force)
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.disconnect()
+
+    @overload
+    def asgi(self, app: ASGIApp, *, handle_lifespan: bool = False) -> LifespanMiddleware: ...
+    @overload
+    def asgi(
+        self, app: None = None, *, handle_lifespan: bool = False
+    ) -> Callable[[ASGIApp], LifespanMiddleware]: ...
+    def asgi(
+        self, app: ASGIApp | None = None, *, handle_lifespan: bool = False
+    ) -> LifespanMiddleware | Callable[[ASGIApp], LifespanMiddleware]:
+        """``app``, with this registry connected from before its startup to after its shutdown.
+
+        Without ``app``, a decorator that does so. See ``LifespanMiddleware``.
+        """
+        if app is not None:
+            return LifespanMiddleware(app, self, handle_lifespan=handle_lifespan)
+
+        def wrap(app: ASGIApp) -> LifespanMiddleware:
+            return LifespanMiddleware(app, self, handle_lifespan=handle_lifespan)
+
+        return wrap
+
+    # -- using one of them
+
+    def query(self, model: type[T]) -> QuerySet[T]:
+        """A query over any class mapped by SQLAlchemy, on the database its table belongs to."""
+        return QuerySet(model, self, self._database_of(model))
+
+    def connection(
+        self, database: DatabaseChoice = None
+    ) -> AbstractAsyncContextManager[AsyncConnection]:
+        """See ``Database.connection``."""
+        return self.find_database(database).connection()
+
+    def session(self, database: DatabaseChoice = None) -> AbstractAsyncContextManager[AsyncSession]:
+        """See ``Database.session``."""
+        return self.find_database(database).session()
+
+    def transaction(
+        self,
+        database: DatabaseChoice = None,
+        *,
+        isolation_level: IsolationLevel | None = None,
+        readonly: bool = False,
+    ) -> AbstractAsyncContextManager[Transaction]:
+        """See ``Database.transaction``."""
+        return self.find_database(database).transaction(
+            isolation_level=isolation_level, readonly=readonly
+        )
+
+    async def create_all(self, database: str | Choice | None = INHERIT) -> None:
+        """Create the tables that do not exist yet, in every database or in one of them."""
+        for name in self._named(database):
+            async with self._databases[name].connection() as connection:
+                await connection.run_sync(self._metadatas[name].create_all)
+
+    async def drop_all(self, database: str | Choice | None = INHERIT) -> None:
+        """Drop the tables of the models, with their rows, in every database or in one of them."""
+        for name in self._named(database):
+            async with self._databases[name].connection() as connection:
+                await connection.run_sync(self._metadatas[name].drop_all)
+
+    def __repr__(self) -> str:
+        return f"<Registry {', '.join(repr(each) for each in self._databases.values())}>"
+
+    def _distinct(self) -> list[Database]:
+        # One object under two names is one database, and gets one lease.
+        return list(dict.fromkeys(self._databases.values()))
+
+    def _named(self, database: str | Choice | None) -> list[str | None]:
+        if isinstance(database, Choice):
+            return list(self._databases)
+        self.find_database(database)
+        return [database]
+
+    def _label(self, name: str | None) -> str:
+        return "the default database" if name is None else f"database {name!r}"
+
+    def _database_of(self, model: type[object]) -> Database:
+        metadata = getattr(model, "metadata", None)
+        for name, each in self._metadatas.items():
+            if each is metadata:
+                return self._databases[name]
+        return self.database
+
+
+def _parsed(given: DatabaseArgument) -> _Given:
+    return given if isinstance(given, Database) else parse_url(given)
+
+
+def _database(given: _Given, name: str | None, options: OptionArguments) -> Database:
+    if name is not None and not str(name).strip():
+        raise ConfigurationError(
+            f"A name in `extra` is a string with something in it, not {name!r}."
+        )
+    if isinstance(given, UnsupportedURL):
+        raise given
+    return given if isinstance(given, Database) else Database(given, name=name, **options)

@@ -1,0 +1,33 @@
+"""The shapes of the outside world: ASGI callables, and what we ask of a registry.
+
+Below everything else, so that no floor needs a higher one to name what it is handed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+__all__ = ["ASGIApp", "Lifetime", "LifetimeFactory", "Message", "Receive", "Scope", "Send"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Lifetime(Protocol):
+    """What is open between startup and shutdown; it must bear being entered again afterwards.
+
+    One application object may live several lives in one process: a test client entered twice, a
+    serverless adapter, a server with a loop per thread.
+    """
+
+    async def __aenter__(self) -> Any: ...
+
+    async def __aexit__(self, *exc_info: Any) -> Any: ...
+
+
+LifetimeFactory = Callable[[], AbstractAsyncContextManager[Any]]

@@ -1,0 +1,1 @@
+"""What the tests stand on: a real database server, a hostile network, real server processes."""
