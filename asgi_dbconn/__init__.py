@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from monkay import Monkay
 
-__version__: Final = "0.1.0"
+__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from asgi_dbconn.databases.database import Database

@@ -119,6 +119,8 @@ class DatabaseURL:
                 "choose from drivername, username, password, host, port, database, query."
             )
         parsed = self._url.set(**parts)
+        # URL.set takes None for "leave it"; here it means "without".
+        parsed = parsed._replace(**{name: None for name, value in parts.items() if value is None})
         parts.clear()
         return DatabaseURL(parsed)
 
@@ -128,9 +130,11 @@ class DatabaseURL:
 
     def without_password(self) -> URL:
         """What SQLAlchemy is given: all of the URL but its password, which a connect asks for."""
-        return self._url.set(password=None) if self.has_password else self._url
+        return self._url._replace(password=None)
 
     def __str__(self) -> str:
+        if not hasattr(self, "_url"):
+            return "unread"  # while __init__ raises, error reporters ask for our repr
         masked = self._url.update_query_dict(
             {key: MASK for key in self._url.query if _SECRET_KEY.search(key)}
         )

@@ -45,6 +45,7 @@ class Blocks:
             async with AsyncSession(
                 outer.connection, expire_on_commit=False, join_transaction_mode="rollback_only"
             ) as session:
+                await session.connection()  # join now: a rollback counts even if it comes first
                 yield session
                 await session.commit()
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -32,6 +33,7 @@ from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
 __all__ = ["Database"]
 
 T = TypeVar("T")
+_log = logging.getLogger("asgi_dbconn")
 _DEFAULT_NAME: Final = "default"
 
 
@@ -218,11 +220,14 @@ class Database:
             raise
         with self._lock:
             outcome = self._leases.opened()
+        _log.info("database %s connected", self._target)
         outcome.set_result(None)
 
     async def _close(self) -> DrainReport:
         try:
-            return await self._pools.drain_all()
+            report = await self._pools.drain_all()
+            _log.info("database %s disconnected: %s", self._target, report)
+            return report
         finally:
             if self._keeper is not None:
                 self._keeper.close()
@@ -232,6 +237,8 @@ class Database:
             outcome.set_result(None)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_blocks"):
+            return "<Database, unfinished>"  # __init__ raised, and an error reporter looks at us
         with self._lock:
             state, count = self._leases.state, self._leases.count
         return (

@@ -14,8 +14,10 @@ __all__ = ["DrainReport", "drain"]
 
 _log = logging.getLogger("asgi_dbconn")
 
-_HARD_LIMIT: Final = 2.0
-"""Seconds that ending what is left may take, once the grace is over."""
+_POLITE_LIMIT: Final = 2.0
+"""Seconds that saying goodbye to the server may take."""
+_HARD_LIMIT: Final = 2.25
+"""Seconds after which a goodbye that does not even notice its own limit is abandoned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,9 @@ class DrainReport:
     """Connections still in use after the grace: their statement was cancelled on the server."""
     cut: int = 0
     """Connections whose network did not answer in time, or whose loop was gone."""
+
+    def __str__(self) -> str:
+        return f"{self.closed} closed, {self.cancelled} cancelled, {self.cut} cut"
 
     def __add__(self, other: DrainReport) -> DrainReport:
         return DrainReport(
@@ -42,48 +47,69 @@ async def drain(
     grace: float,
     *,
     connections: Callable[[], Collection[Any]],
-    close_idle: Callable[[], Coroutine[Any, Any, None]],
     end: Callable[[Any, float], Coroutine[Any, Any, None]],
     terminate: Callable[[Any], None],
 ) -> DrainReport:
-    """Bring ``connections`` to an end within ``grace`` seconds plus two.
+    """Bring ``connections`` to an end within ``grace`` seconds plus two and a quarter.
 
     Runs on the pool's own loop. Cancelled, it terminates whatever is left before it lets go.
     """
+    goodbyes: dict[Any, asyncio.Task[None]] = {}
+
+    def say_goodbye() -> None:
+        used = _in_use(gate)
+        for each in connections():
+            if each not in goodbyes and each not in used:
+                goodbyes[each] = asyncio.create_task(
+                    end(each, _POLITE_LIMIT), name=f"closing a connection of {gate.name}"
+                )
+
     gate.close()
-    total = len(connections())
-    closing = [asyncio.create_task(close_idle(), name=f"closing idle connections of {gate.name}")]
-    cancelled = 0
+    interrupted: set[Any] = set()
     try:
+        say_goodbye()  # to the idle ones, while the others finish
         if not await gate.wait_until_unused(grace):
+            interrupted = _in_use(gate)
             _log_holders(gate, grace)
-            cancelled = gate.in_use
-            closing += [
-                asyncio.create_task(end(each, _HARD_LIMIT), name=f"ending work on {gate.name}")
-                for each in connections()
-            ]
-        else:
-            # What was in use a moment ago lies idle in the pool now.
-            closing.append(
-                asyncio.create_task(close_idle(), name=f"closing connections of {gate.name}")
-            )
-        await asyncio.wait(closing, timeout=_HARD_LIMIT)
+            for each in interrupted:
+                goodbyes[each] = asyncio.create_task(
+                    end(each, _POLITE_LIMIT), name=f"cancelling work on {gate.name}"
+                )
+        say_goodbye()  # to those that came back
+        if goodbyes:
+            await asyncio.wait(goodbyes.values(), timeout=_HARD_LIMIT)
     finally:
-        left = list(connections())
-        for each in left:
+        for each in [*connections(), *(c for c, task in goodbyes.items() if not task.done())]:
             terminate(each)
-        for task in closing:
+        for task in goodbyes.values():
             task.cancel()
-    await asyncio.gather(*closing, return_exceptions=True)
+    return _report(goodbyes, interrupted)
+
+
+def _in_use(gate: Gate) -> set[Any]:
+    return {permit.connection for permit in gate.holders() if permit.connection is not None}
+
+
+def _report(goodbyes: dict[Any, asyncio.Task[None]], interrupted: set[Any]) -> DrainReport:
+    polite = {
+        connection
+        for connection, task in goodbyes.items()
+        if task.done() and not task.cancelled() and task.exception() is None
+    }
     return DrainReport(
-        closed=total - cancelled - len(left), cancelled=max(cancelled - len(left), 0), cut=len(left)
+        closed=len(polite - interrupted),
+        cancelled=len(polite & interrupted),
+        cut=len(goodbyes) - len(polite),
     )
 
 
 def _log_holders(gate: Gate, grace: float) -> None:
     holders = ", ".join(permit.holder for permit in gate.holders())
     _log.warning(
-        "Database %r: %d connections are still in use %.1f s after disconnect() (shutdown_timeout); "
-        "cancelling their work. Held by: %s",
-        gate.name, gate.in_use, grace, holders,
-    )  # fmt: skip
+        "database %r: %d connections are still in use %.1f s after disconnect() "
+        "(shutdown_timeout); cancelling their work. Held by: %s",
+        gate.name,
+        gate.in_use,
+        grace,
+        holders,
+    )

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from asgi_dbconn.errors import PoolClosed, PoolTimeout
 
@@ -30,6 +30,8 @@ class Permit:
     """When the acquire that got this permit must have succeeded."""
     holder: str
     """The name of the task that asked."""
+    connection: Any = None
+    """The driver's connection that the permit was used for; None while it is being opened."""
 
 
 class Gate:

@@ -6,6 +6,7 @@ queries, sessions, AUTOCOMMIT views, and whatever a user builds on ``Database.en
 
 from __future__ import annotations
 
+import logging
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -32,6 +33,9 @@ class GatedPool(AsyncAdaptedQueuePool):
         pool_arguments |= {"pool_size": gate.size, "max_overflow": 0, "use_lifo": True}
         super().__init__(creator, **pool_arguments)
         self.gate = gate
+        if not pool_arguments.get("echo"):
+            # Where SQLAlchemy's users look for a pool's log, and where it is quiet by default.
+            self.logger = logging.getLogger("sqlalchemy.pool.GatedPool")
         if "_dispatch" not in pool_arguments:  # else the listeners came along
             # Check-in is the one way back for returned, invalidated and failed connections; a
             # detached one (the garbage collector's way, too) leaves the pool without it.
@@ -52,6 +56,7 @@ class GatedPool(AsyncAdaptedQueuePool):
             acquire_deadline.reset(token)
         # Only a finished checkout carries its permit: one that fails halfway is checked in by
         # SQLAlchemy too, and must not release what was released above.
+        permit.connection = connection.driver_connection
         record = connection.record_info
         if record is not None:
             record[_GATE], record[_PERMIT] = self.gate, permit

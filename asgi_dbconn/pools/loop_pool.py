@@ -48,12 +48,11 @@ class LoopPool:
         return await greenlet_spawn(_committed, engine, work)
 
     async def drain(self, grace: float) -> DrainReport:
-        """Refuse new work and end everything within ``grace`` seconds plus two."""
+        """Refuse new work and end everything within ``grace`` seconds plus two and a quarter."""
         return await drain(
             self.gate,
             grace,
             connections=self._open_connections,
-            close_idle=self._close_idle,
             end=self.target.profile.end,
             terminate=self.target.profile.terminate,
         )
@@ -65,9 +64,6 @@ class LoopPool:
         for each in connections:
             self.target.profile.cut(each)
         return DrainReport(cut=len(connections))
-
-    async def _close_idle(self) -> None:
-        await greenlet_spawn(self.engine.sync_engine.pool.dispose)
 
     def _note_opened(self, connection: Any, _: Any) -> None:
         # Asked for rather than noted: a close that hangs is announced before it has happened.

@@ -202,6 +202,8 @@ class Registry:
                 await connection.run_sync(self._metadatas[name].drop_all)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_databases"):
+            return "<Registry, unfinished>"  # __init__ raised, and an error reporter looks at us
         return f"<Registry {', '.join(repr(each) for each in self._databases.values())}>"
 
     def _distinct(self) -> list[Database]:

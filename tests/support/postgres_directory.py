@@ -10,18 +10,18 @@ from pathlib import Path
 
 from tests.support.postgres_install import RunAs
 
-_MEMORY = "/dev/shm"
+_MEMORY = Path("/dev/shm")
 _ENOUGH_MEMORY = 2**30
 
 
 def data_directory(account: RunAs) -> Path:
     """A new directory for data: in memory, where creating a database takes a fraction."""
-    if "TMPDIR" in os.environ or not os.path.isdir(_MEMORY):
+    if "TMPDIR" in os.environ or not _MEMORY.is_dir():
         return program_directory(account)
     # Containers often have next to nothing there.
     if shutil.disk_usage(_MEMORY).free < _ENOUGH_MEMORY:
         return program_directory(account)
-    return _private_directory(account, _MEMORY, *_usual())
+    return _private_directory(account, str(_MEMORY), *_usual())
 
 
 def program_directory(account: RunAs) -> Path:

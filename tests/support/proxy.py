@@ -107,12 +107,17 @@ class Proxy:
 
     @property
     def round_trips(self) -> int:
-        """How often a client has spoken first or after its server had spoken.
+        """How often a server has answered what a client had said, in however many packets.
 
-        A client that has got its answer finds its question counted. What it says without waiting
-        for an answer, such as farewell before it closes, is counted too, a little later.
+        A client that has got its answer finds it counted. What gets no answer, such as the
+        farewell of a client that closes its connection, is no round trip.
         """
         return self._conditions.round_trips
+
+    @property
+    def bytes_from_clients(self) -> int:
+        """How much the clients have said so far, delivered or not."""
+        return self._conditions.bytes_from_clients
 
     @contextmanager
     def counting(self) -> Iterator[RoundTrips]:

@@ -18,11 +18,12 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 @dataclass
 class Conditions:
-    """What the network does to the bytes, at this moment; `round_trips` counts for all links."""
+    """What the network does to the bytes at this moment, and counters over all links."""
 
     flowing: asyncio.Event = field(default_factory=asyncio.Event)
     latency: float = 0.0
     round_trips: int = 0
+    bytes_from_clients: int = 0
 
     async def until_flowing(self) -> None:
         # A waiter wakes up some time after the event was set, and it may be cleared again by then.
@@ -42,7 +43,7 @@ class Link:
         self._conditions = conditions
         self._client = reader
         self._writers = [writer]
-        self._client_may_ask = True
+        self._client_has_asked = False
 
     async def run(self, host: str, port: int) -> None:
         """Return when both ends have closed the connection."""
@@ -82,7 +83,7 @@ class Link:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        spoke: Callable[[], None],
+        spoke: Callable[[int], None],
     ) -> None:
         held: asyncio.Queue[tuple[float, bytes | OSError]] = asyncio.Queue(_HELD_CHUNKS)
         async with asyncio.TaskGroup() as group:
@@ -93,7 +94,7 @@ class Link:
         self,
         reader: asyncio.StreamReader,
         held: asyncio.Queue[tuple[float, bytes | OSError]],
-        spoke: Callable[[], None],
+        spoke: Callable[[int], None],
     ) -> None:
         clock = asyncio.get_running_loop().time
         data: bytes | OSError
@@ -103,7 +104,7 @@ class Link:
             except OSError as error:
                 data = error
             if isinstance(data, bytes) and data:
-                spoke()
+                spoke(len(data))
             await held.put((clock() + self._conditions.latency, data))
             if isinstance(data, OSError) or not data:
                 return
@@ -127,10 +128,12 @@ class Link:
             writer.write(data)
             await writer.drain()
 
-    def _client_spoke(self) -> None:
-        if self._client_may_ask:
-            self._client_may_ask = False
-            self._conditions.round_trips += 1
+    def _client_spoke(self, size: int) -> None:
+        self._client_has_asked = True
+        self._conditions.bytes_from_clients += size
 
-    def _server_spoke(self) -> None:
-        self._client_may_ask = True
+    def _server_spoke(self, size: int) -> None:
+        # Counted with the answer: a farewell gets none, and nobody waits for it.
+        if self._client_has_asked:
+            self._client_has_asked = False
+            self._conditions.round_trips += 1

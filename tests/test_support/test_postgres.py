@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -15,6 +16,8 @@ from tests.support.postgres import (
     PostgresServer,
 )
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.postgres
 
 
 def query(url: str, sql: str, name: str = "client") -> object:
@@ -44,7 +47,7 @@ def test_a_database_in_use_is_dropped(postgres: PostgresServer) -> None:
         postgres.drop_database("in use")
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
             await connection.execute("SELECT 1")
-        await connection.close()
+        connection.terminate()
 
     asyncio.run(run())
 
@@ -91,6 +94,7 @@ def test_sessions_are_terminated_by_name(postgres: PostgresServer) -> None:
         assert postgres.sessions("victim") == []
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
             await connection.fetchval("SELECT 1")
+        connection.terminate()
 
     asyncio.run(run())
 
@@ -123,6 +127,7 @@ def test_a_smart_stop_waits_for_clients_and_a_fast_one_does_not(postgres: Postgr
         postgres.stop("fast", timeout=10)
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
             await connection.fetchval("SELECT 1")
+        connection.terminate()
 
     asyncio.run(run())
     postgres.start()
@@ -146,7 +151,7 @@ def test_an_external_server_is_used_and_not_stopped(
 
 def test_the_server_is_not_root(postgres: PostgresServer) -> None:
     assert postgres.pid is not None
-    process = os.stat(f"/proc/{postgres.pid}")
+    process = Path(f"/proc/{postgres.pid}").stat()
     assert process.st_uid != 0
     if os.geteuid() != 0:
         assert process.st_uid == os.geteuid()

@@ -13,7 +13,10 @@ import pytest
 
 from tests.support.postgres_cluster import PostgresCluster
 from tests.support.postgres_install import copy_install, find_install, is_reachable, server_account
+from tests.support.processes import is_running
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.postgres
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,14 +28,6 @@ cluster.start()
 print(cluster.directory, cluster.pid, flush=True)
 sys.stdin.read()
 """
-
-
-def is_running(pid: int) -> bool:
-    try:
-        # A process that nobody has waited for is still listed, but it has ended.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_remove_ends_the_process_and_deletes_the_files() -> None:

@@ -16,6 +16,8 @@ from tests.support.waiting import wait_until, wait_until_async
 
 NAME = "proxied"
 
+pytestmark = pytest.mark.postgres
+
 
 @pytest.fixture
 def proxy(postgres: PostgresServer) -> Iterator[Proxy]:
@@ -65,6 +67,34 @@ def test_round_trips_are_counted(proxy: Proxy, postgres: PostgresServer) -> None
     assert proxy.connections == 1
 
 
+def test_connecting_is_a_round_trip_and_with_a_question_for_tls_two(
+    proxy: Proxy, postgres: PostgresServer
+) -> None:
+    async def run() -> None:
+        for attempt in (1, 2):
+            with proxy.counting() as count:
+                connection = await asyncpg.connect(
+                    proxy.url_for(postgres.url), ssl="disable" if attempt == 1 else "prefer"
+                )
+            assert count.round_trips == attempt
+            connection.terminate()
+
+    asyncio.run(run())
+
+
+def test_a_farewell_is_no_round_trip(proxy: Proxy, postgres: PostgresServer) -> None:
+    async def run() -> None:
+        connection = await connect(proxy.url_for(postgres.url))
+        before = proxy.bytes_from_clients
+        with proxy.counting() as count:
+            await connection.close()
+            await wait_until_async(lambda: proxy.open_connections == 0, 5)
+        assert proxy.bytes_from_clients > before
+        assert count.round_trips == 0
+
+    asyncio.run(run())
+
+
 def test_the_url_keeps_all_but_the_address(proxy: Proxy) -> None:
     url = "postgresql://user:p%40ss@db.example:6543/name?application_name=a"
     expected = f"postgresql://user:p%40ss@127.0.0.1:{proxy.port}/name?application_name=a"
@@ -77,9 +107,9 @@ def test_stall_holds_the_bytes_of_both_directions_until_healed(
 ) -> None:
     async def use(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         proxy.set_mode("stall")
-        before = proxy.round_trips
+        before = proxy.bytes_from_clients
         asking = asyncio.create_task(connection.fetchval("SELECT 'from afar'"))
-        await wait_until_async(lambda: proxy.round_trips > before, 5)
+        await wait_until_async(lambda: proxy.bytes_from_clients > before, 5)
         # The query is in the proxy, and the server has seen nothing of it.
         assert [s.query for s in postgres.sessions(NAME) if "afar" in s.query] == []
         assert not asking.done()
@@ -166,11 +196,11 @@ def test_delay_is_added_to_each_direction(proxy: Proxy, postgres: PostgresServer
         proxy.delay(0.1)
         start = time.monotonic()
         await connection.fetchval("SELECT 1")
-        assert 0.2 <= time.monotonic() - start < 0.4
+        assert time.monotonic() - start >= 0.2
         proxy.set_mode("pass")
         start = time.monotonic()
         await connection.fetchval("SELECT 1")
-        assert time.monotonic() - start < 0.1
+        assert time.monotonic() - start < 0.2
 
     connected(proxy.url_for(postgres.url), use)
 

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.processes import is_running
 from tests.support.servers import ServerExited, UvicornProcess
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.server
+
+ROOT = Path(__file__).parents[2]
 
 # Depending on its version, Uvicorn hands on the signal once it has shut down in order.
 ENDED_BY = {signal.SIGTERM: (0, -signal.SIGTERM), signal.SIGINT: (0, -signal.SIGINT)}
@@ -37,6 +45,14 @@ async def app(scope, receive, send):
     answer = json.dumps([scope["method"], scope["path"], body.decode()]).encode()
     await send({"type": "http.response.start", "status": 418, "headers": []})
     await send({"type": "http.response.body", "body": answer})
+"""
+
+STARTS_AND_WAITS = """
+import sys
+from tests.support.servers import UvicornProcess
+with UvicornProcess("served:app", cwd=sys.argv[1]) as server:
+    print(server.pid, flush=True)
+    sys.stdin.read()
 """
 
 
@@ -101,3 +117,18 @@ def test_arguments_reach_the_server(folder: Path) -> None:
     with UvicornProcess("served:app", cwd=folder, args=["--workers", "2"]) as server:
         assert server.get("/").status_code == 418
     assert server.log.count("application starts") == 2
+
+
+def test_it_ends_when_the_tests_are_killed(folder: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTS_AND_WAITS, folder],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        assert is_running(pid)
+        process.kill()
+    wait_until(lambda: not is_running(pid), 10)

@@ -1,0 +1,57 @@
+# `make` alone lists the targets. PYTHON chooses the interpreter, VENV where the environment goes,
+# TEST narrows `make test` to a path.
+PYTHON ?= python3
+VENV ?= .venv
+TEST ?= tests
+
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: help run test test-fast lint types format check bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "asgi-dbconn needs Python 3.11 or later; say which: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+
+# The stamps are as old as the dependencies they were made from, so a second run installs nothing.
+$(VENV)/.stamp-run: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cli]"
+	@touch $@
+
+$(VENV)/.stamp-dev: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[all]" --group dev
+	@touch $@ $(VENV)/.stamp-run
+
+run: $(VENV)/.stamp-run  ## serve the example application at http://127.0.0.1:8000
+	@trap '' INT; $(BIN)/python -m asgi_dbconn.demo
+
+test: $(VENV)/.stamp-dev  ## run every test, on SQLite and on a PostgreSQL of its own
+	$(BIN)/python -m pytest $(TEST)
+
+test-fast: $(VENV)/.stamp-dev  ## run the tests that start no server process
+	$(BIN)/python -m pytest $(TEST) -m "not server"
+
+lint: $(VENV)/.stamp-dev  ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.stamp-dev  ## check types with mypy and pyright
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+format: $(VENV)/.stamp-dev  ## mend style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: lint types test  ## all that must be green before a change lands
+
+bench: $(VENV)/.stamp-dev  ## measure against the peers
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

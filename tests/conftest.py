@@ -1,0 +1,64 @@
+"""What every test gets: a database of its own, of each kind, and a check that nothing is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.leftovers import no_leftovers, wait_until
+from tests.support.postgres import PostgresServer
+from tests.support.proxy import Proxy
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The PostgreSQL server of this run: our own, or the one that the environment names."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """A new PostgreSQL database. When the test is over, nobody may be connected to it."""
+    with postgres.database() as url:
+        yield url
+        name = url.rpartition("/")[2]
+        wait_until(
+            lambda: not postgres.sessions(database=name),
+            1.0,
+            message=lambda: f"nobody is connected: {postgres.sessions(database=name)}",
+        )
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'test.sqlite'}"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The same test on every kind of database."""
+    url: str = request.getfixturevalue(
+        "sqlite_url" if request.param == "sqlite" else "postgres_url"
+    )
+    return url
+
+
+@pytest.fixture
+def proxy(postgres: PostgresServer) -> Iterator[Proxy]:
+    """A network between us and PostgreSQL that counts round trips and can be made to fail."""
+    with Proxy(postgres.host, postgres.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    with no_leftovers():
+        yield
