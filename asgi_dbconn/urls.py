@@ -120,7 +120,8 @@ class DatabaseURL:
             )
         parsed = self._url.set(**parts)
         # URL.set takes None for "leave it"; here it means "without".
-        parsed = parsed._replace(**{name: None for name, value in parts.items() if value is None})
+        without: dict[str, Any] = {name: None for name, value in parts.items() if value is None}
+        parsed = parsed._replace(**without)
         parts.clear()
         return DatabaseURL(parsed)
 

@@ -109,20 +109,23 @@ class LoopPools:
         pool = member.pool
         grace = self._target.options.shutdown_timeout
         if pool.loop is asyncio.get_running_loop():
-            return await _drain_here(member, grace)
+            _begin_drain(member, grace)
+            return await pool.drain(grace)
         if pool.loop.is_running():
-            draining = asyncio.run_coroutine_threadsafe(_drain_here(member, grace), pool.loop)
-            with suppress(TimeoutError):
-                return await asyncio.wait_for(
-                    asyncio.wrap_future(draining), timeout=grace + _HARD_LIMIT
-                )
+            # A RuntimeError says that the loop was closed this very moment.
+            with suppress(TimeoutError, RuntimeError):
+                pool.loop.call_soon_threadsafe(_begin_drain, member, grace)
+                # A loop that is about to end may never run that, but drains the pool for a reason
+                # of its own; either way the pool says when it has ended.
+                async with asyncio.timeout(grace + _HARD_LIMIT):
+                    return await asyncio.shield(asyncio.wrap_future(pool.ended))
         # Closed, stopped, or stuck: nobody runs our clean-up there.
         return pool.cut()
 
 
-async def _drain_here(member: _Member, grace: float) -> DrainReport:
-    member.guard.dismiss()
-    return await member.pool.drain(grace)
+def _begin_drain(member: _Member, grace: float) -> None:
+    member.guard.dismiss()  # here, because a generator is closed on the loop it lives on
+    member.pool.begin_drain(grace)
 
 
 def _warn_about_a_dead_loop(target: Target, connections: int) -> None:

@@ -14,7 +14,6 @@ from sqlalchemy.exc import DBAPIError
 
 from asgi_dbconn.errors import DatabaseUnavailable
 from asgi_dbconn.pools.loop_pool import LoopPool
-from asgi_dbconn.pools.target import Target
 
 __all__ = ["backoff", "prove_it_answers", "select_one"]
 

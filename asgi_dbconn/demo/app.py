@@ -70,7 +70,7 @@ async def delete_note(request: Request) -> Response:
     return Response(status_code=204)
 
 
-async def audit(request: Request) -> Response:
+async def audit(_: Request) -> Response:
     entries = await Entry.query.order_by("id").limit(100)
     return JSONResponse(
         [
@@ -85,7 +85,7 @@ def _as_json(note: Note) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[None]:
+async def lifespan(_: Starlette) -> AsyncIterator[None]:
     # The application's own startup and shutdown run while the databases are connected.
     await models.create_all()
     yield

@@ -28,9 +28,9 @@ class EndGuard:
         _step(self._suspended.__anext__())
 
     def dismiss(self) -> None:
-        """The clean-up happened otherwise; forget it."""
-        self._clean_up = None
-        if not self._loop.is_closed():
+        """The clean-up happens otherwise; forget it. Too late, it does nothing."""
+        if self._clean_up is not None and not self._loop.is_closed():
+            self._clean_up = None
             _step(self._suspended.aclose())
 
     async def _wait_for_the_end(self) -> AsyncGenerator[None, None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import event
@@ -38,6 +40,9 @@ class LoopPool:
         # SQLAlchemy's pool does not list what is checked out; ending a pool needs to know.
         self._opened: list[Any] = []
         event.listen(self.engine.sync_engine.pool, "connect", self._note_opened)
+        self._draining: asyncio.Task[DrainReport] | None = None
+        self.ended: Future[DrainReport] = Future()
+        """Set when nothing is open any more, whoever brought that about; for any thread."""
 
     async def run(self, work: Callable[[Connection], T], *, autocommit: bool) -> T:
         """Do ``work`` on a pooled connection, in one greenlet, and commit it.
@@ -48,14 +53,20 @@ class LoopPool:
         return await greenlet_spawn(_committed, engine, work)
 
     async def drain(self, grace: float) -> DrainReport:
-        """Refuse new work and end everything within ``grace`` seconds plus two and a quarter."""
-        return await drain(
-            self.gate,
-            grace,
-            connections=self._open_connections,
-            end=self.target.profile.end,
-            terminate=self.target.profile.terminate,
-        )
+        """Refuse new work and end everything within ``grace`` seconds plus two and a quarter.
+
+        Drains once, however many ask for it: the end of the loop and a disconnect may coincide.
+        A caller that is cancelled leaves the drain running.
+        """
+        return await asyncio.shield(self.begin_drain(grace))
+
+    def begin_drain(self, grace: float) -> asyncio.Task[DrainReport]:
+        """Like :meth:`drain`, without waiting for it; its end is told by :attr:`ended`, too."""
+        if self._draining is None:
+            self._draining = asyncio.create_task(
+                self._drain(grace), name=f"draining {self.target.name}"
+            )
+        return self._draining
 
     def cut(self) -> DrainReport:
         """End everything at once, from any thread; for a loop that does not run any more."""
@@ -63,7 +74,27 @@ class LoopPool:
         connections = self._open_connections()
         for each in connections:
             self.target.profile.cut(each)
-        return DrainReport(cut=len(connections))
+        report = DrainReport(cut=len(connections))
+        self._finish(report)
+        return report
+
+    async def _drain(self, grace: float) -> DrainReport:
+        report = DrainReport()
+        try:
+            report = await drain(
+                self.gate,
+                grace,
+                connections=self._open_connections,
+                end=self.target.profile.end,
+                terminate=self.target.profile.terminate,
+            )
+        finally:
+            self._finish(report)
+        return report
+
+    def _finish(self, report: DrainReport) -> None:
+        with suppress(InvalidStateError):  # drained and cut at once: one of them came first
+            self.ended.set_result(report)
 
     def _note_opened(self, connection: Any, _: Any) -> None:
         # Asked for rather than noted: a close that hangs is announced before it has happened.

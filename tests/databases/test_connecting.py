@@ -99,7 +99,9 @@ async def test_a_dead_port_is_noticed_by_connect(dead_port: int) -> None:
     assert repr(database).endswith("[not connected | leases: 0 | loops: 0]>")
 
 
-async def test_what_may_pass_is_tried_again(dead_port: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_may_pass_is_tried_again(
+    dead_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
     database = Database(f"postgresql://app:hush@127.0.0.1:{dead_port}/shop", startup_timeout=0.4)
 
     with caplog.at_level(logging.WARNING, "asgi_dbconn"), pytest.raises(DatabaseUnavailable) as e:
@@ -141,11 +143,13 @@ async def test_a_wrong_password_is_not_tried_again(
 async def test_an_unknown_database_is_not_tried_again(postgres: PostgresServer) -> None:
     database = Database(postgres.url_for("nobody_made_this"), startup_timeout=30)
 
-    with pytest.raises(DatabaseUnavailable, match="nobody_made_this.*1 attempt"):
+    with pytest.raises(DatabaseUnavailable, match=r"nobody_made_this.*1 attempt"):
         await database.connect()
 
 
-async def test_a_silent_server_runs_into_the_connect_timeout(proxy: Proxy, postgres_url: str) -> None:
+async def test_a_silent_server_runs_into_the_connect_timeout(
+    proxy: Proxy, postgres_url: str
+) -> None:
     proxy.set_mode("stall")
     database = Database(proxy.url_for(postgres_url), connect_timeout=0.2, startup_timeout=0)
 
@@ -257,9 +261,7 @@ async def test_work_that_takes_too_long_is_cancelled_on_the_server(
             await connection.execute(text("SELECT pg_sleep(60)"))
 
     working = asyncio.create_task(endless())
-    await wait_until_async(
-        lambda: any("pg_sleep" in each.query for each in postgres.sessions()), 5
-    )
+    await wait_until_async(lambda: any("pg_sleep" in each.query for each in postgres.sessions()), 5)
 
     report = await asyncio.wait_for(database.disconnect(), 0.2 + 2.5)
 

@@ -28,11 +28,11 @@ def test_only_the_last_disconnect_closes() -> None:
     leases.take()
 
     assert leases.give_back(force=False) is None
-    assert leases.state is State.OPEN
+    assert (leases.state, leases.count) == (State.OPEN, 1)
     assert leases.give_back(force=False) == Lead()
     assert (leases.state, leases.count) == (State.DRAINING, 0)
     leases.closed()
-    assert leases.state is State.CLOSED
+    assert (leases.state, leases.count) == (State.CLOSED, 0)
 
 
 def test_force_closes_whatever_the_count() -> None:

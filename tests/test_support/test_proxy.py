@@ -55,7 +55,7 @@ def test_round_trips_are_counted(proxy: Proxy, postgres: PostgresServer) -> None
             await connection.fetchval("SELECT 1")
             await connection.execute("ROLLBACK")
         with proxy.counting() as large:
-            await connection.fetchval("SELECT length($1::text)", "x" * 3_000_000)
+            await connection.fetchval("SELECT $1::text", "x" * 3_000_000)
         with proxy.counting() as nothing:
             await asyncio.sleep(0)
         assert warm.round_trips == 2

@@ -1,0 +1,89 @@
+"""The lifespan protocol as decisions, without a loop."""
+
+from __future__ import annotations
+
+import pytest
+
+from asgi_dbconn.lifespan.conversation import Conversation, Ending, OnReceive, OnSend
+
+
+def started() -> Conversation:
+    conversation = Conversation()
+    assert conversation.inner_receives() is OnReceive.REPLAY_STARTUP
+    assert conversation.inner_sends("lifespan.startup.complete") is OnSend.FORWARD
+    return conversation
+
+
+def test_the_startup_message_is_replayed_once_and_then_the_server_is_asked() -> None:
+    conversation = Conversation()
+
+    assert conversation.inner_receives() is OnReceive.REPLAY_STARTUP
+    assert conversation.inner_receives() is OnReceive.ASK_SERVER
+    assert conversation.inner_receives() is OnReceive.ASK_SERVER
+
+
+@pytest.mark.parametrize("kind", ["lifespan.shutdown.complete", "lifespan.shutdown.failed"])
+def test_the_last_word_waits_for_the_clean_up(kind: str) -> None:
+    conversation = started()
+    conversation.server_said("lifespan.shutdown")
+
+    assert conversation.inner_sends(kind) is OnSend.CLOSE_THEN_FORWARD
+    assert conversation.inner_receives() is OnReceive.REFUSE
+    assert conversation.inner_sends(kind) is OnSend.REFUSE_REPEATED
+    assert conversation.inner_ended(raised=False) is Ending.FINISHED
+
+
+def test_a_refused_start_cleans_up_first() -> None:
+    conversation = Conversation()
+    conversation.inner_receives()
+
+    assert conversation.inner_sends("lifespan.startup.failed") is OnSend.CLOSE_THEN_FORWARD
+    assert conversation.inner_receives() is OnReceive.REFUSE
+    assert conversation.inner_ended(raised=True) is Ending.REFUSED_TO_START
+    assert conversation.inner_ended(raised=False) is Ending.REFUSED_TO_START
+
+
+def test_startup_is_completed_once() -> None:
+    assert started().inner_sends("lifespan.startup.complete") is OnSend.REFUSE_REPEATED
+
+
+@pytest.mark.parametrize("took_startup", [True, False])
+@pytest.mark.parametrize("raised", [True, False])
+def test_an_application_that_answers_in_http_has_no_lifespan(
+    took_startup: bool, raised: bool
+) -> None:
+    conversation = Conversation()
+    if took_startup:
+        conversation.inner_receives()
+
+    assert conversation.inner_sends("http.response.start") is OnSend.REFUSE_FOREIGN
+    assert conversation.inner_ended(raised=raised) is Ending.UNSUPPORTED
+
+
+def test_speaking_before_listening_is_not_a_lifespan() -> None:
+    conversation = Conversation()
+
+    assert conversation.inner_sends("lifespan.startup.complete") is OnSend.REFUSE_FOREIGN
+    assert conversation.inner_ended(raised=True) is Ending.UNSUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("took_startup", "raised", "ending"),
+    [
+        (False, True, Ending.UNSUPPORTED),  # Django
+        (False, False, Ending.UNSUPPORTED),  # `if scope["type"] == "http": ...`
+        (True, False, Ending.UNSUPPORTED),
+        (True, True, Ending.CRASHED_IN_STARTUP),
+    ],
+)
+def test_ending_without_a_word(took_startup: bool, raised: bool, ending: Ending) -> None:
+    conversation = Conversation()
+    if took_startup:
+        conversation.inner_receives()
+
+    assert conversation.inner_ended(raised=raised) is ending
+
+
+@pytest.mark.parametrize("raised", [True, False])
+def test_leaving_in_the_middle_of_life(raised: bool) -> None:
+    assert started().inner_ended(raised=raised) is Ending.LEFT_EARLY
