@@ -94,7 +94,7 @@ class QuerySet(Generic[T]):
         return self._with(_database=self._binding.find_database(database))
 
     @property
-    def statement(self) -> Select[Any]:
+    def statement(self) -> Select[T]:
         """SQLAlchemy's own SELECT for this query, to look at, extend, or execute elsewhere."""
         statement = select(self._model).where(*self._where).order_by(*self._order)
         return statement if self._limit is None else statement.limit(self._limit)
@@ -188,7 +188,7 @@ class QuerySet(Generic[T]):
         # Two rows are enough to know that there are too many.
         return (narrowed if self._limit is not None else narrowed.limit(2)).statement
 
-    def _keys(self) -> Select[Any]:
+    def _keys(self) -> Select[*tuple[Any, ...]]:
         statement = select(*primary_key(self._mapper)).where(*self._where)
         if self._limit is None:
             return statement

@@ -17,6 +17,7 @@ from asgi_dbconn import (
     LifespanMiddleware,
     StartupFailed,
 )
+from asgi_dbconn.types import Message
 
 STARTUP = {"type": "lifespan.startup"}
 SHUTDOWN = {"type": "lifespan.shutdown"}
@@ -55,7 +56,7 @@ class Server:
         self.send_fails: BaseException | None = None
         self.waiting = asyncio.Event()
 
-    async def receive(self) -> dict[str, Any]:
+    async def receive(self) -> Message:
         if not self.messages:
             self.waiting.set()
             await asyncio.Event().wait()
@@ -63,7 +64,7 @@ class Server:
         self.story.append(message["type"])
         return message
 
-    async def send(self, message: dict[str, Any]) -> None:
+    async def send(self, message: Message) -> None:
         self.story.append(message["type"])
         self.said = message
         if self.send_fails:
@@ -414,7 +415,7 @@ async def test_requests_reach_the_application_untouched() -> None:
     awaitable = app(scope=scope, receive=receive, send=send)
 
     assert inspect.iscoroutine(awaitable)
-    assert awaitable.cr_code is inner.__code__  # type: ignore[attr-defined]
+    assert awaitable.cr_code is inner.__code__
     await awaitable
     assert seen == [scope, receive, send]
 
@@ -427,7 +428,7 @@ async def test_servers_see_an_asgi_3_application() -> None:
 
     assert inspect.iscoroutinefunction(app.__call__)  # how uvicorn and hypercorn ask
     assert is_async_callable(app)
-    assert not is_double_callable(app)
+    assert not is_double_callable(app)  # type: ignore[no-untyped-call]
     server = Server()
     await LifespanMiddleware(polite([]), server.resource).__call__(
         {"type": "lifespan"}, server.receive, server.send

@@ -1,0 +1,92 @@
+"""The floors of the package, bottom to top, as `docs/explanation/floors.md` tells them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "asgi_dbconn"
+
+# Parts on one floor do not know each other; modules inside one folder may, without a circle.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors", "types"),
+    ("urls", "options", "settings"),
+    ("loops", "lifespan"),
+    ("pools",),
+    ("databases",),
+    ("orm",),
+    ("instance",),
+    ("registry",),
+    ("demo",),
+    ("__init__",),
+)
+
+
+@dataclass(frozen=True)
+class Module:
+    path: Path
+
+    @property
+    def name(self) -> str:
+        parts = self.path.relative_to(ROOT).with_suffix("").parts
+        return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
+
+    @property
+    def part(self) -> str:
+        """The file or folder directly below the package that this module belongs to."""
+        return self.name.split(".")[1]
+
+    @property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.path.read_text())
+
+
+def modules() -> list[Module]:
+    return [Module(path) for path in sorted(PACKAGE.rglob("*.py"))]
+
+
+def rank(part: str) -> int:
+    """The number of the floor that `part` stands on; ValueError if it stands on none."""
+    for number, parts in enumerate(FLOORS):
+        if part in parts:
+            return number
+    raise ValueError(f"{part} stands on no floor: add it to FLOORS")
+
+
+def imports(module: Module) -> Iterator[tuple[str, ast.stmt, bool]]:
+    """The package's own modules that `module` imports: name, statement, whether in a function."""
+    for statement, deferred in _statements(module.tree, deferred=False):
+        if isinstance(statement, ast.ImportFrom):
+            if statement.level:
+                yield f"relative import in {module.name}", statement, deferred
+            elif statement.module and statement.module.split(".")[0] == "asgi_dbconn":
+                yield from (
+                    (_resolved(statement.module, alias.name), statement, deferred)
+                    for alias in statement.names
+                )
+        elif isinstance(statement, ast.Import):
+            yield from (
+                (alias.name, statement, deferred)
+                for alias in statement.names
+                if alias.name.split(".")[0] == "asgi_dbconn"
+            )
+
+
+def _statements(node: ast.AST, *, deferred: bool) -> Iterator[tuple[ast.stmt, bool]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child, deferred
+        inside = deferred or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+        yield from _statements(child, deferred=inside)
+
+
+def _resolved(module: str, name: str) -> str:
+    # `from asgi_dbconn.pools import aborted` names a module; `... import Gate` a thing inside one.
+    folder = ROOT.joinpath(*module.split("."))
+    is_module = (folder / f"{name}.py").exists() or (folder / name).is_dir()
+    return f"{module}.{name}" if is_module else module

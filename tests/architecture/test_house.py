@@ -1,0 +1,70 @@
+"""The rules of the house that a reader relies on: sizes, sentences, names, no asserts."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+from tests.architecture.floors import ROOT, Module, modules
+
+MODULES = modules()
+each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+
+
+@each_module
+def test_a_module_holds_one_concept(module: Module) -> None:
+    assert len(module.path.read_text().splitlines()) <= 350
+    assert module.path.stem not in {"utils", "helpers", "base", "common", "core", "misc"}
+
+
+@each_module
+def test_a_module_says_in_a_sentence_what_it_is_for(module: Module) -> None:
+    sentence = (ast.get_docstring(module.tree) or "").split("\n\n")[0]
+    assert sentence.endswith((".", ":", "``.")) or sentence.endswith("tree.")
+
+
+@each_module
+def test_users_mistakes_are_errors_and_not_asserts(module: Module) -> None:
+    assert not [node.lineno for node in ast.walk(module.tree) if isinstance(node, ast.Assert)]
+
+
+@each_module
+def test_no_exception_is_swallowed_in_silence(module: Module) -> None:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ExceptHandler):
+            assert not all(isinstance(each, ast.Pass) for each in node.body), node.lineno
+
+
+@each_module
+def test_what_a_module_offers_is_listed_and_exists(module: Module) -> None:
+    if module.path.name in {"__init__.py", "__main__.py"}:
+        return
+    body = module.tree.body
+    listed = next(
+        ast.literal_eval(node.value)
+        for node in body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    )
+    defined: set[str] = set()
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Assign):
+            defined.update(ast.unparse(target) for target in node.targets)
+        elif isinstance(node, ast.AnnAssign):
+            defined.add(ast.unparse(node.target))
+    assert set(listed) <= defined
+    classes = {node.name for node in body if isinstance(node, ast.ClassDef)}
+    public = {name for name in classes if not name.startswith("_")}
+    private_to_the_file = {"QueryDescriptor"}
+    assert public - private_to_the_file <= set(listed)
+
+
+def test_no_file_names_a_path_that_no_user_has() -> None:
+    private = re.compile(r"/work/|/farm/|\.\./shared")
+    for folder in ("asgi_dbconn", "docs", "examples", "benchmarks"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in {".py", ".md", ".toml"}:
+                assert not private.search(path.read_text()), path

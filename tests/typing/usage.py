@@ -1,0 +1,151 @@
+"""How type checkers see the package; read by mypy and pyright, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, assert_type
+
+from pydantic import SecretStr
+from sqlalchemy import MetaData, Select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from asgi_dbconn import (
+    Database,
+    DatabaseURL,
+    Instance,
+    LifespanMiddleware,
+    Queryable,
+    QuerySet,
+    Registry,
+    monkay,
+)
+from asgi_dbconn.databases.transactions import Transaction
+from asgi_dbconn.pools.drain import DrainReport
+
+models = Registry(
+    database="sqlite:///app.db",
+    extra={"audit": "postgresql://db/audit", "own": Database("sqlite://", name="own")},
+    pool_size=5,
+    password=SecretStr("hush"),
+)
+
+
+class Base(Queryable, DeclarativeBase, registry=models):
+    pass
+
+
+class User(Base):
+    __tablename__ = "users"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    age: Mapped[int | None]
+
+
+class Entry(Base, database="audit"):
+    __tablename__ = "entries"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class DataBase(Queryable, MappedAsDataclass, DeclarativeBase, registry=models):
+    pass
+
+
+class Point(DataBase, kw_only=True):
+    __tablename__ = "points"
+    id: Mapped[int] = mapped_column(primary_key=True, init=False)
+    x: Mapped[int] = mapped_column(default=0)
+
+
+class Plain(DeclarativeBase):
+    pass
+
+
+class Alone(Plain):
+    __tablename__ = "alone"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+async def queries() -> None:
+    assert_type(User.query, QuerySet[User])
+    assert_type(User.query.all(), QuerySet[User])
+    assert_type(User.query.filter(User.id > 3, name__icontains="x"), QuerySet[User])
+    assert_type(User.query.order_by("-name", User.id.desc()), QuerySet[User])
+    assert_type(User.query.limit(3), QuerySet[User])
+    assert_type(User.query.using(database="audit"), QuerySet[User])
+    assert_type(User.query.using(database=None), QuerySet[User])
+    assert_type(User.query.using(database=models.database), QuerySet[User])
+    assert_type(User.query.statement, Select[User])
+
+    assert_type(await User.query, list[User])
+    assert_type(await User.query.all(), list[User])
+    assert_type(await User.query.get(5), User)
+    assert_type(await User.query.get(name="x"), User)
+    assert_type(await User.query.get_or_none(5), User | None)
+    assert_type(await User.query.first(), User | None)
+    assert_type(await User.query.count(), int)
+    assert_type(await User.query.exists(), bool)
+    assert_type(await User.query.create(name="x"), User)
+    assert_type(await User.query.filter(User.id == 1).update(age=User.age + 1), int)
+    assert_type(await User.query.delete(), int)
+
+    assert_type((await Entry.query.get(1)).id, int)
+    assert_type((await Point.query.get(1)).x, int)
+    assert_type(Point(x=3).x, int)
+    assert_type(models.query(Alone), QuerySet[Alone])
+    assert_type(await models.query(Alone).first(), Alone | None)
+
+
+async def registries() -> None:
+    assert_type(models.database, Database)
+    assert_type(models.databases, Mapping[str | None, Database])
+    assert_type(models.extra, Mapping[str, Database])
+    assert_type(models.metadata, MetaData)
+    assert_type(models.metadatas, Mapping[str | None, MetaData])
+    assert_type(await models.disconnect(), DrainReport | None)
+    async with models as entered:
+        assert_type(entered, Registry)
+    async with models.connection() as connection:
+        assert_type(connection, AsyncConnection)
+    async with models.session(database="audit") as session:
+        assert_type(session, AsyncSession)
+    async with models.transaction(isolation_level="SERIALIZABLE", readonly=True) as transaction:
+        assert_type(transaction, Transaction)
+        assert_type(transaction.connection, AsyncConnection)
+        await transaction.rollback()
+    await models.create_all()
+    await models.drop_all(database="audit")
+
+
+async def databases() -> None:
+    url = DatabaseURL("postgresql://app:x@db/shop")
+    database = Database(url.replace(port=6000), pool_size=3, password=lambda: "hush")
+    assert_type(url.reveal(), str)
+    assert_type(database.engine, AsyncEngine)
+    assert_type(database.url, DatabaseURL)
+    async with database as entered:
+        assert_type(entered, Database)
+
+
+def applications() -> None:
+    inner = Starlette()
+    assert_type(models.asgi(inner), LifespanMiddleware)
+    assert_type(models.asgi(handle_lifespan=True)(inner), LifespanMiddleware)
+    decorator: Callable[[Any], LifespanMiddleware] = models.asgi(handle_lifespan=True)
+    decorator(inner)
+    LifespanMiddleware(inner, models)
+    LifespanMiddleware(inner, lambda: models)
+    inner.add_middleware(LifespanMiddleware, registry=models)
+    Starlette(middleware=[Middleware(LifespanMiddleware, models)])
+    models.asgi(models.asgi(inner))
+
+
+def tools() -> None:
+    monkay.evaluate_settings()
+    monkay.evaluate_settings(ignore_import_errors=False)
+    monkay.set_instance(Instance(registry=models, app=None))
+    instance = monkay.instance
+    if instance is not None:
+        assert_type(instance.registry, Registry)
