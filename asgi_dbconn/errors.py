@@ -160,7 +160,10 @@ class StartupFailed(LifespanError):
 
 
 class ShutdownFailed(LifespanError):
-    """Raised out of the lifespan call after the wrapped application reported a failed shutdown."""
+    """Raised out of the lifespan call after the wrapped application reported a failed shutdown.
+
+    As with a failed startup, returning would leave a waiting test client without the reason.
+    """
 
     code = "DBC302"
 

@@ -34,6 +34,7 @@ class Ending(Enum):
     """What it means that inner's call has ended, by returning or by raising."""
 
     FINISHED = auto()  # everything was said
+    REFUSED_TO_STOP = auto()  # inner has sent shutdown.failed
     REFUSED_TO_START = auto()  # inner has sent startup.failed
     CRASHED_IN_STARTUP = auto()  # it took the startup message and raised without an answer
     UNSUPPORTED = auto()  # it has no lifespan: we speak for it
@@ -49,6 +50,7 @@ class Conversation:
     failed: bool = False
     shutdown_asked: bool = False
     done: bool = False
+    stop_failed: bool = False
     spoke_foreign: bool = False
 
     def inner_receives(self) -> OnReceive:
@@ -78,6 +80,7 @@ class Conversation:
                 return OnSend.CLOSE_THEN_FORWARD
             case "lifespan.shutdown.complete" | "lifespan.shutdown.failed":
                 self.done = True
+                self.stop_failed = kind.endswith("failed")
                 return OnSend.CLOSE_THEN_FORWARD
         return OnSend.FORWARD
 
@@ -85,7 +88,7 @@ class Conversation:
         if self.failed:
             return Ending.REFUSED_TO_START
         if self.done:
-            return Ending.FINISHED
+            return Ending.REFUSED_TO_STOP if self.stop_failed else Ending.FINISHED
         if self.started:
             return Ending.LEFT_EARLY
         # An application that raises before it looked at the startup message (Django), returns, or

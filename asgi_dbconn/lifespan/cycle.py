@@ -14,7 +14,13 @@ import traceback
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from asgi_dbconn.errors import DBConnError, LifespanClosed, LifespanError, StartupFailed
+from asgi_dbconn.errors import (
+    DBConnError,
+    LifespanClosed,
+    LifespanError,
+    ShutdownFailed,
+    StartupFailed,
+)
 from asgi_dbconn.lifespan.conversation import Conversation, Ending, OnReceive, OnSend
 from asgi_dbconn.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -106,6 +112,11 @@ class LifespanCycle:
         match self._conversation.inner_ended(raised=raised is not None):
             case Ending.FINISHED:
                 self._finish(raised)
+            case Ending.REFUSED_TO_STOP:
+                raise raised or ShutdownFailed(
+                    "The application reported lifespan.shutdown.failed and returned; its message "
+                    "went to the server."
+                )
             case Ending.REFUSED_TO_START:
                 raise raised or StartupFailed(
                     "The application reported lifespan.startup.failed and returned; its message "

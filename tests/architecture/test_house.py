@@ -22,7 +22,7 @@ def test_a_module_holds_one_concept(module: Module) -> None:
 @each_module
 def test_a_module_says_in_a_sentence_what_it_is_for(module: Module) -> None:
     sentence = (ast.get_docstring(module.tree) or "").split("\n\n")[0]
-    assert sentence.endswith((".", ":", "``.")) or sentence.endswith("tree.")
+    assert sentence.endswith(".")
 
 
 @each_module

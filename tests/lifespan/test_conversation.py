@@ -22,15 +22,21 @@ def test_the_startup_message_is_replayed_once_and_then_the_server_is_asked() -> 
     assert conversation.inner_receives() is OnReceive.ASK_SERVER
 
 
-@pytest.mark.parametrize("kind", ["lifespan.shutdown.complete", "lifespan.shutdown.failed"])
-def test_the_last_word_waits_for_the_clean_up(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "ending"),
+    [
+        ("lifespan.shutdown.complete", Ending.FINISHED),
+        ("lifespan.shutdown.failed", Ending.REFUSED_TO_STOP),
+    ],
+)
+def test_the_last_word_waits_for_the_clean_up(kind: str, ending: Ending) -> None:
     conversation = started()
     conversation.server_said("lifespan.shutdown")
 
     assert conversation.inner_sends(kind) is OnSend.CLOSE_THEN_FORWARD
     assert conversation.inner_receives() is OnReceive.REFUSE
     assert conversation.inner_sends(kind) is OnSend.REFUSE_REPEATED
-    assert conversation.inner_ended(raised=False) is Ending.FINISHED
+    assert conversation.inner_ended(raised=False) is ending
 
 
 def test_a_refused_start_cleans_up_first() -> None:

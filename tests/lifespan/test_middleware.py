@@ -15,6 +15,7 @@ from asgi_dbconn import (
     LifespanClosed,
     LifespanError,
     LifespanMiddleware,
+    ShutdownFailed,
     StartupFailed,
 )
 from asgi_dbconn.types import Message
@@ -202,6 +203,25 @@ async def test_a_failed_inner_startup_that_returns_is_raised_all_the_same() -> N
 
     with pytest.raises(StartupFailed):
         await server.live(inner)
+
+
+@pytest.mark.parametrize("raises", [True, False])
+async def test_a_failed_inner_shutdown_is_raised_too(raises: bool) -> None:
+    server = Server()
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(COMPLETE)
+        await receive()
+        await send({"type": "lifespan.shutdown.failed", "message": "the queue is full"})
+        if raises:
+            raise KeyError("queue")
+
+    with pytest.raises(KeyError if raises else ShutdownFailed):
+        await server.live(inner)
+
+    assert server.story == [*GOOD_STORY[:-1], "lifespan.shutdown.failed"]
+    assert server.said["message"] == "the queue is full"
 
 
 async def test_an_application_that_listens_after_the_end_is_stopped() -> None:

@@ -170,7 +170,7 @@ async def test_update_changes_rows_and_counts_them(database_url: str) -> None:
         assert (await User.query.get(name="cyd")).age == 5
         with pytest.raises(ConfigurationError, match="at least one"):
             User.query.update()
-        with pytest.raises(FieldError, match="'aeg'.*'age'"):
+        with pytest.raises(FieldError, match=r"'aeg'.*'age'"):
             User.query.update(aeg=1)
 
 

@@ -14,8 +14,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from asgi_dbconn import (
     ConfigurationError,
     Database,
-    DatabaseURL,
     DatabaseUnavailable,
+    DatabaseURL,
     Queryable,
     Registry,
     UnknownDatabase,

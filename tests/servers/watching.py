@@ -61,6 +61,4 @@ def assert_nobody_connected(postgres: PostgresServer, *urls: str) -> None:
     def connected() -> list[Session]:
         return [each for url in urls for each in sessions(postgres, url)]
 
-    wait_until(
-        lambda: not connected(), 1.0, message=lambda: f"nobody is connected: {connected()}"
-    )
+    wait_until(lambda: not connected(), 1.0, message=lambda: f"nobody is connected: {connected()}")

@@ -11,9 +11,7 @@ from starlette.applications import Starlette
 
 from asgi_dbconn import Registry
 
-models = Registry(
-    database=os.environ["DATABASE_URL"], extra={"audit": os.environ["AUDIT_URL"]}
-)
+models = Registry(database=os.environ["DATABASE_URL"], extra={"audit": os.environ["AUDIT_URL"]})
 
 
 @asynccontextmanager

@@ -1,0 +1,35 @@
+"""The reference pages say what the code says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import asgi_dbconn
+from asgi_dbconn import errors
+from asgi_dbconn.options import DatabaseOptions, OptionArguments
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_options_page_lists_every_option_with_its_default() -> None:
+    page = (DOCS / "reference/options.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", page, re.MULTILINE))
+    defaults = DatabaseOptions()
+
+    assert rows == {each.name: repr(getattr(defaults, each.name)) for each in fields(defaults)}
+    assert rows.keys() == OptionArguments.__annotations__.keys()
+
+
+def test_the_names_page_lists_every_public_name() -> None:
+    page = (DOCS / "reference/public-names.md").read_text()
+    for name in set(asgi_dbconn.__all__) - set(errors.__all__) - {"__version__"}:
+        if not name.startswith(("Object", "Multiple")):
+            assert f"| `{name}` |" in page
+
+
+def test_the_errors_page_draws_the_tree_of_the_module() -> None:
+    tree = (errors.__doc__ or "").split("\n\n")[1].rstrip()
+
+    assert tree in (DOCS / "reference/errors.md").read_text()
