@@ -96,8 +96,10 @@ class LoopPools:
         return pool
 
     def _sweep(self) -> None:
-        for loop in [loop for loop in self._members if loop.is_closed()]:
-            report = self._members.pop(loop).pool.cut()
+        # A list in one step: other threads add and remove their loops meanwhile.
+        for loop in list(self._members):
+            member = self._members.pop(loop, None) if loop.is_closed() else None
+            report = member.pool.cut() if member is not None else DrainReport()
             if report.cut:
                 _warn_about_a_dead_loop(self._target, report.cut)
 

@@ -100,8 +100,11 @@ def read_while_locked(
         return server.get("/notes").status_code
 
     def waiting() -> int:
-        rows = postgres.fetch("SELECT FROM pg_locks WHERE NOT granted AND relation IS NOT NULL")
-        return len(rows)
+        found = postgres.fetch(
+            "SELECT FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'",
+            url.rpartition("/")[2],
+        )
+        return len(found)
 
     with ThreadPoolExecutor(READERS, "test-reader") as threads:
         with locked_table(url):

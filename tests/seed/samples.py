@@ -139,7 +139,7 @@ def on_startup_and_on_shutdown(DATABASE: str) -> Sample:
 
     app = Esmerald(
         routes=make_routes(make_user(models)),
-        on_startup=[models.__aenter__],
+        on_startup=[models.__aenter__],  # type: ignore[list-item]
         on_shutdown=[models.__aexit__],
     )
     # load settings

@@ -75,6 +75,9 @@ def test_a_second_ctrl_c_ends_the_query_on_the_server_too(
         assert server.wait(10) == ENDED_BY_CTRL_C
         assert answer.exception(10) is not None or answer.result().is_server_error
     assert_nobody_connected(postgres, postgres_url)
+    # What the application gets is the cancellation, not an error that hides it.
+    assert "CancelledError" in server.log
+    assert "PendingRollbackError" not in server.log
 
 
 def test_every_worker_has_a_pool_of_its_own_and_leaves_nothing(
