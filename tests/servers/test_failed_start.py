@@ -86,7 +86,7 @@ def test_a_dead_database_is_tried_again_until_its_startup_timeout(
         "DATABASE_URL": urls.first,
         "AUDIT_URL": urls.second,
         "BILLING_URL": urls.dead,
-        "STARTUP_TIMEOUT": "0.5",
+        "STARTUP_TIMEOUT": "1",
     }
     ended = failed_start(THREE_DATABASES, env)
     assert_nobody_connected(postgres, urls.first, urls.second)

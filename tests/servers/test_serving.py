@@ -48,15 +48,15 @@ def test_a_request_in_flight_is_answered_before_the_databases_go(
     postgres: PostgresServer, postgres_url: str, ask: Ask
 ) -> None:
     with uvicorn(SLOW, {"DATABASE_URL": postgres_url}) as server:
-        answer = ask(server, "/sleep/0.5")
+        answer = ask(server, "/sleep/1.0")
         wait_until(lambda: sleeping(postgres, postgres_url), 5, message="the query runs")
         server.terminate()
         response = answer.result(10)
-        assert (response.status_code, response.json()["slept"]) == (HTTPStatus.OK, 0.5)
+        assert (response.status_code, response.json()["slept"]) == (HTTPStatus.OK, 1.0)
         assert server.wait(10) == ENDED_BY_SIGTERM
     assert_nobody_connected(postgres, postgres_url)
     shutting_down = server.log.index("Shutting down")
-    answered = server.log.index('"GET /sleep/0.5 HTTP/1.1" 200')
+    answered = server.log.index('"GET /sleep/1.0 HTTP/1.1" 200')
     disconnected = server.log.index("disconnected: 1 closed, 0 cancelled, 0 cut")
     assert shutting_down < answered < disconnected
     assert "Traceback" not in server.log

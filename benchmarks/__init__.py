@@ -1,0 +1,1 @@
+"""What the package costs, measured against its peers: ``python -m benchmarks``."""

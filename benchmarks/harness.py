@@ -1,0 +1,129 @@
+"""Measures contenders against each other in one run, so that what disturbs one disturbs all.
+
+Each round gives every contender one batch, in a new random order. Figures are compared within a
+round before they are compared between rounds: a machine that slows down for a while slows down
+both sides of the ratio.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from benchmarks.figures import Figures
+
+__all__ = ["Comparison", "Contender", "Effort", "Measurement", "Run", "compare", "compare_now"]
+
+Run = Callable[[int], Awaitable[None] | None]
+"""Does so many operations: at once, or in the awaitable that it returns."""
+
+_SEED: Final = 1  # the order of the turns is random, but the same in every run
+_WARM_UP: Final = 0.1  # rounds that are not counted, as a part of those that are
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One way to do the work that is compared."""
+
+    name: str
+    run: Run
+    at_least: int = 1
+    """Operations in a batch; more than one where they are done at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to look: so many rounds, and so many seconds for each contender in a round."""
+
+    rounds: int
+    batch: float
+
+
+@dataclass(slots=True)
+class Measurement:
+    """Seconds per operation of one contender, one sample for each round."""
+
+    contender: str
+    operations: int
+    """In each batch."""
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    """Of this process with all its threads; what a database server spends is not in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The measurements of contenders that did the same work, by their names."""
+
+    title: str
+    baseline: str
+    measurements: dict[str, Measurement]
+
+    def wall(self, contender: str) -> Figures:
+        return Figures.of(self.measurements[contender].wall, self.measurements[self.baseline].wall)
+
+    def cpu(self, contender: str) -> Figures:
+        return Figures.of(self.measurements[contender].cpu, self.measurements[self.baseline].cpu)
+
+
+async def compare(
+    title: str, contenders: Sequence[Contender], effort: Effort, *, baseline: str
+) -> Comparison:
+    """Measure ``contenders``, interleaved; ``baseline`` names the one that is 1.00."""
+    measured = {
+        each.name: Measurement(each.name, await _operations(each, effort.batch))
+        for each in contenders
+    }
+    order = random.Random(_SEED)
+    warm_up = max(1, round(effort.rounds * _WARM_UP))
+    # What exists by now is nobody's garbage, and is not to be looked through in somebody's turn.
+    gc.collect()
+    gc.freeze()
+    try:
+        for number in range(warm_up + effort.rounds):
+            for each in order.sample(contenders, len(contenders)):
+                measurement = measured[each.name]
+                wall, cpu = await _time(each.run, measurement.operations)
+                if number >= warm_up:
+                    measurement.wall.append(wall / measurement.operations)
+                    measurement.cpu.append(cpu / measurement.operations)
+    finally:
+        gc.unfreeze()
+    return Comparison(title, baseline, measured)
+
+
+def compare_now(
+    title: str, contenders: Sequence[Contender], effort: Effort, *, baseline: str
+) -> Comparison:
+    """The same for contenders that await nothing, without an event loop."""
+    measuring = compare(title, contenders, effort, baseline=baseline)
+    try:
+        measuring.send(None)
+    except StopIteration as finished:
+        comparison: Comparison = finished.value
+        return comparison
+    measuring.close()
+    raise RuntimeError(f"a contender of {title!r} waits for something; compare() can do that")
+
+
+async def _operations(contender: Contender, batch: float) -> int:
+    """How many operations take ``batch`` seconds. Finding out warms caches and pools up, too."""
+    operations = contender.at_least
+    while True:
+        wall, _ = await _time(contender.run, operations)
+        if wall >= batch / 2:
+            return max(contender.at_least, round(operations * batch / wall))
+        operations *= 2
+
+
+async def _time(run: Run, operations: int) -> tuple[float, float]:
+    cpu, wall = time.process_time(), time.perf_counter()
+    waiting = run(operations)
+    if waiting is not None:
+        await waiting
+    # In the opposite order: the wall encloses nothing of the other clock's call.
+    return time.perf_counter() - wall, time.process_time() - cpu
