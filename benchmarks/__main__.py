@@ -54,6 +54,7 @@ def _print_circumstances() -> None:
 
 
 def _run(name: str, *, quick: bool) -> None:
+    print(f"\n{name}: measuring ...", flush=True)
     started = time.perf_counter()
     outcome = BENCHMARKS[name].run(quick=quick)
     for each in outcome.comparisons:

@@ -16,7 +16,16 @@ from typing import Final
 
 from benchmarks.figures import Figures
 
-__all__ = ["Comparison", "Contender", "Effort", "Measurement", "Run", "compare", "compare_now"]
+__all__ = [
+    "Comparison",
+    "Contender",
+    "Effort",
+    "Measurement",
+    "Run",
+    "compare",
+    "compare_now",
+    "joined",
+]
 
 Run = Callable[[int], Awaitable[None] | None]
 """Does so many operations: at once, or in the awaitable that it returns."""
@@ -49,7 +58,7 @@ class Measurement:
 
     contender: str
     operations: int
-    """In each batch."""
+    """In each batch (of several launches: of the first)."""
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     """Of this process with all its threads; what a database server spends is not in it."""
@@ -68,6 +77,17 @@ class Comparison:
 
     def cpu(self, contender: str) -> Figures:
         return Figures.of(self.measurements[contender].cpu, self.measurements[self.baseline].cpu)
+
+
+def joined(comparisons: Sequence[Comparison]) -> Comparison:
+    """One of several launches: the rounds of all of them, one after another."""
+    first = comparisons[0]
+    whole = {name: Measurement(name, each.operations) for name, each in first.measurements.items()}
+    for comparison in comparisons:
+        for name, each in comparison.measurements.items():
+            whole[name].wall += each.wall
+            whole[name].cpu += each.cpu
+    return Comparison(first.title, first.baseline, whole)
 
 
 async def compare(

@@ -63,7 +63,7 @@ async def _compare(kind: str, url: str, effort: Effort) -> list[Comparison]:
                     how = f"{tasks} tasks at a time" if tasks > 1 else "one after another"
                     contenders = [
                         # Twice the tasks, so that the end of a batch is not all of it.
-                        Contender(name, work(reader, tasks), at_least=tasks * 2 - 1)
+                        Contender(name, work(reader, tasks), at_least=2 * tasks)
                         for name, reader in readers.items()
                     ]
                     full_title = f"{kind}: {title}, {how}"

@@ -12,7 +12,7 @@ __all__ = ["Outcome", "aligned", "table", "unit_of"]
 
 _UNITS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 # Below so many of a unit, the next smaller one is easier to read.
-_TOO_FEW: Final = 2
+_TOO_FEW: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def table(comparison: Comparison) -> str:
     for name in comparison.measurements:
         row = [name]
         for figures in (comparison.wall(name), comparison.cpu(name)):
-            row += [f"{each / seconds:,.1f}" for each in (figures.median, figures.p10, figures.p90)]
+            row += [f"{each / seconds:,.0f}" for each in (figures.median, figures.p10, figures.p90)]
             row.append(f"{figures.ratio:.2f}")
         rows.append(row)
     rounds = len(comparison.measurements[comparison.baseline].wall)

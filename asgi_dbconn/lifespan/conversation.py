@@ -18,6 +18,7 @@ class OnReceive(Enum):
 
     REPLAY_STARTUP = auto()
     ASK_SERVER = auto()
+    CALL_OFF = auto()  # a shutdown of ours: the start fails for a reason that inner does not know
     REFUSE = auto()  # the conversation is over; waiting for ever would hang the shutdown
 
 
@@ -25,6 +26,8 @@ class OnSend(Enum):
     """What happens to a message that inner sends."""
 
     FORWARD = auto()
+    START_INCLUDED_THEN_FORWARD = auto()  # inner is ready; mounted applications come after it
+    NOTE = auto()  # inner's goodbye in a start that was called off; the server hears of that alone
     CLOSE_THEN_FORWARD = auto()  # the last word of a life: servers cancel what comes after it
     REFUSE_FOREIGN = auto()  # not a lifespan message, or before startup was received
     REFUSE_REPEATED = auto()  # servers assert on a second terminal message
@@ -35,6 +38,7 @@ class Ending(Enum):
 
     FINISHED = auto()  # everything was said
     REFUSED_TO_STOP = auto()  # inner has sent shutdown.failed
+    CALLED_OFF = auto()  # inner was shut down again before the server heard of its start
     REFUSED_TO_START = auto()  # inner has sent startup.failed
     CRASHED_IN_STARTUP = auto()  # it took the startup message and raised without an answer
     UNSUPPORTED = auto()  # it has no lifespan: we speak for it
@@ -51,13 +55,16 @@ class Conversation:
     shutdown_asked: bool = False
     done: bool = False
     stop_failed: bool = False
+    called_off: bool = False
     spoke_foreign: bool = False
 
     def inner_receives(self) -> OnReceive:
         if not self.took_startup:
             self.took_startup = True
             return OnReceive.REPLAY_STARTUP
-        return OnReceive.REFUSE if self.failed or self.done else OnReceive.ASK_SERVER
+        if self.failed or self.done:
+            return OnReceive.REFUSE
+        return OnReceive.CALL_OFF if self.called_off else OnReceive.ASK_SERVER
 
     def server_said(self, kind: str) -> None:
         if kind == "lifespan.shutdown":
@@ -74,19 +81,23 @@ class Conversation:
                 return OnSend.REFUSE_REPEATED
             case "lifespan.startup.complete":
                 self.started = True
-                return OnSend.FORWARD
+                return OnSend.START_INCLUDED_THEN_FORWARD
             case "lifespan.startup.failed":
                 self.failed = True
                 return OnSend.CLOSE_THEN_FORWARD
             case "lifespan.shutdown.complete" | "lifespan.shutdown.failed":
                 self.done = True
                 self.stop_failed = kind.endswith("failed")
+                if self.called_off:
+                    return OnSend.NOTE
                 return OnSend.CLOSE_THEN_FORWARD
         return OnSend.FORWARD
 
     def inner_ended(self, *, raised: bool) -> Ending:
         if self.failed:
             return Ending.REFUSED_TO_START
+        if self.called_off:
+            return Ending.CALLED_OFF
         if self.done:
             return Ending.REFUSED_TO_STOP if self.stop_failed else Ending.FINISHED
         if self.started:

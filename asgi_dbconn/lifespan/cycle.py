@@ -22,6 +22,7 @@ from asgi_dbconn.errors import (
     StartupFailed,
 )
 from asgi_dbconn.lifespan.conversation import Conversation, Ending, OnReceive, OnSend
+from asgi_dbconn.lifespan.included import IncludedLives
 from asgi_dbconn.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["LifespanCycle"]
@@ -36,6 +37,7 @@ class LifespanCycle:
         self,
         app: ASGIApp | None,
         lifetime: AbstractAsyncContextManager[Any],
+        included: IncludedLives,
         scope: Scope,
         receive: Receive,
         send: Send,
@@ -43,6 +45,7 @@ class LifespanCycle:
     ) -> None:
         self._app = app
         self._lifetime = lifetime
+        self._included = included
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -52,6 +55,7 @@ class LifespanCycle:
         self._is_open = False
         self._server_error: BaseException | None = None
         self._close_error: Exception | None = None
+        self._called_off_by: Exception | None = None
 
     async def run(self) -> None:
         """Lead the conversation from the first message to the last."""
@@ -65,6 +69,8 @@ class LifespanCycle:
                 await self._speak_ourselves()
             else:
                 await self._forward(self._app)
+        except GeneratorExit:
+            raise  # the loop is gone, nothing can be awaited any more
         except BaseException:
             # Whatever comes out of here, cancellation included, comes out with everything closed.
             await self._close()
@@ -80,7 +86,8 @@ class LifespanCycle:
         self._is_open = True
 
     async def _close(self) -> Exception | None:
-        """Disconnect, once. An error is kept, logged and given back, so that others go on."""
+        """Stop what is included and disconnect, once; gives what went wrong."""
+        await self._stop_included()
         if self._is_open:
             self._is_open = False
             try:
@@ -90,6 +97,9 @@ class LifespanCycle:
                 _log.error("disconnecting failed: %s", error)
                 self._close_error = error
         return self._close_error
+
+    async def _stop_included(self) -> None:
+        self._close_error = await self._included.stop() or self._close_error
 
     async def _say(self, message: Message) -> None:
         try:
@@ -112,6 +122,8 @@ class LifespanCycle:
         match self._conversation.inner_ended(raised=raised is not None):
             case Ending.FINISHED:
                 self._finish(raised)
+            case Ending.CALLED_OFF:
+                await self._call_off()
             case Ending.REFUSED_TO_STOP:
                 raise raised or ShutdownFailed(
                     "The application reported lifespan.shutdown.failed and returned; its message "
@@ -128,6 +140,22 @@ class LifespanCycle:
                 await self._speak_ourselves()
             case Ending.LEFT_EARLY:
                 await self._outlive(raised)
+
+    async def _start_included_then_say(self, complete: Message) -> None:
+        try:
+            await self._included.start()
+        except Exception as error:
+            self._called_off_by = error
+            self._conversation.called_off = True
+        else:
+            await self._say(complete)
+
+    async def _call_off(self) -> None:
+        """An included application failed to start; those before it, and inner, are down again."""
+        error = self._called_off_by or StartupFailed("An included application did not start.")
+        await self._close()
+        await self._say({"type": "lifespan.startup.failed", "message": self._explain(error)})
+        raise error
 
     def _finish(self, raised: Exception | None) -> None:
         if self._close_error is not None:
@@ -155,7 +183,12 @@ class LifespanCycle:
             case OnReceive.REPLAY_STARTUP:
                 return self._startup
             case OnReceive.ASK_SERVER:
-                return await self._listen()
+                message = await self._listen()
+                if self._conversation.shutdown_asked:
+                    await self._stop_included()  # they started after inner
+                return message
+            case OnReceive.CALL_OFF:
+                return {"type": "lifespan.shutdown"}
             case OnReceive.REFUSE:
                 raise LifespanClosed(
                     "This lifespan is over; there is no message to wait for. "
@@ -167,6 +200,10 @@ class LifespanCycle:
         match self._conversation.inner_sends(kind):
             case OnSend.FORWARD:
                 await self._say(message)
+            case OnSend.START_INCLUDED_THEN_FORWARD:
+                await self._start_included_then_say(message)
+            case OnSend.NOTE:
+                pass
             case OnSend.CLOSE_THEN_FORWARD:
                 error = await self._close()
                 await self._say(message if error is None else self._worse(message, error))
@@ -183,7 +220,9 @@ class LifespanCycle:
     async def _speak_ourselves(self, crash: Exception | None = None) -> None:
         if not self._conversation.started:
             self._conversation.started = True
-            await self._say({"type": "lifespan.startup.complete"})
+            await self._start_included_then_say({"type": "lifespan.startup.complete"})
+            if self._conversation.called_off:
+                await self._call_off()
         while not self._conversation.shutdown_asked:
             await self._listen()
         error = await self._close() or crash

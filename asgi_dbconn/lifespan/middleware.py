@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import threading
+from collections.abc import Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 from asgi_dbconn.errors import ConfigurationError
+from asgi_dbconn.lifespan.absence import Absence, WithoutLifespan
 from asgi_dbconn.lifespan.cycle import LifespanCycle
+from asgi_dbconn.lifespan.included import IncludedLives
 from asgi_dbconn.types import ASGIApp, Lifetime, LifetimeFactory, Receive, Scope, Send
 
 __all__ = ["LifespanMiddleware"]
@@ -27,9 +30,17 @@ class LifespanMiddleware:
     application never sees a lifespan scope; otherwise it is asked, and where it has no lifespan of
     its own (Django), the events are synthesised.
 
+    ``include`` names mounted applications, whose lifespans frameworks do not run: they start after
+    ``app``, in order, each with a state of its own, and stop before it, in reverse.
+
     Every failure ends in one ``lifespan.startup.failed`` or ``lifespan.shutdown.failed`` with a
     reason, is raised out of the lifespan call, and leaves nothing open. ``shutdown_timeout``
-    (seconds) bounds leaving ``registry``; None leaves that to its own bound.
+    (seconds) bounds leaving ``registry`` and stopping each included application; None leaves that
+    to their own bounds.
+
+    ``without_lifespan`` says what happens when a request comes and no lifespan ever did: ``"warn"``
+    once, ``"connect"`` at the first request of each loop until that loop ends, ``"error"`` for
+    each request, or ``"ignore"``.
 
     Attributes of ``app`` are found on the wrapper, live. One wrapper may serve several lifespans,
     one after another or one per loop.
@@ -41,39 +52,57 @@ class LifespanMiddleware:
         registry: Lifetime | LifetimeFactory,
         *,
         handle_lifespan: bool = False,
+        without_lifespan: WithoutLifespan = "warn",
+        include: Sequence[ASGIApp] = (),
         shutdown_timeout: float | None = None,
     ) -> None:
-        if not callable(app):
-            raise ConfigurationError(
-                f"LifespanMiddleware wraps an ASGI application, not {type(app).__name__}. "
-                "Write models.asgi(app)."
-            )
+        for each in (app, *include):
+            if not callable(each):
+                raise ConfigurationError(
+                    f"LifespanMiddleware wraps ASGI applications, not {type(each).__name__}. "
+                    "Write models.asgi(app)."
+                )
         if not (hasattr(registry, "__aenter__") or callable(registry)):
             raise ConfigurationError(
-                f"The registry is an async context manager or a function returning one, not "
+                "The registry is an async context manager or a function returning one, not "
                 f"{type(registry).__name__}."
             )
         self.app = app
         self.registry = registry
         self._handle_lifespan = handle_lifespan
+        self._include = tuple(include)
         self._shutdown_timeout = shutdown_timeout
+        self._absence = Absence(without_lifespan, self._lifetime)
+        self._lives = 0
+        self._lock = threading.Lock()
+        self._passes = self._absence.is_settled
         # Servers find out whether this is ASGI 3 by asking if `app.__call__` is a coroutine
         # function. It is not, so that requests pay no extra frame; this one is for their question.
         self.__dict__["__call__"] = self._call_for_detectors
         self._asgi_single_callable = True  # asgiref's own mark
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] != "lifespan":
+        if self._passes and scope["type"] != "lifespan":
             return self.app(scope, receive, send)
-        return self._live(scope, receive, send)
+        return self._slowly(scope, receive, send)
 
     async def _call_for_detectors(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self(scope, receive, send)
+
+    async def _slowly(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+            return
+        if not getattr(self.registry, "is_connected", False):
+            await self._absence.attend()
+        self._decide_passing()
+        await self.app(scope, receive, send)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         cycle = LifespanCycle(
             None if self._handle_lifespan else self.app,
             self._lifetime(),
+            IncludedLives(self._include, scope, self._shutdown_timeout),
             scope,
             receive,
             send,
@@ -82,11 +111,21 @@ class LifespanMiddleware:
         task = _current_task()
         if task is not None:
             _lives.add(task)
+        self._count(+1)
         try:
             await cycle.run()
         finally:
+            self._count(-1)
             if task is not None:
                 _lives.discard(task)
+
+    def _count(self, change: int) -> None:
+        with self._lock:  # a threaded server has one life per loop
+            self._lives += change
+        self._decide_passing()
+
+    def _decide_passing(self) -> None:
+        self._passes = self._lives > 0 or self._absence.is_settled
 
     def _lifetime(self) -> AbstractAsyncContextManager[Any]:
         registry: Any = self.registry

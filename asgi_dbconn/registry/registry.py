@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Self, TypeVar, Unpack, overload
@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.transactions import Transaction
 from asgi_dbconn.errors import ConfigurationError, UnknownDatabase, UnsupportedURL
+from asgi_dbconn.lifespan.absence import WithoutLifespan
 from asgi_dbconn.lifespan.middleware import LifespanMiddleware
 from asgi_dbconn.options import OptionArguments, hide_password
 from asgi_dbconn.orm.binding import INHERIT, Choice, DatabaseChoice
@@ -141,25 +142,46 @@ class Registry:
         await self.disconnect()
 
     @overload
-    def asgi(self, app: ASGIApp, *, handle_lifespan: bool = False) -> LifespanMiddleware: ...
+    def asgi(
+        self,
+        app: ASGIApp,
+        *,
+        handle_lifespan: bool = False,
+        without_lifespan: WithoutLifespan = "warn",
+        include: Sequence[ASGIApp] = (),
+    ) -> LifespanMiddleware: ...
     @overload
     def asgi(
-        self, app: None = None, *, handle_lifespan: bool = False
+        self,
+        app: None = None,
+        *,
+        handle_lifespan: bool = False,
+        without_lifespan: WithoutLifespan = "warn",
+        include: Sequence[ASGIApp] = (),
     ) -> Callable[[ASGIApp], LifespanMiddleware]: ...
     def asgi(
-        self, app: ASGIApp | None = None, *, handle_lifespan: bool = False
+        self,
+        app: ASGIApp | None = None,
+        *,
+        handle_lifespan: bool = False,
+        without_lifespan: WithoutLifespan = "warn",
+        include: Sequence[ASGIApp] = (),
     ) -> LifespanMiddleware | Callable[[ASGIApp], LifespanMiddleware]:
         """``app``, with this registry connected from before its startup to after its shutdown.
 
         Without ``app``, a decorator that does so. See ``LifespanMiddleware``.
         """
-        if app is not None:
-            return LifespanMiddleware(app, self, handle_lifespan=handle_lifespan)
 
         def wrap(app: ASGIApp) -> LifespanMiddleware:
-            return LifespanMiddleware(app, self, handle_lifespan=handle_lifespan)
+            return LifespanMiddleware(
+                app,
+                self,
+                handle_lifespan=handle_lifespan,
+                without_lifespan=without_lifespan,
+                include=include,
+            )
 
-        return wrap
+        return wrap if app is None else wrap(app)
 
     # -- using one of them
 

@@ -14,13 +14,14 @@ PACKAGE = ROOT / "asgi_dbconn"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "types"),
     ("urls", "options", "settings"),
-    ("loops", "lifespan"),
+    ("loops",),
+    ("lifespan",),
     ("pools",),
     ("databases",),
     ("orm",),
     ("instance",),
     ("registry",),
-    ("demo",),
+    ("demo", "testing"),
     ("__init__",),
 )
 

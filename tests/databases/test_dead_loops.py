@@ -14,6 +14,7 @@ from tests.support.postgres import PostgresServer
 # What asyncio and asyncpg have to say of such loops is true, and hidden by default.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
+
 def test_a_loop_closed_without_a_word_is_swept_and_announced(
     postgres: PostgresServer, postgres_url: str
 ) -> None:

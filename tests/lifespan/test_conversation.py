@@ -10,7 +10,8 @@ from asgi_dbconn.lifespan.conversation import Conversation, Ending, OnReceive, O
 def started() -> Conversation:
     conversation = Conversation()
     assert conversation.inner_receives() is OnReceive.REPLAY_STARTUP
-    assert conversation.inner_sends("lifespan.startup.complete") is OnSend.FORWARD
+    complete = conversation.inner_sends("lifespan.startup.complete")
+    assert complete is OnSend.START_INCLUDED_THEN_FORWARD
     return conversation
 
 

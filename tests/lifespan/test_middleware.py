@@ -430,7 +430,7 @@ async def test_requests_reach_the_application_untouched() -> None:
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         seen.extend([scope, receive, send])
 
-    app = LifespanMiddleware(inner, Server().resource)
+    app = LifespanMiddleware(inner, Server().resource, without_lifespan="ignore")
     scope, receive, send = {"type": "http"}, Server().receive, Server().send
     awaitable = app(scope=scope, receive=receive, send=send)
 
@@ -473,7 +473,7 @@ def test_attributes_of_the_application_are_live() -> None:
 
 @pytest.mark.parametrize("app", [1, "x", None])
 def test_what_is_no_application_is_refused(app: Any) -> None:
-    with pytest.raises(ConfigurationError, match="wraps an ASGI application"):
+    with pytest.raises(ConfigurationError, match="wraps ASGI applications"):
         LifespanMiddleware(app, lambda: Resource([]))
 
 

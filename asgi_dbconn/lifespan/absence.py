@@ -1,0 +1,108 @@
+"""Requests that come although no lifespan ever did: what to do about it, and when.
+
+Servers run with the lifespan off, or know none (daphne); test clients send none; frameworks do not
+pass it on to middleware or mounted applications. The databases are not connected then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Literal, get_args
+
+from asgi_dbconn.errors import ConfigurationError, DatabaseNotConnectedWarning, LifespanError
+from asgi_dbconn.loops.ending import EndGuard
+
+__all__ = ["Absence", "WithoutLifespan"]
+
+WithoutLifespan = Literal["warn", "connect", "error", "ignore"]
+
+_WHY: Final = (
+    "A request came, but no lifespan did, so nothing is connected. Likely causes: the server runs "
+    "with its lifespan off or has none (daphne), a test client is used without its `with` block, "
+    "or the middleware sits inside a framework that keeps the lifespan to itself (Esmerald, "
+    "Litestar, mounted applications): wrap the outermost application with `models.asgi(app)` "
+    "there. Or choose without_lifespan='connect'."
+)
+
+
+class Absence:
+    """One per middleware. Knows the loops on which a first request has connected."""
+
+    def __init__(
+        self, policy: WithoutLifespan, lifetime: Callable[[], AbstractAsyncContextManager[Any]]
+    ) -> None:
+        if policy not in get_args(WithoutLifespan):
+            raise ConfigurationError(
+                f"without_lifespan is one of {', '.join(get_args(WithoutLifespan))}, "
+                f"not {policy!r}."
+            )
+        self.policy = policy
+        self._lifetime = lifetime
+        self._starts: dict[asyncio.AbstractEventLoop, _Start] = {}
+        self._lock = threading.Lock()
+        self._warned = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no request needs to be looked at any more."""
+        return self.policy == "ignore" or self._warned
+
+    async def attend(self) -> None:
+        """Do for a request what the policy says. Raises LifespanError where that is to refuse."""
+        match self.policy:
+            case "connect":
+                await self._connect_once()
+            case "error":
+                raise LifespanError(_WHY)
+            case "warn" if not self._warned:
+                self._warned = True
+                warnings.warn(_WHY, DatabaseNotConnectedWarning, stacklevel=2)
+
+    async def _connect_once(self) -> None:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            for each in [each for each in self._starts if each.is_closed()]:
+                del self._starts[each]
+            start = self._starts.get(loop)
+            if start is None:
+                start = self._starts[loop] = _Start(self._lifetime(), self._forget)
+        await start.connected()
+
+    def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            self._starts.pop(loop, None)
+
+
+class _Start:
+    """The one connect that all first requests of a loop share, undone when that loop ends."""
+
+    def __init__(
+        self,
+        lifetime: AbstractAsyncContextManager[Any],
+        forget: Callable[[asyncio.AbstractEventLoop], None],
+    ) -> None:
+        self._lifetime = lifetime
+        self._forget = forget
+        self._loop = asyncio.get_running_loop()
+        self._guard: EndGuard | None = None
+        self._connecting = asyncio.create_task(self._connect(), name="connecting at first request")
+
+    async def connected(self) -> None:
+        # Shielded: the request that came first may go away while others wait for the same thing.
+        await asyncio.shield(self._connecting)
+
+    async def _connect(self) -> None:
+        try:
+            await self._lifetime.__aenter__()
+        except BaseException:
+            self._forget(self._loop)  # the next request tries again
+            raise
+        self._guard = EndGuard(self._disconnect)
+
+    async def _disconnect(self) -> None:
+        self._forget(self._loop)
+        await self._lifetime.__aexit__(None, None, None)

@@ -1,0 +1,168 @@
+"""The server's side of a lifespan: starting an application, and stopping it, without ever hanging.
+
+A middleware runs included applications with it, and tests run whole applications. It is stricter
+than servers are: an application that fails to start raises its own error here, where a server
+would go on without a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+from asgi_dbconn.errors import ShutdownFailed, StartupFailed
+from asgi_dbconn.types import ASGIApp, Message
+
+__all__ = ["LifespanDriver"]
+
+_log = logging.getLogger("asgi_dbconn")
+
+_LAST_BREATH: Final = 5.0
+"""Seconds that an application has to end after its last word, before its task is cancelled."""
+
+
+class LifespanDriver:
+    """``async with LifespanDriver(app) as state``: ``app`` is started inside and stopped after.
+
+    ``state`` is the lifespan state: what the application put there for its requests. Give
+    ``driver.app`` to ``httpx.ASGITransport``: it is the application with that state in each
+    request, as a server passes it. Everything runs on the loop that entered.
+
+    Entering raises the application's own error if it fails to start, or StartupFailed if it says
+    so without one; leaving does the same with ShutdownFailed. Both give up with TimeoutError after
+    ``startup_timeout`` and ``shutdown_timeout`` seconds (None: never). An application without a
+    lifespan is let be, as servers do. For one life; make another driver for the next.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        startup_timeout: float | None = 30.0,
+        shutdown_timeout: float | None = 30.0,
+        scope: MutableMapping[str, Any] | None = None,
+    ) -> None:
+        self.state: dict[str, Any] = {}
+        self._app = app
+        self._scope = {
+            "type": "lifespan",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            **(scope or {}),
+            "state": self.state,
+        }
+        self._startup_timeout = startup_timeout
+        self._shutdown_timeout = shutdown_timeout
+        self._to_app: asyncio.Queue[Message] = asyncio.Queue()
+        self._from_app: asyncio.Queue[Message] = asyncio.Queue()
+        self._life: asyncio.Task[None] | None = None
+        self._took_startup = False
+
+    async def __aenter__(self) -> dict[str, Any]:
+        await self.startup()
+        return self.state
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        try:
+            await self.shutdown()
+        except Exception as failure:
+            if error is None:
+                raise
+            # The error of the block is the one that its author looks for.
+            error.add_note(f"Then shutting the application down failed: {failure!r}")
+
+    async def app(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        """The application as its requests see it: each with a copy of the lifespan state."""
+        await self._app({**scope, "state": dict(self.state)}, receive, send)
+
+    async def startup(self) -> None:
+        """Start the application, and return when it is ready."""
+        self._life = asyncio.create_task(self._live(), name="application lifespan")
+        self._to_app.put_nowait({"type": "lifespan.startup"})
+        answer = await self._answer("startup", self._startup_timeout)
+        if answer is None:
+            # Gone without a word. Servers take that for "no lifespan"; but an application that
+            # took the message and raised has one.
+            if self._took_startup and (error := self._error()) is not None:
+                raise error
+        elif answer["type"] != "lifespan.startup.complete":
+            await self._end()
+            raise self._error() or StartupFailed(_told(answer, "did not start"))
+        else:
+            self._life.add_done_callback(_log_early_end)
+
+    async def shutdown(self) -> None:
+        """Stop the application, and return when it has ended."""
+        life = self._life
+        if life is None:
+            return
+        life.remove_done_callback(_log_early_end)
+        answer = None
+        if not life.done():
+            self._to_app.put_nowait({"type": "lifespan.shutdown"})
+            answer = await self._answer("shutdown", self._shutdown_timeout)
+            await self._end()
+        self._life = None
+        error = _error_of(life)
+        if error is not None and self._took_startup:
+            raise error
+        if answer is not None and answer["type"] != "lifespan.shutdown.complete":
+            raise ShutdownFailed(_told(answer, "did not stop"))
+
+    async def _live(self) -> None:
+        await self._app(self._scope, self._receive, self._from_app.put)
+
+    async def _receive(self) -> Message:
+        message = await self._to_app.get()
+        self._took_startup = True
+        return message
+
+    async def _answer(self, event: str, timeout: float | None) -> Message | None:
+        """What the application says to ``event``; None if it ends without saying anything."""
+        if self._life is None:
+            return None
+        listening = asyncio.create_task(self._from_app.get(), name=f"listening for {event}")
+        try:
+            await asyncio.wait(
+                {listening, self._life}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+        except asyncio.CancelledError:
+            await self._end(at_once=True)
+            raise
+        finally:
+            listening.cancel()
+        if listening.done() and not listening.cancelled():
+            return listening.result()
+        if not self._from_app.empty():
+            return self._from_app.get_nowait()
+        if not self._life.done():
+            await self._end(at_once=True)
+            raise TimeoutError(f"the application did not answer to {event} within {timeout} s")
+        return None
+
+    async def _end(self, *, at_once: bool = False) -> None:
+        """Wait for the application's call to return; cancel it if it does not."""
+        if self._life is None:
+            return
+        if not at_once:
+            await asyncio.wait({self._life}, timeout=_LAST_BREATH)
+        self._life.cancel()
+        await asyncio.wait({self._life})
+
+    def _error(self) -> BaseException | None:
+        return None if self._life is None else _error_of(self._life)
+
+
+def _error_of(life: asyncio.Task[None]) -> BaseException | None:
+    return None if not life.done() or life.cancelled() else life.exception()
+
+
+def _told(answer: Message, what: str) -> str:
+    return str(answer.get("message") or f"The application {what}, and said no reason.")
+
+
+def _log_early_end(life: asyncio.Task[None]) -> None:
+    error = _error_of(life)
+    if error is not None:
+        _log.error("an application's lifespan crashed while it was serving", exc_info=error)
