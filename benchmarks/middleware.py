@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 from monkay.asgi import LifespanHook
 
+from asgi_dbconn.lifespan.driver import LifespanDriver
 from asgi_dbconn.lifespan.middleware import LifespanMiddleware
 from asgi_dbconn.types import ASGIApp, Message, Receive, Scope, Send
 from benchmarks.harness import Comparison, Contender, Effort, Run, compare_now, joined
@@ -44,7 +46,10 @@ def run(*, quick: bool) -> Outcome:
         for name in (TEXTBOOK, OURS, MONKAY)
     ]
     comparisons = [joined([each[count] for each in launches]) for count in TARGETS]
-    facts = {"launches": times, "overheads": [asdict(each) | {"verdict": each.verdict} for each in overheads]}
+    facts = {
+        "launches": times,
+        "overheads": [asdict(each) | {"verdict": each.verdict} for each in overheads],
+    }
     return Outcome(comparisons, [_table(overheads)], facts)
 
 
@@ -113,20 +118,25 @@ def _application(suspensions: int) -> ASGIApp:
 
 
 def _compare_all(effort: Effort) -> dict[int, Comparison]:
-    return {count: _compare(count, effort) for count in TARGETS}
+    async def compare_each() -> dict[int, Comparison]:
+        return {count: await _compare_alive(count, effort) for count in TARGETS}
+
+    return asyncio.run(compare_each())
 
 
-def _compare(suspensions: int, effort: Effort) -> Comparison:
+async def _compare_alive(suspensions: int, effort: Effort) -> Comparison:
     app = _application(suspensions)
     apps: dict[str, Any] = {
         BARE: app,
         TEXTBOOK: AsyncDefMiddleware(app, nullcontext()),
-        OURS: LifespanMiddleware(app, nullcontext()),
+        OURS: LifespanMiddleware(app, nullcontext(), handle_lifespan=True),
         MONKAY: LifespanHook(app, setup=_set_up),
     }
     contenders = [Contender(name, _driver(each)) for name, each in apps.items()]
     title = f"One request to an application that suspends {suspensions} times"
-    return compare_now(title, contenders, effort, baseline=BARE)
+    # Requests come while the application lives; the loop is there for this, and stands still.
+    async with LifespanDriver(apps[OURS]):
+        return compare_now(title, contenders, effort, baseline=BARE)
 
 
 def _driver(app: ASGIApp) -> Run:

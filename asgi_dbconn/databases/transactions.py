@@ -48,8 +48,7 @@ class Transaction:
     async def _undo(self) -> None:
         if self._begun.is_active:
             await self._begun.rollback()
-        if not self.connection.invalidated:
-            forget_aborted(self._scope.sync_connection)
+        forget_aborted(self._scope.sync_connection)
 
     async def _commit(self) -> None:
         raise_if_aborted(self._scope.sync_connection)

@@ -31,7 +31,7 @@ def install(engine: Engine) -> None:
 
 def raise_if_aborted(connection: Connection) -> None:
     """Raise TransactionAborted if a statement of the connection's transaction has failed."""
-    statement = connection.info.get(_ABORTED)
+    statement = None if connection.invalidated else connection.info.get(_ABORTED)
     if statement is not None:
         raise TransactionAborted(
             f"A statement of this transaction failed before ({statement}), so nothing of it can be "
@@ -48,7 +48,8 @@ def note_aborted(connection: Connection, error: BaseException) -> None:
 
 def forget_aborted(connection: Connection, *_: Any) -> None:
     """What was lost has been taken back as a whole."""
-    connection.info.pop(_ABORTED, None)
+    if not connection.invalidated:  # nothing is left on it; asking would connect anew
+        connection.info.pop(_ABORTED, None)
 
 
 def _note_failure(context: ExceptionContext) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from asgi_dbconn.databases.database import Database
+from asgi_dbconn.databases.tables import create_tables, drop_tables
 from asgi_dbconn.databases.transactions import Transaction
 from asgi_dbconn.errors import ConfigurationError, UnknownDatabase, UnsupportedURL
 from asgi_dbconn.lifespan.absence import WithoutLifespan
@@ -214,14 +215,12 @@ class Registry:
     async def create_all(self, database: str | Choice | None = INHERIT) -> None:
         """Create the tables that do not exist yet, in every database or in one of them."""
         for name in self._named(database):
-            async with self._databases[name].connection() as connection:
-                await connection.run_sync(self._metadatas[name].create_all)
+            await create_tables(self._databases[name], self._metadatas[name])
 
     async def drop_all(self, database: str | Choice | None = INHERIT) -> None:
         """Drop the tables of the models, with their rows, in every database or in one of them."""
         for name in self._named(database):
-            async with self._databases[name].connection() as connection:
-                await connection.run_sync(self._metadatas[name].drop_all)
+            await drop_tables(self._databases[name], self._metadatas[name])
 
     def __repr__(self) -> str:
         if not hasattr(self, "_databases"):

@@ -274,3 +274,10 @@ async def test_any_mapped_class_can_be_queried(database_url: str) -> None:
             await connection.run_sync(Base.metadata.create_all)
         await models.query(Plain).create()
         assert [each.id for each in await models.query(Plain)] == [1]
+
+
+async def test_tables_may_be_created_by_everybody_at_once(database_url: str) -> None:
+    cast = make_cast(Registry(database_url))
+    async with cast.models:
+        await asyncio.gather(*(cast.models.create_all() for _ in range(10)))
+        assert await cast.User.query.count() == 0

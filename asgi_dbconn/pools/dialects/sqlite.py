@@ -53,6 +53,9 @@ class SQLiteProfile:
 
     async def end(self, connection: Any, timeout: float) -> None:
         await connection.interrupt()
+        # The interrupt stays in force until a statement begins; close() would not be able to
+        # write the WAL back into the file, and leave its -wal and -shm files behind.
+        await connection.execute_fetchall("SELECT 1")
         await connection.close()
 
     def terminate(self, connection: Any) -> None:

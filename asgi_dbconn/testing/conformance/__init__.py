@@ -1,0 +1,39 @@
+"""The lifespan checks: what any wrapper around an ASGI application should do, as callables.
+
+    from asgi_dbconn.testing.conformance import CHECKS, run
+
+    for check in CHECKS:
+        outcome = run(check, my_wrapper)
+
+A wrapper is a function ``(app, lifetime, *, handle_lifespan=False) -> ASGI application``, where
+``lifetime`` is an async context manager that has to be open exactly as long as ``app`` lives.
+The numbers are stable; numbers that are missing here need real servers, frameworks or databases.
+"""
+
+from __future__ import annotations
+
+from asgi_dbconn.testing.conformance import (
+    calls,
+    endings,
+    inner_failures,
+    inner_habits,
+    order,
+    our_failures,
+)
+from asgi_dbconn.testing.conformance.check import Check, Outcome, Wrapper, run
+
+__all__ = ["CHECKS", "Check", "Outcome", "Wrapper", "run"]
+
+CHECKS: tuple[Check, ...] = tuple(
+    sorted(
+        (
+            *order.CHECKS,
+            *our_failures.CHECKS,
+            *inner_failures.CHECKS,
+            *inner_habits.CHECKS,
+            *endings.CHECKS,
+            *calls.CHECKS,
+        ),
+        key=lambda check: check.number,
+    )
+)

@@ -1,0 +1,87 @@
+"""A check, and running it: on a loop of its own, with a limit, so that a hang is an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from asgi_dbconn.types import ASGIApp
+
+__all__ = ["Check", "ConformanceFailure", "Outcome", "Wrapper", "collect", "expect", "run"]
+
+_LIMIT: Final = 3.0
+"""Seconds that a check may take; each takes milliseconds where nothing hangs."""
+
+
+class ConformanceFailure(AssertionError):
+    """A wrapper did something else than it should; the text says both."""
+
+
+class Wrapper(Protocol):
+    """What is checked."""
+
+    def __call__(self, app: Any, lifetime: Any, /, *, handle_lifespan: bool = False) -> ASGIApp:
+        """``app``, with ``lifetime`` open from before its startup to after its shutdown."""
+        ...
+
+
+@dataclass(frozen=True)
+class Check:
+    """One scenario."""
+
+    number: int
+    behaviour: str
+    """What a conforming wrapper does, as a sentence."""
+    perform: Callable[[Wrapper], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a wrapper did in one check."""
+
+    passed: bool
+    reason: str = ""
+    """Empty, or what it did instead."""
+
+
+def expect(actual: object, expected: object, what: str) -> None:
+    """Raise ConformanceFailure unless both are equal."""
+    if actual != expected:
+        raise ConformanceFailure(f"{what}: {actual!r} instead of {expected!r}")
+
+
+def collect(*performs: Callable[[Wrapper], Awaitable[None]]) -> tuple[Check, ...]:
+    """Checks from functions that are named ``check_NN_...`` and say their behaviour."""
+    return tuple(
+        Check(
+            number=int(perform.__name__.split("_")[1]),
+            behaviour=" ".join((perform.__doc__ or "").split()),
+            perform=perform,
+        )
+        for perform in performs
+    )
+
+
+def run(check: Check, wrapper: Wrapper) -> Outcome:
+    """Perform ``check`` on a new event loop; not to be called where one runs."""
+    try:
+        asyncio.run(_limited(check, wrapper))
+    except ConformanceFailure as failure:
+        return Outcome(False, str(failure))
+    except TimeoutError:
+        return Outcome(False, f"hangs: nothing happened for {_LIMIT:g} s")
+    except BaseException as error:  # a wrapper may raise anything, and that is its outcome
+        return Outcome(False, f"raises {type(error).__name__}: {error}")
+    return Outcome(True)
+
+
+async def _limited(check: Check, wrapper: Wrapper) -> None:
+    # In a task that is abandoned: a wrapper that swallows cancellation must not hang the run.
+    task = asyncio.ensure_future(check.perform(wrapper))
+    done, _ = await asyncio.wait({task}, timeout=_LIMIT)
+    if not done:
+        task.cancel()
+        raise TimeoutError
+    await task

@@ -1,0 +1,135 @@
+"""A server that plays one lifespan and writes down everything that happens, in one story."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from asgi_dbconn.testing.conformance.check import ConformanceFailure, Wrapper, expect
+from asgi_dbconn.types import Message
+
+__all__ = [
+    "BYE",
+    "COMPLETE",
+    "GOOD_LIFE",
+    "SHUTDOWN",
+    "STARTUP",
+    "Inner",
+    "Resource",
+    "Stage",
+    "polite",
+]
+
+STARTUP: Final = "lifespan.startup"
+SHUTDOWN: Final = "lifespan.shutdown"
+COMPLETE: Final = {"type": "lifespan.startup.complete"}
+BYE: Final = {"type": "lifespan.shutdown.complete"}
+GOOD_LIFE: Final = (
+    STARTUP, "open", "lifespan.startup.complete",
+    SHUTDOWN, "closed", "lifespan.shutdown.complete",
+)  # fmt: skip
+
+Inner = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Resource:
+    """A lifetime that notes when it opens and closes, in which task, and fails when told to."""
+
+    def __init__(self, story: list[str]) -> None:
+        self.story = story
+        self.fails_to_open: BaseException | None = None
+        self.fails_to_close: BaseException | None = None
+        self.hangs_in_opening = False
+        self.hangs_in_closing = False
+        self.tasks: list[object] = []
+
+    @property
+    def is_open(self) -> bool:
+        return self.story.count("open") > self.story.count("closed")
+
+    async def __aenter__(self) -> None:
+        if self.hangs_in_opening:
+            await asyncio.Event().wait()
+        if self.fails_to_open is not None:
+            raise self.fails_to_open
+        self.tasks.append(asyncio.current_task())
+        self.story.append("open")
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.tasks.append(asyncio.current_task())
+        self.story.append("closed")
+        if self.hangs_in_closing:
+            await asyncio.Event().wait()
+        if self.fails_to_close is not None:
+            raise self.fails_to_close
+
+
+class Stage:
+    """The server's ``receive`` and ``send``, the resource, and the story of one life."""
+
+    def __init__(self, *, asks: Sequence[str] = (STARTUP, SHUTDOWN)) -> None:
+        self.story: list[str] = []
+        self.resource = Resource(self.story)
+        self.said: Message = {}
+        self.send_fails: BaseException | None = None
+        self.waiting = asyncio.Event()
+        """Set when the application waits for a message that the server has not sent."""
+        self._asks = list(asks)
+        self._more = asyncio.Event()
+
+    async def receive(self) -> Message:
+        while not self._asks:
+            self.waiting.set()
+            self._more.clear()
+            await self._more.wait()
+        kind = self._asks.pop(0)
+        self.story.append(kind)
+        return {"type": kind}
+
+    async def send(self, message: Message) -> None:
+        self.story.append(message["type"])
+        self.said = message
+        if self.send_fails is not None:
+            raise self.send_fails
+
+    def ask(self, kind: str) -> None:
+        """Let the server send one more message."""
+        self._asks.append(kind)
+        self._more.set()
+
+    async def live(
+        self, wrapper: Wrapper, inner: Inner, *, handle_lifespan: bool = False, **scope: Any
+    ) -> BaseException | None:
+        """One life of ``inner`` in ``wrapper``; gives what it raised."""
+        app = wrapper(inner, self.resource, handle_lifespan=handle_lifespan)
+        try:
+            await app({"type": "lifespan", **scope}, self.receive, self.send)
+        except Exception as error:
+            return error
+        return None
+
+    def expect_story(self, *story: str) -> None:
+        """Raise ConformanceFailure unless exactly this has happened, in this order."""
+        expect(self.story, list(story), "the story")
+
+    def expect_message(self, *parts: str) -> None:
+        """Raise ConformanceFailure unless the last message tells all of this under its key."""
+        told = self.said.get("message")
+        for part in parts:
+            if part not in str(told):
+                raise ConformanceFailure(f"the key 'message' is {told!r} and lacks {part!r}")
+
+
+def polite(story: list[str]) -> Inner:
+    """An application that does everything right, and notes when."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        story.append("inner startup")
+        await send(COMPLETE)
+        await receive()
+        story.append("inner shutdown")
+        await send(BYE)
+
+    return app
