@@ -12,6 +12,7 @@ from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.lifespan.absence import Absence, WithoutLifespan
 from asgi_dbconn.lifespan.cycle import LifespanCycle
 from asgi_dbconn.lifespan.included import IncludedLives
+from asgi_dbconn.lifespan.passing import give_fast_call
 from asgi_dbconn.types import ASGIApp, Lifetime, LifetimeFactory, Receive, Scope, Send
 
 __all__ = ["LifespanMiddleware"]
@@ -75,21 +76,20 @@ class LifespanMiddleware:
         self._absence = Absence(without_lifespan, self._lifetime)
         self._lives = 0
         self._lock = threading.Lock()
-        self._passes = self._absence.is_settled
+        self._pass_requests_on = give_fast_call(self, app, self._attend)
+        self._decide_passing()
         # Servers find out whether this is ASGI 3 by asking if `app.__call__` is a coroutine
         # function. It is not, so that requests pay no extra frame; this one is for their question.
         self.__dict__["__call__"] = self._call_for_detectors
         self._asgi_single_callable = True  # asgiref's own mark
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if self._passes and scope["type"] != "lifespan":
-            return self.app(scope, receive, send)
-        return self._slowly(scope, receive, send)
+        return self._attend(scope, receive, send)  # what each instance calls is in passing.py
 
     async def _call_for_detectors(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self(scope, receive, send)
 
-    async def _slowly(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _attend(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
             return
@@ -125,7 +125,7 @@ class LifespanMiddleware:
         self._decide_passing()
 
     def _decide_passing(self) -> None:
-        self._passes = self._lives > 0 or self._absence.is_settled
+        self._pass_requests_on(self._lives > 0 or self._absence.is_settled)
 
     def _lifetime(self) -> AbstractAsyncContextManager[Any]:
         registry: Any = self.registry
