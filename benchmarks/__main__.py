@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from benchmarks import middleware, reads, record
@@ -19,7 +19,7 @@ class Benchmark(Protocol):
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {"middleware": middleware, "reads": reads}
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Run those that are named, or all; print what they found, and store it."""
     parser = ArgumentParser(
         prog="python -m benchmarks",
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("name", nargs="*", help="which to run (default: all)")
     parser.add_argument("--quick", action="store_true", help="a short look; the spread is larger")
     parser.add_argument("--list", action="store_true", help="only list what there is")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     unknown = [name for name in arguments.name if name not in BENCHMARKS]
     if unknown:
         parser.error(f"there is no {', '.join(unknown)}; there are:\n{_listing()}")
