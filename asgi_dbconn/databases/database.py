@@ -226,7 +226,8 @@ class Database:
     async def _close(self) -> DrainReport:
         try:
             report = await self._pools.drain_all()
-            _log.info("database %s disconnected: %s", self._target, report)
+            level = logging.WARNING if report.cancelled or report.cut else logging.INFO
+            _log.log(level, "database %s disconnected: %s", self._target, report)
             return report
         finally:
             if self._keeper is not None:

@@ -16,6 +16,8 @@ _log = logging.getLogger("asgi_dbconn")
 
 _POLITE_LIMIT: Final = 2.0
 """Seconds that saying goodbye to the server may take."""
+_HURRIED_GRACE: Final = 1.0
+"""Seconds that are left of the grace when the drain itself is cancelled."""
 _HARD_LIMIT: Final = 2.25
 """Seconds after which a goodbye that does not even notice its own limit is abandoned."""
 
@@ -52,7 +54,8 @@ async def drain(
 ) -> DrainReport:
     """Bring ``connections`` to an end within ``grace`` seconds plus two and a quarter.
 
-    Runs on the pool's own loop. Cancelled, it terminates whatever is left before it lets go.
+    Runs on the pool's own loop. Cancelled, it does without the rest of the grace; cancelled once
+    more, it terminates whatever is left and lets go.
     """
     goodbyes: dict[Any, asyncio.Task[None]] = {}
 
@@ -66,9 +69,17 @@ async def drain(
 
     gate.close()
     interrupted: set[Any] = set()
+    hurry: asyncio.CancelledError | None = None
     try:
         say_goodbye()  # to the idle ones, while the others finish
-        if not await gate.wait_until_unused(grace):
+        try:
+            finished = await gate.wait_until_unused(grace)
+        except asyncio.CancelledError as error:
+            # The loop is about to end, and those who hold connections are most likely cancelled,
+            # too: they cancel their statements on the server themselves, if nobody interferes.
+            hurry = error
+            finished = await gate.wait_until_unused(_HURRIED_GRACE)
+        if not finished:
             interrupted = _in_use(gate)
             _log_holders(gate, grace)
             for each in interrupted:
@@ -83,6 +94,8 @@ async def drain(
             terminate(each)
         for task in goodbyes.values():
             task.cancel()
+    if hurry is not None:
+        raise hurry
     return _report(goodbyes, interrupted)
 
 

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, ClassVar, Self
@@ -19,6 +20,7 @@ import httpx
 
 from tests.support.guardian import Guardian
 from tests.support.ports import LOOPBACK
+from tests.support.server_ports import listening_ports
 from tests.support.waiting import wait_until
 
 # The server leads a process group of its own, in which its workers are too.
@@ -82,6 +84,19 @@ class ServerProcess(ABC):
             raise
         return self
 
+    @contextmanager
+    def starting(self) -> Iterator[Self]:
+        """Like the context itself, for a server that may never listen: nothing is waited for.
+
+        Whatever is left of it when the context is left is killed.
+        """
+        try:
+            self.start()
+            yield self
+        finally:
+            self.kill()
+            self._release()
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -126,6 +141,15 @@ class ServerProcess(ABC):
         )
         if self._process.returncode is not None:
             raise ServerExited(self._process.returncode, self.log)
+
+    def find_port(self) -> int | None:
+        """The port, as soon as the server has said that it listens."""
+        found = self.listening.search(self.log)
+        return int(found[1]) if found else None
+
+    def ports(self) -> set[int]:
+        """Where the server or one of its workers listens, announced or not; Linux only."""
+        return listening_ports(self.pid)
 
     @property
     def pid(self) -> int:
@@ -200,15 +224,15 @@ class ServerProcess(ABC):
         return self._started
 
     def _accepts(self) -> bool:
-        found = self.listening.search(self.log)
-        if found is None:
+        port = self.find_port()
+        if port is None:
             return False
         # Some servers announce the port before a worker of theirs listens.
         with socket.socket() as probe:
             probe.settimeout(1)
-            if probe.connect_ex((LOOPBACK, int(found[1]))):
+            if probe.connect_ex((LOOPBACK, port)):
                 return False
-        self._port = int(found[1])
+        self._port = port
         return True
 
     def _release(self) -> None:

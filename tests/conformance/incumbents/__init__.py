@@ -1,0 +1,1 @@
+"""The lifespan checks, run against the wrappers that people use today."""
