@@ -112,8 +112,11 @@ class Database:
                     return None
                 case Lead():
                     self._closing = asyncio.create_task(
-                        self._close(), name=f"disconnecting {self._target.name}"
+                        self._pools.drain_all(), name=f"disconnecting {self._target.name}"
                     )
+                    # Not in the task itself: one that is cancelled before its first step never
+                    # runs, not even its `finally`, and nobody could connect or disconnect again.
+                    self._closing.add_done_callback(self._closed)
                     return await asyncio.shield(self._closing)
                 case Wait(outcome):
                     await _outcome_of(outcome)
@@ -223,19 +226,20 @@ class Database:
         _log.info("database %s connected", self._target)
         outcome.set_result(None)
 
-    async def _close(self) -> DrainReport:
-        try:
-            report = await self._pools.drain_all()
+    def _closed(self, closing: asyncio.Task[DrainReport]) -> None:
+        self._pools.forget_all()
+        if self._keeper is not None:
+            self._keeper.close()
+        with self._lock:
+            outcome = self._leases.closed()
+        self._closing = None
+        if closing.cancelled() or closing.exception() is not None:
+            _log.warning("database %s disconnected, but not in good order", self._target)
+        else:
+            report = closing.result()
             level = logging.WARNING if report.cancelled or report.cut else logging.INFO
             _log.log(level, "database %s disconnected: %s", self._target, report)
-            return report
-        finally:
-            if self._keeper is not None:
-                self._keeper.close()
-            with self._lock:
-                outcome = self._leases.closed()
-            self._closing = None
-            outcome.set_result(None)
+        outcome.set_result(None)
 
     def __repr__(self) -> str:
         if not hasattr(self, "_blocks"):

@@ -69,26 +69,28 @@ class LoopPools:
         try:
             await prove(pool)
         except BaseException:
-            await asyncio.shield(asyncio.ensure_future(pool.drain(0.0)))
+            await pool.drain(0.0)
             raise
         self._add(pool.loop, pool)
 
     async def drain_all(self) -> DrainReport:
         """End every pool, each on its own loop, all at once."""
-        members = list(self._members.values())
-        try:
-            outcomes = await asyncio.gather(
-                *(self._end(each) for each in members), return_exceptions=True
-            )
-        finally:
-            for each in members:
-                self._members.pop(each.pool.loop, None)
+        outcomes = await asyncio.gather(
+            *(self._end(each) for each in list(self._members.values())), return_exceptions=True
+        )
         report = DrainReport()
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
             report += outcome
         return report
+
+    def forget_all(self) -> None:
+        """What is left after :meth:`drain_all`, or instead of it, is cut."""
+        for member in list(self._members.values()):
+            if not member.pool.ended.done():
+                member.pool.cut()
+        self._members.clear()
 
     def _add(self, loop: asyncio.AbstractEventLoop, pool: LoopPool) -> LoopPool:
         self._sweep()

@@ -39,7 +39,7 @@ class TransientPools:
             try:
                 yield pool
             finally:
-                await asyncio.shield(asyncio.ensure_future(pool.drain(_GRACE)))
+                await pool.drain(_GRACE)
 
     def _warn(self, site: CallSite) -> None:
         target = self._target

@@ -64,8 +64,16 @@ class LoopPool:
         """Like :meth:`drain`, without waiting for it; its end is told by :attr:`ended`, too."""
         if self._draining is None:
             self._draining = asyncio.create_task(
-                self._drain(grace), name=f"draining {self.target.name}"
+                drain(
+                    self.gate,
+                    grace,
+                    connections=self._open_connections,
+                    end=self.target.profile.end,
+                    terminate=self.target.profile.terminate,
+                ),
+                name=f"draining {self.target.name}",
             )
+            self._draining.add_done_callback(self._drained)
         return self._draining
 
     def cut(self) -> DrainReport:
@@ -78,19 +86,15 @@ class LoopPool:
         self._finish(report)
         return report
 
-    async def _drain(self, grace: float) -> DrainReport:
-        report = DrainReport()
-        try:
-            report = await drain(
-                self.gate,
-                grace,
-                connections=self._open_connections,
-                end=self.target.profile.end,
-                terminate=self.target.profile.terminate,
-            )
-        finally:
-            self._finish(report)
-        return report
+    def _drained(self, draining: asyncio.Task[DrainReport]) -> None:
+        # A task that is cancelled before its first step never runs, not even its `finally`.
+        left = self._open_connections()
+        for each in left:
+            self.target.profile.terminate(each)
+        report = DrainReport(cut=len(left))
+        if not draining.cancelled() and draining.exception() is None:
+            report += draining.result()
+        self._finish(report)
 
     def _finish(self, report: DrainReport) -> None:
         with suppress(InvalidStateError):  # drained and cut at once: one of them came first

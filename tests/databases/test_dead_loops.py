@@ -52,3 +52,26 @@ def test_an_idle_loop_is_cut_by_a_disconnect_elsewhere(
     idle.close()
     del idle
     gc.collect()
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_loop_that_ends_in_the_midst_of_a_disconnect_leaves_nothing_half_done(
+    postgres: PostgresServer, postgres_url: str, turns: int
+) -> None:
+    name = postgres_url.rpartition("/")[2]
+    database = Database(postgres_url)
+
+    async def leave_early() -> None:
+        await database.connect()
+        leaving = asyncio.create_task(database.disconnect())
+        for _ in range(turns):  # asyncio.run cancels everything after so many turns of the loop
+            await asyncio.sleep(0)
+        del leaving
+
+    asyncio.run(leave_early())
+
+    wait_until(lambda: not postgres.sessions(database=name), 1.0)
+    asyncio.run(asyncio.wait_for(database.connect(), 5))
+    assert database.is_connected
+    asyncio.run(asyncio.wait_for(database.disconnect(force=True), 5))
+    assert not database.is_connected

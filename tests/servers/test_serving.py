@@ -15,9 +15,10 @@ from tests.servers.watching import (
     ENDED_BY_SIGTERM,
     assert_nobody_connected,
     sessions,
+    sleeping,
     uvicorn,
 )
-from tests.support.postgres import PostgresServer, Session
+from tests.support.postgres import PostgresServer
 from tests.support.processes import is_running
 from tests.support.servers import ServerProcess
 from tests.support.waiting import wait_until
@@ -34,14 +35,6 @@ def ask() -> Iterator[Ask]:
     """Ask a server in a thread, so that the test can do something before the answer comes."""
     with ThreadPoolExecutor(8, "test-client") as threads:
         yield lambda server, path: threads.submit(server.get, path)
-
-
-def sleeping(postgres: PostgresServer, url: str) -> list[Session]:
-    return [
-        each
-        for each in sessions(postgres, url)
-        if each.state == "active" and "pg_sleep" in each.query
-    ]
 
 
 def test_a_request_in_flight_is_answered_before_the_databases_go(

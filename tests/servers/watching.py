@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +53,7 @@ def with_password(url: str, password: str = PASSWORD) -> str:
 
 def sessions(postgres: PostgresServer, url: str) -> list[Session]:
     """Who is connected to the database that ``url`` names."""
-    return postgres.sessions(database=urlsplit(url).path.removeprefix("/"))
+    return postgres.sessions(database=name_in(url))
 
 
 def assert_nobody_connected(postgres: PostgresServer, *urls: str) -> None:
@@ -62,3 +63,32 @@ def assert_nobody_connected(postgres: PostgresServer, *urls: str) -> None:
         return [each for url in urls for each in sessions(postgres, url)]
 
     wait_until(lambda: not connected(), 1.0, message=lambda: f"nobody is connected: {connected()}")
+
+
+def sleeping(postgres: PostgresServer, url: str) -> list[Session]:
+    """Who lets the database sleep at this moment."""
+    return [
+        each
+        for each in sessions(postgres, url)
+        if each.state == "active" and "pg_sleep" in each.query
+    ]
+
+
+def name_in(url: str) -> str:
+    """The name of the database."""
+    return urlsplit(url).path.removeprefix("/")
+
+
+def in_order(log: str, *texts: str) -> bool:
+    """Whether each of `texts` is in `log`, and each after the one before it."""
+    position = 0
+    for text in texts:
+        position = log.find(text, position) + len(text)
+        if position < len(text):
+            return False
+    return True
+
+
+def lives(log: str) -> list[str]:
+    """What our log says of the databases' lives, one word for each line."""
+    return re.findall(r"INFO asgi_dbconn: .+ (connected|disconnected: .+)$", log, re.MULTILINE)

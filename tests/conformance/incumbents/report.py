@@ -94,18 +94,19 @@ async def _one_process(
                 is_ready = True
                 if "number" in told:
                     results[told["number"]] = Result(told["outcome"], told["reason"])
-        except TimeoutError:
-            ending = f"hangs the process: nothing happened for {_SILENCE:g} s"
-        finally:
-            if process.returncode is None:
-                process.kill()
+            status = await asyncio.wait_for(process.wait(), _SILENCE)
+        except BaseException as error:
+            process.kill()
             status = await process.wait()
+            if not isinstance(error, TimeoutError):
+                raise
+            ending = f"hangs the process: nothing happened for {_SILENCE:g} s"
         if not is_ready:
             complaints.seek(0)
             raise RuntimeError(f"{name} did not start:\n{complaints.read().decode()}")
-        if not ending and any(number not in results for number in numbers):
-            ending = f"ends the process, with status {status}"
-        return ending
+        if all(number in results for number in numbers):
+            return ""
+        return ending or f"ends the process, with status {status}"
 
 
 if __name__ == "__main__":

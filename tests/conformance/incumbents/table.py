@@ -5,17 +5,26 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import Final
 
 __all__ = ["Result", "Row", "in_full", "in_short", "table"]
 
 _BEHAVIOUR: Final = 46
 _CELL: Final = 24
+_PARTS: Final = 3
 _STORY: Final = re.compile(r"^[^:\[]+: (\[.*\]) instead of (\[.*\])$")
-_RAISED: Final = re.compile(r"^raised (\w+)(?:\(.*\))? instead of (.*)$", re.DOTALL)
+_RAISED: Final = re.compile(r"^raised:? (\w+)(?:\(.*\))? instead of ", re.DOTALL)
+_MESSAGE: Final = re.compile(r"^the key 'message' is (.*) and lacks ('.*')$", re.DOTALL)
+_NEVER: Final = {
+    "open": "never opens",
+    "closed": "never closes",
+    "lifespan.startup": "never receives startup",
+    "lifespan.shutdown": "never receives shutdown",
+}
 
 
 @dataclass(frozen=True)
@@ -38,15 +47,11 @@ class Row:
 
 def table(rows: Sequence[Row], titles: Mapping[str, str]) -> str:
     """All rows, with the totals below."""
-    cells = [
-        [row.behaviour, *(_cell(row.results[name]) for name in titles)] for row in rows
-    ]  # fmt: skip
+    cells = [[row.behaviour, *(_cell(row.results[name]) for name in titles)] for row in rows]
     header = ["a conforming wrapper", *titles.values()]
     total = ["passed", *(_total(rows, name) for name in titles)]
-    widths = [_BEHAVIOUR]
-    for column in zip(header, total, *cells, strict=True):
-        widths.append(min(_CELL, max(map(len, column))))
-    del widths[1]  # the behaviour's own
+    columns = list(zip(header, total, *cells, strict=True))
+    widths = [_BEHAVIOUR, *(min(_CELL, max(map(len, column))) for column in columns[1:])]
     rule = "  ".join(["--", *("-" * width for width in widths)])
     lines = [*_lines("no", header, widths), rule]
     for row, texts in zip(rows, cells, strict=True):
@@ -66,29 +71,34 @@ def in_full(rows: Sequence[Row], titles: Mapping[str, str]) -> str:
 
 
 def in_short(reason: str) -> str:
-    """A few words for a column; of a story, where it first goes another way."""
+    """A few words for a column; of a story, what went another way."""
     if match := _STORY.match(reason):
-        return _fork(ast.literal_eval(match[1]), ast.literal_eval(match[2]))
+        parts = [*_differences(ast.literal_eval(match[1]), ast.literal_eval(match[2]))]
+        return "; ".join(parts[:_PARTS] + (["…"] if len(parts) > _PARTS else []))
     if match := _RAISED.match(reason):
-        return "raises nothing" if match[1] == "None" else f"raises {match[1]} instead"
+        return "raises nothing" if match[1] == "None" else f"raises {match[1]}"
+    if match := _MESSAGE.match(reason):
+        return "no 'message'" if match[1] == "None" else f"'message' lacks {match[2]}"
     if reason.startswith(("hangs", "raises")):
-        return " ".join(reason.split(":")[:1])
-    return textwrap.shorten(reason, 2 * _CELL, placeholder=" …")
+        return reason.partition(":")[0]
+    words = re.split(r": [<\[]", reason.removesuffix(": True instead of False"))[0]
+    return textwrap.shorten(words, 3 * _CELL, placeholder=" …")
 
 
-def _fork(actual: Sequence[str], expected: Sequence[str]) -> str:
-    """The first difference between what happened and what should have."""
-    for index, (one, other) in enumerate(zip_longest(actual, expected)):
-        if one == other:
-            continue
-        if one is None:
-            return f"no {_word(other)}"
-        if other is None:
-            return f"{_word(one)} once more" if one in expected else f"{_word(one)} at the end"
-        if other in actual[index:]:
-            return f"{_word(one)} before {_word(other)}"
-        return f"{_word(one)}, no {_word(other)}"
-    return "the same"
+def _differences(actual: Sequence[str], expected: Sequence[str]) -> Iterator[str]:
+    """How one story is another than it should be: its order, what is missing, what is too much."""
+    for one, other in pairwise(actual):
+        if one in expected and other in expected and _last(expected, other) < expected.index(one):
+            yield f"{_word(one)} before {_word(other)}"
+    happened, due = Counter(actual), Counter(expected)
+    for event in due - happened:
+        yield _NEVER.get(event, f"no {_word(event)}")
+    for event in happened - due:
+        yield _word(event) + (" again" if event in due else "")
+
+
+def _last(events: Sequence[str], event: str) -> int:
+    return len(events) - 1 - list(reversed(events)).index(event)
 
 
 def _word(event: str) -> str:

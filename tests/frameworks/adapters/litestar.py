@@ -38,4 +38,9 @@ class LitestarAdapter(Framework):
         async def users() -> list[str]:
             return await parts.names()
 
-        return Litestar([users, *handlers], openapi_config=None, **options)
+        return Litestar(
+            [users, *handlers],
+            openapi_config=None,
+            logging_config=None,  # it starts a thread, and takes the root logger's handlers
+            **options,
+        )

@@ -42,6 +42,10 @@ async def lifespan(app: Starlette) -> AsyncIterator[dict[str, str]]:
     print(f"the inner application stops in {await one('SELECT current_database()')}")
 
 
+async def alive(request: Request) -> Response:
+    return JSONResponse({"worker": os.getpid()})
+
+
 async def where(request: Request) -> Response:
     return JSONResponse(
         {
@@ -97,6 +101,7 @@ def noting_the_state(app: ASGIApp) -> ASGIApp:
 
 
 routes = [
+    Route("/alive", alive),
     Route("/where", where),
     Route("/sleep/{seconds:float}", sleep),
     WebSocketRoute("/idle", idle),
