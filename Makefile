@@ -27,7 +27,7 @@ $(VENV)/.stamp-dev: $(BIN)/python pyproject.toml
 	@touch $@ $(VENV)/.stamp-run
 
 run: $(VENV)/.stamp-run  ## serve the example application at http://127.0.0.1:8000
-	@trap '' INT; $(BIN)/python -m asgi_dbconn.demo
+	@$(BIN)/python -m asgi_dbconn.demo
 
 test: $(VENV)/.stamp-dev  ## run every test, on SQLite and on a PostgreSQL of its own
 	$(BIN)/python -m pytest $(TEST)
