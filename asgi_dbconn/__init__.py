@@ -1,7 +1,7 @@
 """Database connections that live exactly as long as your ASGI application.
 
-Importing this module opens nothing and loads nothing heavy: every name below is imported from the
-module that defines it when it is first used.
+Importing this module opens nothing and loads nothing heavy: the errors are here, every other name
+is imported from the module that defines it when it is first used.
 """
 
 from __future__ import annotations
@@ -10,33 +10,32 @@ from typing import TYPE_CHECKING, Final
 
 from monkay import Monkay
 
-__version__ = "0.1.0"
+from asgi_dbconn.errors import (
+    ConfigurationError,
+    ConnectTimeout,
+    DatabaseNotConnectedWarning,
+    DatabaseUnavailable,
+    DBConnError,
+    DeadlockError,
+    FieldError,
+    LifespanClosed,
+    LifespanError,
+    LoopError,
+    PoolClosed,
+    PoolError,
+    PoolTimeout,
+    ShutdownFailed,
+    StartupFailed,
+    TransactionAborted,
+    TransactionClosed,
+    TransactionError,
+    UnclosedDatabaseWarning,
+    UnknownDatabase,
+    UnsupportedURL,
+)
 
 if TYPE_CHECKING:
     from asgi_dbconn.databases.database import Database
-    from asgi_dbconn.errors import (
-        ConfigurationError,
-        ConnectTimeout,
-        DatabaseNotConnectedWarning,
-        DatabaseUnavailable,
-        DBConnError,
-        DeadlockError,
-        FieldError,
-        LifespanClosed,
-        LifespanError,
-        LoopError,
-        PoolClosed,
-        PoolError,
-        PoolTimeout,
-        ShutdownFailed,
-        StartupFailed,
-        TransactionAborted,
-        TransactionClosed,
-        TransactionError,
-        UnclosedDatabaseWarning,
-        UnknownDatabase,
-        UnsupportedURL,
-    )
     from asgi_dbconn.instance import Instance, monkay
     from asgi_dbconn.lifespan.middleware import LifespanMiddleware
     from asgi_dbconn.orm.errors import MultipleObjectsReturned, ObjectNotFound
@@ -46,31 +45,10 @@ if TYPE_CHECKING:
     from asgi_dbconn.settings import Settings
     from asgi_dbconn.urls import DatabaseURL
 
+__version__ = "0.1.0"
+
 _HOMES: Final = {
     "asgi_dbconn.databases.database": ("Database",),
-    "asgi_dbconn.errors": (
-        "ConfigurationError",
-        "ConnectTimeout",
-        "DBConnError",
-        "DatabaseNotConnectedWarning",
-        "DatabaseUnavailable",
-        "DeadlockError",
-        "FieldError",
-        "LifespanClosed",
-        "LifespanError",
-        "LoopError",
-        "PoolClosed",
-        "PoolError",
-        "PoolTimeout",
-        "ShutdownFailed",
-        "StartupFailed",
-        "TransactionAborted",
-        "TransactionClosed",
-        "TransactionError",
-        "UnclosedDatabaseWarning",
-        "UnknownDatabase",
-        "UnsupportedURL",
-    ),
     "asgi_dbconn.instance": ("Instance", "monkay"),
     "asgi_dbconn.lifespan.middleware": ("LifespanMiddleware",),
     "asgi_dbconn.orm.errors": ("MultipleObjectsReturned", "ObjectNotFound"),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-import re
 
 import pytest
 
-from tests.architecture.floors import ROOT, Module, modules
+from tests.architecture.floors import Module, modules
 
 MODULES = modules()
 each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
@@ -60,11 +59,3 @@ def test_what_a_module_offers_is_listed_and_exists(module: Module) -> None:
     public = {name for name in classes if not name.startswith("_")}
     private_to_the_file = {"QueryDescriptor"}
     assert public - private_to_the_file <= set(listed)
-
-
-def test_no_file_names_a_path_that_no_user_has() -> None:
-    private = re.compile(r"/work/|/farm/|\.\./shared")
-    for folder in ("asgi_dbconn", "docs", "examples", "benchmarks"):
-        for path in (ROOT / folder).rglob("*"):
-            if path.suffix in {".py", ".md", ".toml"}:
-                assert not private.search(path.read_text()), path
