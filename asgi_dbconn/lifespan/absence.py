@@ -51,14 +51,18 @@ class Absence:
         """Whether no request needs to be looked at any more."""
         return self.policy == "ignore" or self._warned
 
-    async def attend(self) -> None:
-        """Do for a request what the policy says. Raises LifespanError where that is to refuse."""
+    async def attend(self, *, is_connected: bool) -> None:
+        """Do for a request what the policy says. Raises LifespanError where that is to refuse.
+
+        What is connected in another way needs neither a warning nor an error. This loop takes a
+        lease of its own all the same where it connects: the other one may end first.
+        """
         match self.policy:
             case "connect":
                 await self._connect_once()
-            case "error":
+            case "error" if not is_connected:
                 raise LifespanError(_WHY)
-            case "warn" if not self._warned:
+            case "warn" if not is_connected and not self._warned:
                 self._warned = True
                 warnings.warn(_WHY, DatabaseNotConnectedWarning, stacklevel=2)
 
@@ -90,6 +94,7 @@ class _Start:
         self._loop = asyncio.get_running_loop()
         self._guard: EndGuard | None = None
         self._connecting = asyncio.create_task(self._connect(), name="connecting at first request")
+        self._connecting.add_done_callback(_look_at_its_error)
 
     async def connected(self) -> None:
         # Shielded: the request that came first may go away while others wait for the same thing.
@@ -106,3 +111,9 @@ class _Start:
     async def _disconnect(self) -> None:
         self._forget(self._loop)
         await self._lifetime.__aexit__(None, None, None)
+
+
+def _look_at_its_error(connecting: asyncio.Task[None]) -> None:
+    # Every request that waits gets it; where all of them went away, asyncio would complain.
+    if not connecting.cancelled():
+        connecting.exception()

@@ -56,6 +56,7 @@ class LifespanCycle:
         self._server_error: BaseException | None = None
         self._close_error: Exception | None = None
         self._called_off_by: Exception | None = None
+        self._last_words = ""
 
     async def run(self) -> None:
         """Lead the conversation from the first message to the last."""
@@ -125,15 +126,9 @@ class LifespanCycle:
             case Ending.CALLED_OFF:
                 await self._call_off()
             case Ending.REFUSED_TO_STOP:
-                raise raised or ShutdownFailed(
-                    "The application reported lifespan.shutdown.failed and returned; its message "
-                    "went to the server."
-                )
+                raise self._inners_own(raised) or ShutdownFailed(self._told("did not stop"))
             case Ending.REFUSED_TO_START:
-                raise raised or StartupFailed(
-                    "The application reported lifespan.startup.failed and returned; its message "
-                    "went to the server."
-                )
+                raise self._inners_own(raised) or StartupFailed(self._told("did not start"))
             case Ending.CRASHED_IN_STARTUP:
                 await self._crashed_in_startup(raised)
             case Ending.UNSUPPORTED:
@@ -160,8 +155,15 @@ class LifespanCycle:
     def _finish(self, raised: Exception | None) -> None:
         if self._close_error is not None:
             raise self._close_error
-        if raised is not None and not isinstance(raised, LifespanClosed):
-            raise raised
+        if error := self._inners_own(raised):
+            raise error
+
+    def _inners_own(self, raised: Exception | None) -> Exception | None:
+        """What inner raised, unless that was our answer to its listening on."""
+        return None if isinstance(raised, LifespanClosed) else raised
+
+    def _told(self, what: str) -> str:
+        return self._last_words or f"The application {what}, and said no reason."
 
     async def _crashed_in_startup(self, raised: Exception | None) -> None:
         error = raised or StartupFailed("The application ended during its startup.")
@@ -205,6 +207,7 @@ class LifespanCycle:
             case OnSend.NOTE:
                 pass
             case OnSend.CLOSE_THEN_FORWARD:
+                self._last_words = message.get("message", "")
                 error = await self._close()
                 await self._say(message if error is None else self._worse(message, error))
             case OnSend.REFUSE_FOREIGN:

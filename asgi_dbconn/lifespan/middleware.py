@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ __all__ = ["LifespanMiddleware"]
 
 # uvicorn and granian hold their lifespan task in a local variable only; when everything it waits
 # for is reachable from nowhere but its own frame, the garbage collector ends it in mid-life.
-_lives: Final[set[asyncio.Task[Any]]] = set()
+_kept_alive: Final[set[asyncio.Task[Any]]] = set()
 
 
 class LifespanMiddleware:
@@ -76,7 +76,9 @@ class LifespanMiddleware:
         self._absence = Absence(without_lifespan, self._lifetime)
         self._lives = 0
         self._lock = threading.Lock()
-        self._pass_requests_on = give_fast_call(self, app, self._attend)
+        self._pass_requests_on: Callable[[bool], None] | None = None
+        if type(self).__call__ is LifespanMiddleware.__call__:  # a subclass may have its own
+            self._pass_requests_on = give_fast_call(self, app, self._attend)
         self._decide_passing()
         # Servers find out whether this is ASGI 3 by asking if `app.__call__` is a coroutine
         # function. It is not, so that requests pay no extra frame; this one is for their question.
@@ -93,8 +95,9 @@ class LifespanMiddleware:
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
             return
-        if not getattr(self.registry, "is_connected", False):
-            await self._absence.attend()
+        if self._lives == 0:
+            is_connected = getattr(self.registry, "is_connected", False)
+            await self._absence.attend(is_connected=is_connected)
         self._decide_passing()
         await self.app(scope, receive, send)
 
@@ -110,14 +113,14 @@ class LifespanMiddleware:
         )
         task = _current_task()
         if task is not None:
-            _lives.add(task)
+            _kept_alive.add(task)
         self._count(+1)
         try:
             await cycle.run()
         finally:
             self._count(-1)
             if task is not None:
-                _lives.discard(task)
+                _kept_alive.discard(task)
 
     def _count(self, change: int) -> None:
         with self._lock:  # a threaded server has one life per loop
@@ -125,7 +128,8 @@ class LifespanMiddleware:
         self._decide_passing()
 
     def _decide_passing(self) -> None:
-        self._pass_requests_on(self._lives > 0 or self._absence.is_settled)
+        if self._pass_requests_on is not None:
+            self._pass_requests_on(self._lives > 0 or self._absence.is_settled)
 
     def _lifetime(self) -> AbstractAsyncContextManager[Any]:
         registry: Any = self.registry

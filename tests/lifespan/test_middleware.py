@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from asgi_dbconn import ConfigurationError, LifespanMiddleware
+from asgi_dbconn import ConfigurationError, LifespanMiddleware, StartupFailed
 from asgi_dbconn.testing.conformance.stage import (
     COMPLETE,
     GOOD_LIFE,
@@ -97,3 +97,35 @@ def test_asgiref_sees_an_asgi_3_application() -> None:
     app = LifespanMiddleware(polite([]), Resource([]))
 
     assert not is_double_callable(app)  # type: ignore[no-untyped-call]
+
+
+async def test_the_reason_of_a_failed_start_is_raised_in_its_own_words() -> None:
+    """Also where the application listens on, as Quart does, and is ended by us."""
+    for listens_on in (False, True):
+        stage = Stage(asks=[STARTUP])
+
+        async def inner(scope: Any, receive: Any, send: Any, listens_on: bool = listens_on) -> None:
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": "no template folder"})
+            while listens_on:
+                await receive()
+
+        error = await stage.live(LifespanMiddleware, inner)
+
+        assert isinstance(error, StartupFailed)
+        assert "no template folder" in str(error)
+
+
+async def test_a_subclass_may_have_a_call_of_its_own() -> None:
+    calls: list[str] = []
+
+    class Counting(LifespanMiddleware):
+        def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+            calls.append(scope["type"])
+            return super().__call__(scope, receive, send)
+
+    stage = Stage()
+    assert await stage.live(Counting, polite([])) is None
+
+    assert calls == ["lifespan"]
+    stage.expect_story(*GOOD_LIFE)
