@@ -12,6 +12,7 @@ from monkay import Monkay
 
 from asgi_dbconn.errors import (
     ConfigurationError,
+    ConnectionLost,
     ConnectTimeout,
     DatabaseNotConnectedWarning,
     DatabaseUnavailable,
@@ -23,6 +24,7 @@ from asgi_dbconn.errors import (
     LoopError,
     PoolClosed,
     PoolError,
+    PoolOverloaded,
     PoolTimeout,
     ShutdownFailed,
     StartupFailed,
@@ -62,6 +64,7 @@ _HOMES: Final = {
 __all__ = [
     "ConfigurationError",
     "ConnectTimeout",
+    "ConnectionLost",
     "DBConnError",
     "Database",
     "DatabaseNotConnectedWarning",
@@ -78,6 +81,7 @@ __all__ = [
     "ObjectNotFound",
     "PoolClosed",
     "PoolError",
+    "PoolOverloaded",
     "PoolTimeout",
     "QuerySet",
     "Queryable",

@@ -6,9 +6,11 @@ DBConnError
 │   ├── UnsupportedURL                     the URL names no async driver we know, or cannot be read
 │   └── FieldError (TypeError)             a filter names a field that the model does not have
 ├── DatabaseUnavailable (OSError)          the server did not give us a connection
-│   └── ConnectTimeout (TimeoutError)      it did not do so in time
+│   ├── ConnectTimeout (TimeoutError)      it did not do so in time
+│   └── ConnectionLost                     the connection died under a statement
 ├── PoolError                              the server is fine, our pool said no
 │   ├── PoolTimeout (TimeoutError)         every connection stayed busy until the deadline
+│   ├── PoolOverloaded                     too many wait already
 │   └── PoolClosed                         the database is being, or has been, disconnected
 ├── TransactionError (RuntimeError)
 │   ├── TransactionAborted                 a statement failed before; the transaction is lost
@@ -34,6 +36,7 @@ from typing import ClassVar
 __all__ = [
     "ConfigurationError",
     "ConnectTimeout",
+    "ConnectionLost",
     "DBConnError",
     "DatabaseNotConnectedWarning",
     "DatabaseUnavailable",
@@ -44,6 +47,7 @@ __all__ = [
     "LoopError",
     "PoolClosed",
     "PoolError",
+    "PoolOverloaded",
     "PoolTimeout",
     "ShutdownFailed",
     "StartupFailed",
@@ -108,6 +112,14 @@ class ConnectTimeout(DatabaseUnavailable, TimeoutError):
     code = "DBC201"
 
 
+class ConnectionLost(DatabaseUnavailable):
+    """Raised if the connection died while a statement was under way, or its server turned out to
+    be a read-only standby (SQLSTATE 25006). Whether the statement took effect is not known.
+    """
+
+    code = "DBC202"
+
+
 class PoolError(DBConnError):
     """The pool refused; nothing was sent to the server."""
 
@@ -124,6 +136,12 @@ class PoolClosed(PoolError):
     """Raised to new work and to waiters from the moment a database starts to disconnect."""
 
     code = "DBC212"
+
+
+class PoolOverloaded(PoolError):
+    """Raised at once to an acquire that finds ``max_waiting`` others in the queue."""
+
+    code = "DBC213"
 
 
 class TransactionError(DBConnError, RuntimeError):

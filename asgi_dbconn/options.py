@@ -23,9 +23,14 @@ class OptionArguments(TypedDict, total=False):
 
     pool_size: int
     acquire_timeout: float
+    max_waiting: int | None
     connect_timeout: float
     startup_timeout: float
     shutdown_timeout: float
+    max_lifetime: float
+    idle_check_after: float
+    reset: Literal["rollback", "full"]
+    pgbouncer: bool
     password: Password | None
     echo: bool | Literal["debug"]
     connect_args: Mapping[str, Any]
@@ -57,13 +62,24 @@ class DatabaseOptions:
     pool_size: int = 10
     """Connections per event loop: fixed, no overflow, opened when first needed."""
     acquire_timeout: float = 5.0
-    """Deadline of a whole acquire: waiting in the queue and opening the connection."""
+    """Deadline of a whole acquire: waiting in the queue, asking an idle connection, opening one."""
+    max_waiting: int | None = None
+    """How many acquires may wait; one more is refused at once. None is any number."""
     connect_timeout: float = 5.0
     """Limit of each single attempt to open a connection."""
     startup_timeout: float = 10.0
     """How long ``connect()`` goes on trying what may pass; 0 is one attempt."""
     shutdown_timeout: float = 10.0
     """How long the last ``disconnect()`` waits for queries in flight before it ends them."""
+    max_lifetime: float = 1800.0
+    """Age at which a connection is replaced, or up to a tenth earlier."""
+    idle_check_after: float = 0.5
+    """Idle time after which a connection is asked whether it lives before it is handed out."""
+    reset: Literal["rollback", "full"] = "rollback"
+    """What happens to a connection that is given back; ``"full"`` also resets session state
+    (``SET``, advisory locks, temporary tables), for one more round trip. PostgreSQL only."""
+    pgbouncer: bool = False
+    """For PgBouncer in transaction mode: no named prepared statements."""
     password: Password | None = field(default=None, repr=False)
     """Used instead of the URL's."""
     echo: bool | Literal["debug"] = False
@@ -75,10 +91,16 @@ class DatabaseOptions:
 
     def __post_init__(self) -> None:
         _check_count("pool_size", self.pool_size)
-        for name in ("acquire_timeout", "connect_timeout"):
+        if self.max_waiting is not None:
+            _check_count("max_waiting", self.max_waiting)
+        for name in ("acquire_timeout", "connect_timeout", "max_lifetime"):
             _check_seconds(name, getattr(self, name), zero=False)
-        for name in ("startup_timeout", "shutdown_timeout"):
+        for name in ("startup_timeout", "shutdown_timeout", "idle_check_after"):
             _check_seconds(name, getattr(self, name), zero=True)
+        if self.reset not in ("rollback", "full"):
+            raise ConfigurationError(f"reset is 'rollback' or 'full', not {self.reset!r}.")
+        if not isinstance(self.pgbouncer, bool):
+            raise ConfigurationError(f"pgbouncer is True or False, not {self.pgbouncer!r}.")
         if self.echo not in (True, False, "debug"):
             raise ConfigurationError(f"echo is True, False or 'debug', not {self.echo!r}.")
         password = self.password

@@ -132,6 +132,13 @@ class Database:
         """One statement to the server and back. Raises what a query would."""
         await self.run(select_one, autocommit=True)
 
+    async def refresh(self) -> None:
+        """Replace every connection, on every loop, without disturbing those in use.
+
+        For a server that has moved, or credentials that have changed. Raises what connecting does.
+        """
+        await self._pools.refresh_all()
+
     # -- using it
 
     @property

@@ -85,6 +85,21 @@ class LoopPools:
             report += outcome
         return report
 
+    async def refresh_all(self) -> None:
+        """Renew the connections of every pool whose loop runs."""
+        here = asyncio.get_running_loop()
+        await asyncio.gather(
+            *(
+                each.pool.refresh()
+                if loop is here
+                else asyncio.wrap_future(
+                    asyncio.run_coroutine_threadsafe(each.pool.refresh(), loop)
+                )
+                for loop, each in list(self._members.items())
+                if loop.is_running()
+            )
+        )
+
     def forget_all(self) -> None:
         """What is left after :meth:`drain_all`, or instead of it, is cut."""
         for member in list(self._members.values()):

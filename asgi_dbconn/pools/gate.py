@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from asgi_dbconn.errors import PoolClosed, PoolTimeout
+from asgi_dbconn.errors import PoolClosed, PoolOverloaded, PoolTimeout
 
 __all__ = ["Gate", "Permit"]
 
@@ -40,9 +40,12 @@ class Gate:
     Invariant: ``len(holders) <= size``, and nobody waits while a permit is free.
     """
 
-    def __init__(self, name: str, size: int, acquire_timeout: float) -> None:
+    def __init__(
+        self, name: str, size: int, acquire_timeout: float, max_waiting: int | None = None
+    ) -> None:
         self.name = name
         self.size = size
+        self.max_waiting = max_waiting
         self.acquire_timeout = acquire_timeout
         self.is_closed = False
         self._loop = asyncio.get_running_loop()
@@ -74,7 +77,12 @@ class Gate:
         return self._grant(self._loop.time() + self.acquire_timeout)
 
     async def acquire(self) -> Permit:
-        """Queue for a permit; PoolTimeout after ``acquire_timeout`` seconds."""
+        """Queue for a permit; PoolTimeout after ``acquire_timeout`` seconds.
+
+        Raises PoolOverloaded at once if ``max_waiting`` others are in the queue.
+        """
+        if self.max_waiting is not None and len(self._waiters) >= self.max_waiting:
+            raise self._overloaded()
         started = self._loop.time()
         deadline = started + self.acquire_timeout
         waiter: asyncio.Future[Permit] = self._loop.create_future()
@@ -151,6 +159,12 @@ class Gate:
         return PoolClosed(
             f"Database {self.name!r} is disconnecting and takes no new work. "
             "Connect it again, or finish the work before the application shuts down."
+        )
+
+    def _overloaded(self) -> PoolOverloaded:
+        return PoolOverloaded(
+            f"Database {self.name!r}: {self.waiting} acquires wait already (max_waiting). "
+            f"All {self.size} connections (pool_size) are in use. Try again later, or raise either."
         )
 
     def _timed_out(self, waited: float) -> PoolTimeout:

@@ -15,6 +15,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProx
 from sqlalchemy.util import await_only
 
 from asgi_dbconn.pools.gate import Gate, Permit
+from asgi_dbconn.pools.liveness import Liveness
 
 __all__ = ["GatedPool", "acquire_deadline"]
 
@@ -28,18 +29,20 @@ acquire_deadline: ContextVar[float | None] = ContextVar("acquire_deadline", defa
 class GatedPool(AsyncAdaptedQueuePool):
     """Fixed size, last in first out: the connections in use are the ones used a moment ago."""
 
-    def __init__(self, creator: Any, gate: Gate, **pool_arguments: Any) -> None:
+    def __init__(self, creator: Any, gate: Gate, liveness: Liveness, **pool_arguments: Any) -> None:
         # The queue's own timeout is never reached: behind the gate there is a connection to have.
         pool_arguments |= {"pool_size": gate.size, "max_overflow": 0, "use_lifo": True}
         super().__init__(creator, **pool_arguments)
         self.gate = gate
+        self.liveness = liveness
         if not pool_arguments.get("echo"):
             # Where SQLAlchemy's users look for a pool's log, and where it is quiet by default.
             self.logger = logging.getLogger("sqlalchemy.pool.GatedPool")
         if "_dispatch" not in pool_arguments:  # else the listeners came along
             # Check-in is the one way back for returned, invalidated and failed connections; a
             # detached one (the garbage collector's way, too) leaves the pool without it.
-            event.listen(self, "checkin", _release)
+            event.listen(self, "connect", self._opened)
+            event.listen(self, "checkin", self._returned)
             event.listen(self, "detach", _release)
 
     def connect(self) -> PoolProxiedConnection:
@@ -48,7 +51,7 @@ class GatedPool(AsyncAdaptedQueuePool):
             permit = await_only(self.gate.acquire())
         token = acquire_deadline.set(permit.deadline)
         try:
-            connection = super().connect()
+            connection = self._usable(permit.deadline)
         except BaseException:
             self.gate.release(permit)
             raise
@@ -62,12 +65,32 @@ class GatedPool(AsyncAdaptedQueuePool):
             record[_GATE], record[_PERMIT] = self.gate, permit
         return connection
 
+    def _usable(self, deadline: float) -> PoolProxiedConnection:
+        while True:
+            connection = super().connect()
+            try:
+                if self.liveness.is_usable(connection, deadline):
+                    return connection
+            except BaseException:
+                connection.invalidate()
+                raise
+            connection.invalidate()
+
+    def _opened(self, _: Any, record: ConnectionPoolEntry) -> None:
+        self.liveness.note_opened(record)
+
+    def _returned(self, connection: Any, record: ConnectionPoolEntry) -> None:
+        if connection is not None:  # else it was invalidated, and its record is empty
+            self.liveness.note_returned(record)
+        _release(connection, record)
+
     def recreate(self) -> GatedPool:
         # Engine.dispose() asks for this. The gate stays the same, so that a pool which was closed
         # does not come back to life, and one which was not keeps its count.
         return type(self)(
             self._creator,
             self.gate,
+            self.liveness,
             recycle=self._recycle,
             echo=self.echo,
             logging_name=self._orig_logging_name,

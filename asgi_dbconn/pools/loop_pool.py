@@ -16,6 +16,9 @@ from sqlalchemy.util import greenlet_spawn
 from asgi_dbconn.pools.drain import DrainReport, drain
 from asgi_dbconn.pools.engine import make_engine
 from asgi_dbconn.pools.gate import Gate
+from asgi_dbconn.pools.gated import GatedPool
+from asgi_dbconn.pools.liveness import Liveness
+from asgi_dbconn.pools.opening import Opener
 from asgi_dbconn.pools.target import Target
 
 __all__ = ["LoopPool"]
@@ -32,8 +35,13 @@ class LoopPool:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.loop = asyncio.get_running_loop()
-        self.gate = Gate(target.name, target.options.pool_size, target.options.acquire_timeout)
-        self.engine: AsyncEngine = make_engine(target, self.gate)
+        options = target.options
+        self.gate = Gate(
+            target.name, options.pool_size, options.acquire_timeout, options.max_waiting
+        )
+        self._liveness = Liveness(target)
+        self._opener = Opener(target)
+        self.engine: AsyncEngine = make_engine(target, self.gate, self._liveness, self._opener)
         self.autocommit_engine: Engine = self.engine.sync_engine.execution_options(
             **target.profile.autocommit_options
         )
@@ -52,6 +60,18 @@ class LoopPool:
         engine = self.autocommit_engine if autocommit else self.engine.sync_engine
         return await greenlet_spawn(_committed, engine, work)
 
+    async def refresh(self) -> None:
+        """Replace every connection: idle ones now, those in use when they are next asked for."""
+        self._liveness.generation += 1
+        pool = self.engine.sync_engine.pool
+        idle = pool.checkedin() if isinstance(pool, GatedPool) else 0
+        # At the same time, or the pool would hand out the connection renewed a moment ago again.
+        await asyncio.gather(*(self._renew_one() for _ in range(idle)))
+
+    async def _renew_one(self) -> None:
+        async with self.engine.connect():
+            pass  # that it was handed out is all
+
     async def drain(self, grace: float) -> DrainReport:
         """Refuse new work and end everything within ``grace`` seconds plus two and a quarter.
 
@@ -64,13 +84,7 @@ class LoopPool:
         """Like :meth:`drain`, without waiting for it; its end is told by :attr:`ended`, too."""
         if self._draining is None:
             self._draining = asyncio.create_task(
-                drain(
-                    self.gate,
-                    grace,
-                    connections=self._open_connections,
-                    end=self.target.profile.end,
-                    terminate=self.target.profile.terminate,
-                ),
+                self._drain(grace),
                 name=f"draining {self.target.name}",
             )
             self._draining.add_done_callback(self._drained)
@@ -84,6 +98,17 @@ class LoopPool:
             self.target.profile.cut(each)
         report = DrainReport(cut=len(connections))
         self._finish(report)
+        return report
+
+    async def _drain(self, grace: float) -> DrainReport:
+        report = await drain(
+            self.gate,
+            grace,
+            connections=self._open_connections,
+            end=self.target.profile.end,
+            terminate=self.target.profile.terminate,
+        )
+        await self._opener.settle()
         return report
 
     def _drained(self, draining: asyncio.Task[DrainReport]) -> None:

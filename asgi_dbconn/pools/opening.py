@@ -7,7 +7,7 @@ that knows it stays in a traceback. Error reporters print the local variables of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any
 
@@ -17,6 +17,7 @@ from sqlalchemy.util import await_only
 
 from asgi_dbconn.errors import ConnectTimeout, DatabaseUnavailable, DBConnError
 from asgi_dbconn.options import Password
+from asgi_dbconn.pools.attempts import Attempts
 from asgi_dbconn.pools.gated import acquire_deadline
 from asgi_dbconn.pools.target import Target
 
@@ -28,13 +29,18 @@ class Opener:
 
     def __init__(self, target: Target) -> None:
         self._target = target
+        self._attempts = Attempts(target)
+
+    async def settle(self) -> None:
+        """Wait for attempts whose acquire went away; each ends within ``connect_timeout``."""
+        await self._attempts.settle()
 
     def __call__(
         self, dialect: Dialect, _: Any, positional: list[Any], arguments: dict[str, Any]
     ) -> Any:
         timeout = self._remaining()
         try:
-            return _open(dialect, self._target, positional, arguments, timeout)
+            return _open(dialect, self._target, positional, arguments, timeout, self._attempts.make)
         except Exception as error:
             drop_frames(error)
             failure = self._failure(error, timeout)
@@ -86,12 +92,15 @@ def _open(
     positional: list[Any],
     arguments: dict[str, Any],
     timeout: float,
+    connect: Callable[..., Awaitable[Any]],
 ) -> Any:
     arguments = {
         **arguments,
-        **target.profile.connect_args(timeout),
+        **target.profile.connect_args(timeout, pgbouncer=target.options.pgbouncer),
         **target.options.connect_args,
     }
+    if target.profile.can_be_lost:
+        arguments["async_creator_fn"] = connect
     password = _password(target)
     if password is not None:
         arguments["password"] = password

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
@@ -183,6 +184,14 @@ class Registry:
             )
 
         return wrap if app is None else wrap(app)
+
+    async def refresh(self) -> None:
+        """Replace every connection of every database; see ``Database.refresh``."""
+        await asyncio.gather(*(each.refresh() for each in self._distinct()))
+
+    async def ping(self) -> None:
+        """One statement to every database and back, all at once. Raises what a query would."""
+        await asyncio.gather(*(each.ping() for each in self._distinct()))
 
     # -- using one of them
 

@@ -22,14 +22,34 @@ class PostgreSQLProfile:
     # A flag of the client on asyncpg: no BEGIN, no COMMIT, one round trip for one statement.
     autocommit_options: Mapping[str, Any] = {"isolation_level": "AUTOCOMMIT"}
 
-    def connect_args(self, timeout: float) -> dict[str, Any]:
-        return {"timeout": timeout}
+    can_be_lost = True
+
+    def connect_args(self, timeout: float, *, pgbouncer: bool) -> dict[str, Any]:
+        arguments: dict[str, Any] = {"timeout": timeout}
+        if pgbouncer:
+            # In transaction mode the next statement may reach another server: none may rely on a
+            # name that was given on this one. Unnamed ones work; unique names do not, because
+            # outside of a transaction even "prepare" and "execute" may part.
+            arguments |= {
+                "statement_cache_size": 0,
+                "prepared_statement_cache_size": 0,
+                "prepared_statement_name_func": str,
+            }
+        return arguments
 
     def install(self, engine: Engine) -> None:
         """Nothing to attach: a new connection is ready for use."""
 
     def is_permanent(self, error: BaseException) -> bool:
         return getattr(error, "sqlstate", None) in _PERMANENT
+
+    async def ping(self, connection: Any) -> None:
+        await connection.execute("SELECT 1")  # asyncpg trips over the answer to an empty query
+
+    async def reset(self, connection: Any) -> None:
+        # What asyncpg's own pool does, and temporary objects too. DISCARD ALL would take the
+        # prepared statements along that the driver still believes in.
+        await connection.execute(f"{connection.get_reset_query()} DISCARD TEMP; DISCARD SEQUENCES")
 
     def is_open(self, connection: Any) -> bool:
         return not connection.is_closed()

@@ -16,7 +16,10 @@ class DialectProfile(Protocol):
     autocommit_options: Mapping[str, Any]
     """Execution options of an engine view whose statements are committed one by one."""
 
-    def connect_args(self, timeout: float) -> dict[str, Any]:
+    can_be_lost: bool
+    """Whether a network, or a server of its own life, lies between us and the database."""
+
+    def connect_args(self, timeout: float, *, pgbouncer: bool) -> dict[str, Any]:
         """Arguments for the driver's connect function, bounding it to ``timeout`` seconds."""
         ...
 
@@ -26,6 +29,14 @@ class DialectProfile(Protocol):
 
     def is_permanent(self, error: BaseException) -> bool:
         """Whether connecting again would fail in the same way."""
+        ...
+
+    async def ping(self, connection: Any) -> None:
+        """The cheapest round trip there is, on the driver's connection. Raises what goes wrong."""
+        ...
+
+    async def reset(self, connection: Any) -> None:
+        """Undo whatever was set for the session."""
         ...
 
     def is_open(self, connection: Any) -> bool:

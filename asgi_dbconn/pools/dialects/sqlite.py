@@ -36,7 +36,9 @@ class SQLiteProfile:
     # Switching the driver's isolation level would cost a hop to its thread and back, twice.
     autocommit_options: Mapping[str, Any] = {AUTOCOMMIT: True}
 
-    def connect_args(self, timeout: float) -> dict[str, Any]:
+    can_be_lost = False
+
+    def connect_args(self, timeout: float, *, pgbouncer: bool) -> dict[str, Any]:
         # Opening a file does not wait for anybody; busy_timeout bounds what does.
         return {"isolation_level": None}
 
@@ -47,6 +49,12 @@ class SQLiteProfile:
     def is_permanent(self, error: BaseException) -> bool:
         # A lock is given back; a missing folder, or a file that is no database, stays what it is.
         return getattr(error, "sqlite_errorname", "") not in ("SQLITE_BUSY", "SQLITE_LOCKED")
+
+    async def ping(self, connection: Any) -> None:
+        await connection.execute_fetchall("SELECT 1")
+
+    async def reset(self, connection: Any) -> None:
+        """Nothing outlives a transaction here but what the connection was configured with."""
 
     def is_open(self, connection: Any) -> bool:
         return connection._connection is not None

@@ -1,0 +1,86 @@
+"""Which pooled connections can be trusted, and asking those that cannot.
+
+A connection that was used a moment ago is taken as it is: no round trip is spent on it. One that
+lay idle for longer is asked first, within a bound of its own, and one that is too old, or from
+before a refresh, is replaced. HikariCP does the same ("alive bypass window").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any, Final
+
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.util import await_only
+
+from asgi_dbconn.pools.target import Target
+
+__all__ = ["Liveness"]
+
+_USED_AT: Final = "asgi_dbconn.used_at"
+_RETIRE_AT: Final = "asgi_dbconn.retire_at"
+_GENERATION: Final = "asgi_dbconn.generation"
+
+_PING_LIMIT: Final = 1.0
+"""Seconds that an idle connection has to answer, however long the acquire may take."""
+_LIFETIME_JITTER: Final = 0.1
+"""Connections retire up to a tenth earlier than ``max_lifetime``, so not all at the same time."""
+
+
+class Liveness:
+    """The judgement of one pool; lives as long as it, on its loop."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._loop = asyncio.get_running_loop()
+        self.generation = 0
+        """Raised by a refresh: connections of an earlier one are replaced when next asked for."""
+
+    def note_opened(self, record: ConnectionPoolEntry) -> None:
+        early = random.uniform(0, _LIFETIME_JITTER)  # noqa: S311 - spreads load
+        lifetime = self._target.options.max_lifetime * (1 - early)
+        record.info[_RETIRE_AT] = self._loop.time() + lifetime
+        record.info[_GENERATION] = self.generation
+
+    def note_returned(self, record: ConnectionPoolEntry) -> None:
+        record.info[_USED_AT] = self._loop.time()
+
+    def is_usable(self, connection: PoolProxiedConnection, deadline: float) -> bool:
+        """Whether to hand ``connection`` out. Inside SQLAlchemy's greenlet: may ask the server.
+
+        One that is not is ended already; the pool only has to forget it.
+        """
+        info, now = connection.info, self._loop.time()
+        if now >= info[_RETIRE_AT] or info[_GENERATION] != self.generation:
+            return False
+        idle_since = info.get(_USED_AT)
+        is_trusted = (
+            idle_since is None  # opened for this acquire
+            or now - idle_since <= self._target.options.idle_check_after
+            or not self._target.profile.can_be_lost
+        )
+        if is_trusted:
+            return True
+        driver = connection.driver_connection
+        return await_only(self._answers(driver, min(_PING_LIMIT, deadline - now)))
+
+    async def _answers(self, driver: Any, limit: float) -> bool:
+        ping = asyncio.create_task(
+            self._target.profile.ping(driver), name=f"ping of {self._target.name}"
+        )
+        ping.add_done_callback(_look_at_its_error)
+        try:
+            await asyncio.wait({ping}, timeout=max(limit, 0))
+        finally:
+            answered = ping.done() and ping.exception() is None
+            if not answered:
+                # This ends the ping as well. Cancelling it would send the server a request to
+                # cancel, and closing politely would wait: both over the same dead network.
+                self._target.profile.terminate(driver)
+        return answered
+
+
+def _look_at_its_error(ping: asyncio.Task[None]) -> None:
+    if not ping.cancelled():
+        ping.exception()
