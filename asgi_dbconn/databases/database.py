@@ -24,6 +24,7 @@ from asgi_dbconn.databases.startup import prove_it_answers, select_one
 from asgi_dbconn.databases.transactions import Transaction
 from asgi_dbconn.databases.transient import TransientPools
 from asgi_dbconn.errors import DBConnError, PoolClosed, UnsupportedURL
+from asgi_dbconn.loops.fork import after_fork
 from asgi_dbconn.options import DatabaseOptions, OptionArguments, hide_password
 from asgi_dbconn.pools.drain import DrainReport
 from asgi_dbconn.pools.loop_pool import LoopPool
@@ -69,6 +70,7 @@ class Database:
         self._transient = TransientPools(self._target)
         self._blocks = Blocks(self, self._target.name)
         self._closing: asyncio.Task[DrainReport] | None = None
+        after_fork(self._after_fork)
 
     @property
     def is_connected(self) -> bool:
@@ -247,6 +249,15 @@ class Database:
             level = logging.WARNING if report.cancelled or report.cut else logging.INFO
             _log.log(level, "database %s disconnected: %s", self._target, report)
         outcome.set_result(None)
+
+    def _after_fork(self) -> None:
+        # The count is inherited, the pools are the parent's. A lock that another of its threads
+        # held at that moment would stay locked here for ever.
+        self._lock = threading.Lock()
+        self._leases.after_fork()
+        self._pools.leave_to_parent()
+        self._transient = TransientPools(self._target)
+        self._closing = None
 
     def __repr__(self) -> str:
         if not hasattr(self, "_blocks"):

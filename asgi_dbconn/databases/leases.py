@@ -83,6 +83,11 @@ class Leases:
         """The leader has drained everything."""
         return self._settle(State.CLOSED)
 
+    def after_fork(self) -> None:
+        """In a child: a change that was under way goes on in the parent only."""
+        if self.state is not State.OPEN:
+            self.state, self.count = State.CLOSED, 0
+
     def _lead(self, state: State) -> Lead:
         self.state = state
         self._outcome = Future()

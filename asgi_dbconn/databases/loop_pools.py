@@ -14,6 +14,7 @@ from typing import Final
 from asgi_dbconn.databases.leases import Leases, State
 from asgi_dbconn.errors import PoolClosed, UnclosedDatabaseWarning
 from asgi_dbconn.loops.ending import EndGuard
+from asgi_dbconn.loops.fork import park
 from asgi_dbconn.pools.drain import DrainReport
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.target import Target
@@ -106,6 +107,13 @@ class LoopPools:
             if not member.pool.ended.done():
                 member.pool.cut()
         self._members.clear()
+
+    def leave_to_parent(self) -> None:
+        """In a child after a fork: forget the pools without touching them."""
+        for member in self._members.values():
+            member.guard.disarm()  # a child may end the loop that it inherited
+        park(self._members)
+        self._members = {}
 
     def _add(self, loop: asyncio.AbstractEventLoop, pool: LoopPool) -> LoopPool:
         self._sweep()

@@ -33,6 +33,10 @@ class EndGuard:
             self._clean_up = None
             _step(self._suspended.aclose())
 
+    def disarm(self) -> None:
+        """Like :meth:`dismiss`, from outside of the loop: the generator stays as it is."""
+        self._clean_up = None
+
     async def _wait_for_the_end(self) -> AsyncGenerator[None, None]:
         try:
             yield
