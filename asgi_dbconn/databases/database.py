@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import Final, Self, TypeVar, Unpack
 
@@ -28,6 +29,7 @@ from asgi_dbconn.loops.fork import after_fork
 from asgi_dbconn.options import DatabaseOptions, OptionArguments, hide_password
 from asgi_dbconn.pools.drain import DrainReport
 from asgi_dbconn.pools.loop_pool import LoopPool
+from asgi_dbconn.pools.statistics import PoolStats
 from asgi_dbconn.pools.target import Target
 from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
 
@@ -133,6 +135,12 @@ class Database:
     async def ping(self) -> None:
         """One statement to the server and back. Raises what a query would."""
         await self.run(select_one, autocommit=True)
+
+    def stats(self) -> PoolStats:
+        """A snapshot of the pools of all loops, and what was counted since the process began."""
+        transient = self._transient
+        counted = PoolStats(**asdict(transient.counters), transient_uses=transient.uses)
+        return self._pools.stats() + counted
 
     async def refresh(self) -> None:
         """Replace every connection, on every loop, without disturbing those in use.

@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Final
 
@@ -17,6 +17,7 @@ from asgi_dbconn.loops.ending import EndGuard
 from asgi_dbconn.loops.fork import park
 from asgi_dbconn.pools.drain import DrainReport
 from asgi_dbconn.pools.loop_pool import LoopPool
+from asgi_dbconn.pools.statistics import Counters, PoolStats
 from asgi_dbconn.pools.target import Target
 
 __all__ = ["LoopPools"]
@@ -41,6 +42,7 @@ class LoopPools:
 
     def __init__(self, target: Target) -> None:
         self._target = target
+        self._ended = Counters()
         self._members: dict[asyncio.AbstractEventLoop, _Member] = {}
 
     def __len__(self) -> int:
@@ -71,6 +73,7 @@ class LoopPools:
             await prove(pool)
         except BaseException:
             await pool.drain(0.0)
+            self._ended.add(pool.counters)
             raise
         self._add(pool.loop, pool)
 
@@ -85,6 +88,14 @@ class LoopPools:
                 raise outcome
             report += outcome
         return report
+
+    def stats(self) -> PoolStats:
+        """All pools there are, and what those that have ended counted."""
+        pools = [each.pool for each in list(self._members.values())]
+        counted = Counters()
+        for each in (self._ended, *(pool.counters for pool in pools)):
+            counted.add(each)
+        return sum((each.stats() for each in pools), PoolStats(**asdict(counted)))
 
     async def refresh_all(self) -> None:
         """Renew the connections of every pool whose loop runs."""
@@ -106,6 +117,7 @@ class LoopPools:
         for member in list(self._members.values()):
             if not member.pool.ended.done():
                 member.pool.cut()
+            self._ended.add(member.pool.counters)
         self._members.clear()
 
     def leave_to_parent(self) -> None:
@@ -127,10 +139,13 @@ class LoopPools:
             report = member.pool.cut() if member is not None else DrainReport()
             if report.cut:
                 _warn_about_a_dead_loop(self._target, report.cut)
+            if member is not None:
+                self._ended.add(member.pool.counters)
 
     async def _loop_ends(self, pool: LoopPool) -> None:
         self._members.pop(pool.loop, None)
         await pool.drain(min(self._target.options.shutdown_timeout, _GRACE_OF_AN_ENDING_LOOP))
+        self._ended.add(pool.counters)
 
     async def _end(self, member: _Member) -> DrainReport:
         pool = member.pool

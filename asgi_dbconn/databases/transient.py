@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -11,6 +12,7 @@ from asgi_dbconn.databases.call_site import CallSite
 from asgi_dbconn.errors import DatabaseNotConnectedWarning, DatabaseUnavailable
 from asgi_dbconn.pools.gate import Gate
 from asgi_dbconn.pools.loop_pool import LoopPool
+from asgi_dbconn.pools.statistics import Counters
 from asgi_dbconn.pools.target import Target
 
 __all__ = ["TransientPools"]
@@ -24,6 +26,9 @@ class TransientPools:
     def __init__(self, target: Target) -> None:
         self._target = target
         # Only loops with transient work under way are kept: a gate holds on to its loop.
+        self.counters = Counters()
+        self.uses = 0
+        self._lock = threading.Lock()
         self._gates: dict[asyncio.AbstractEventLoop, Gate] = {}
 
     @asynccontextmanager
@@ -40,6 +45,9 @@ class TransientPools:
                 yield pool
             finally:
                 await pool.drain(_GRACE)
+                with self._lock:
+                    self.uses += 1
+                    self.counters.add(pool.counters)
 
     def _warn(self, site: CallSite) -> None:
         target = self._target

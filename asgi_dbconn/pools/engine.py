@@ -35,7 +35,7 @@ def make_engine(target: Target, gate: Gate, liveness: Liveness, opener: Opener) 
     event.listen(engine.sync_engine, "do_connect", opener)
     target.profile.install(engine.sync_engine)
     aborted.install(engine.sync_engine)
-    lost.install(engine.sync_engine, target)
+    lost.install(engine.sync_engine, target, gate.counters)
     if target.options.reset == "full":
         event.listen(engine.sync_engine.pool, "reset", _reset_fully(target))
     return engine

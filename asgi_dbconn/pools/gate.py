@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from asgi_dbconn.errors import PoolClosed, PoolOverloaded, PoolTimeout
+from asgi_dbconn.pools.statistics import Counters
 
 __all__ = ["Gate", "Permit"]
 
@@ -48,6 +49,7 @@ class Gate:
         self.max_waiting = max_waiting
         self.acquire_timeout = acquire_timeout
         self.is_closed = False
+        self.counters = Counters()
         self._loop = asyncio.get_running_loop()
         self._holders: dict[Permit, None] = {}  # in the order of their acquires: oldest first
         self._waiters: deque[asyncio.Future[Permit]] = deque()
@@ -82,6 +84,7 @@ class Gate:
         Raises PoolOverloaded at once if ``max_waiting`` others are in the queue.
         """
         if self.max_waiting is not None and len(self._waiters) >= self.max_waiting:
+            self.counters.overloads += 1
             raise self._overloaded()
         started = self._loop.time()
         deadline = started + self.acquire_timeout
@@ -99,6 +102,7 @@ class Gate:
             raise
         finally:
             timer.cancel()
+            self.counters.wait_seconds += self._loop.time() - started
         permit.deadline = deadline
         permit.holder = _current_task_name()
         return permit
@@ -153,6 +157,7 @@ class Gate:
     def _expire(self, waiter: asyncio.Future[Permit], started: float) -> None:
         self._forget(waiter)
         if not waiter.done():
+            self.counters.timeouts += 1
             waiter.set_exception(self._timed_out(self._loop.time() - started))
 
     def _closed(self) -> PoolClosed:

@@ -59,6 +59,7 @@ class GatedPool(AsyncAdaptedQueuePool):
             acquire_deadline.reset(token)
         # Only a finished checkout carries its permit: one that fails halfway is checked in by
         # SQLAlchemy too, and must not release what was released above.
+        self.gate.counters.acquired += 1
         permit.connection = connection.driver_connection
         record = connection.record_info
         if record is not None:
@@ -77,6 +78,7 @@ class GatedPool(AsyncAdaptedQueuePool):
             connection.invalidate()
 
     def _opened(self, _: Any, record: ConnectionPoolEntry) -> None:
+        self.gate.counters.connects += 1
         self.liveness.note_opened(record)
 
     def _returned(self, connection: Any, record: ConnectionPoolEntry) -> None:

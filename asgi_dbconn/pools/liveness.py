@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
+from asgi_dbconn.pools.statistics import Counters
 from asgi_dbconn.pools.target import Target
 
 __all__ = ["Liveness"]
@@ -31,8 +32,9 @@ _LIFETIME_JITTER: Final = 0.1
 class Liveness:
     """The judgement of one pool; lives as long as it, on its loop."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, counters: Counters) -> None:
         self._target = target
+        self._counters = counters
         self._loop = asyncio.get_running_loop()
         self.generation = 0
         """Raised by a refresh: connections of an earlier one are replaced when next asked for."""
@@ -75,6 +77,7 @@ class Liveness:
         finally:
             answered = ping.done() and ping.exception() is None
             if not answered:
+                self._counters.lost += 1
                 # This ends the ping as well. Cancelling it would send the server a request to
                 # cancel, and closing politely would wait: both over the same dead network.
                 self._target.profile.terminate(driver)

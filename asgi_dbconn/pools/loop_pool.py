@@ -19,6 +19,7 @@ from asgi_dbconn.pools.gate import Gate
 from asgi_dbconn.pools.gated import GatedPool
 from asgi_dbconn.pools.liveness import Liveness
 from asgi_dbconn.pools.opening import Opener
+from asgi_dbconn.pools.statistics import Counters, PoolStats
 from asgi_dbconn.pools.target import Target
 
 __all__ = ["LoopPool"]
@@ -39,8 +40,8 @@ class LoopPool:
         self.gate = Gate(
             target.name, options.pool_size, options.acquire_timeout, options.max_waiting
         )
-        self._liveness = Liveness(target)
-        self._opener = Opener(target)
+        self._liveness = Liveness(target, self.gate.counters)
+        self._opener = Opener(target, self.gate.counters)
         self.engine: AsyncEngine = make_engine(target, self.gate, self._liveness, self._opener)
         self.autocommit_engine: Engine = self.engine.sync_engine.execution_options(
             **target.profile.autocommit_options
@@ -59,6 +60,22 @@ class LoopPool:
         """
         engine = self.autocommit_engine if autocommit else self.engine.sync_engine
         return await greenlet_spawn(_committed, engine, work)
+
+    @property
+    def counters(self) -> Counters:
+        """What this pool has counted; still there when it has ended."""
+        return self.gate.counters
+
+    def stats(self) -> PoolStats:
+        """This pool now. May be called from any thread; the numbers are then a moment apart."""
+        gate = self.gate
+        return PoolStats(
+            loops=1,
+            size=gate.size,
+            in_use=gate.in_use,
+            idle=max(len(self._open_connections()) - gate.in_use, 0),
+            waiting=gate.waiting,
+        )
 
     async def refresh(self) -> None:
         """Replace every connection: idle ones now, those in use when they are next asked for."""

@@ -19,6 +19,7 @@ from asgi_dbconn.errors import ConnectTimeout, DatabaseUnavailable, DBConnError
 from asgi_dbconn.options import Password
 from asgi_dbconn.pools.attempts import Attempts
 from asgi_dbconn.pools.gated import acquire_deadline
+from asgi_dbconn.pools.statistics import Counters
 from asgi_dbconn.pools.target import Target
 
 __all__ = ["Opener", "drop_frames"]
@@ -27,8 +28,9 @@ __all__ = ["Opener", "drop_frames"]
 class Opener:
     """A ``do_connect`` hook. Runs inside SQLAlchemy's greenlet, on the loop of the acquire."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, counters: Counters) -> None:
         self._target = target
+        self._counters = counters
         self._attempts = Attempts(target)
 
     async def settle(self) -> None:
@@ -42,6 +44,7 @@ class Opener:
         try:
             return _open(dialect, self._target, positional, arguments, timeout, self._attempts.make)
         except Exception as error:
+            self._counters.connect_errors += 1
             drop_frames(error)
             failure = self._failure(error, timeout)
             cause = None if failure is error else error

@@ -23,6 +23,7 @@ from asgi_dbconn.options import OptionArguments, hide_password
 from asgi_dbconn.orm.binding import INHERIT, Choice, DatabaseChoice
 from asgi_dbconn.orm.queryset import QuerySet
 from asgi_dbconn.pools.drain import DrainReport
+from asgi_dbconn.pools.statistics import PoolStats
 from asgi_dbconn.registry.lifecycle import connect_all, disconnect_all
 from asgi_dbconn.types import ASGIApp
 from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
@@ -184,6 +185,10 @@ class Registry:
             )
 
         return wrap if app is None else wrap(app)
+
+    def stats(self) -> Mapping[str | None, PoolStats]:
+        """A snapshot of each database, by name; see ``PoolStats``."""
+        return {name: each.stats() for name, each in self._databases.items()}
 
     async def refresh(self) -> None:
         """Replace every connection of every database; see ``Database.refresh``."""

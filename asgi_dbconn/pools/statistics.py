@@ -1,0 +1,66 @@
+"""What a pool has counted so far, and what it looks like now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+__all__ = ["Counters", "PoolStats"]
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counted by one pool, on its own loop only, so that no number is lost between threads."""
+
+    acquired: int = 0
+    wait_seconds: float = 0.0
+    connects: int = 0
+    connect_errors: int = 0
+    lost: int = 0
+    timeouts: int = 0
+    overloads: int = 0
+
+    def add(self, other: Counters) -> None:
+        """Take over what ``other`` has counted; its pool has ended."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStats:
+    """One database at one moment, summed over its loops. A snapshot: it does not change."""
+
+    loops: int = 0
+    """Event loops on which it has a pool."""
+    size: int = 0
+    """Connections that it may have on these loops."""
+    idle: int = 0
+    """Connections that are open and in nobody's hands."""
+    in_use: int = 0
+    """Connections handed out, or being opened for somebody."""
+    waiting: int = 0
+    """Acquires in the queue."""
+    acquired: int = 0
+    """Connections handed out since the process began; what follows counts from there, too."""
+    wait_seconds: float = 0.0
+    """Seconds that acquires have spent in the queue, all together."""
+    connects: int = 0
+    """Physical connections opened."""
+    connect_errors: int = 0
+    """Attempts to open one that failed."""
+    lost: int = 0
+    """Connections that died: found out by a statement, or by the check of an idle one."""
+    timeouts: int = 0
+    """Acquires that ended in PoolTimeout."""
+    overloads: int = 0
+    """Acquires that ended in PoolOverloaded."""
+    transient_uses: int = 0
+    """Verbs and scopes that had to open an engine for themselves, because nobody connected."""
+
+    def __add__(self, other: Self) -> PoolStats:
+        return PoolStats(
+            **{
+                each.name: getattr(self, each.name) + getattr(other, each.name)
+                for each in fields(self)
+            }
+        )
