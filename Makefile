@@ -6,7 +6,7 @@ TEST ?= tests
 
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast lint types format check bench clean
+.PHONY: help run test test-fast lint types format check conformance bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -49,9 +49,12 @@ format: $(VENV)/.stamp-dev  ## mend style and formatting
 
 check: lint types test  ## all that must be green before a change lands
 
+conformance: $(VENV)/.stamp-run  ## compare our lifespan with the incumbents' (ARGUMENTS=--verbose)
+	@$(BIN)/python -m tests.conformance.incumbents.report $(ARGUMENTS)
+
 bench: $(VENV)/.stamp-dev  ## measure against the peers
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venvs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -57,6 +57,8 @@ class LifespanCycle:
         self._close_error: Exception | None = None
         self._called_off_by: Exception | None = None
         self._last_words = ""
+        self._task: asyncio.Task[Any] | None = None
+        self._postponed: Message | None = None
 
     async def run(self) -> None:
         """Lead the conversation from the first message to the last."""
@@ -79,7 +81,7 @@ class LifespanCycle:
 
     async def _open(self) -> None:
         try:
-            _require_asyncio()
+            self._task = _own_task()
             await self._lifetime.__aenter__()
         except Exception as error:
             await self._say({"type": "lifespan.startup.failed", "message": _explain(error)})
@@ -120,6 +122,8 @@ class LifespanCycle:
             raised = error
         if self._server_error is not None:
             raise self._server_error
+        if self._postponed is not None:
+            await self._close_and_say(self._postponed)
         match self._conversation.inner_ended(raised=raised is not None):
             case Ending.FINISHED:
                 self._finish(raised)
@@ -208,8 +212,11 @@ class LifespanCycle:
                 pass
             case OnSend.CLOSE_THEN_FORWARD:
                 self._last_words = message.get("message", "")
-                error = await self._close()
-                await self._say(message if error is None else self._worse(message, error))
+                if asyncio.current_task() is self._task:
+                    await self._close_and_say(message)
+                else:
+                    # What was opened in a task has to be closed in it; ours waits for inner.
+                    self._postponed = message
             case OnSend.REFUSE_FOREIGN:
                 raise LifespanError(
                     f"{kind!r} does not belong into a lifespan that has not begun; "
@@ -234,6 +241,10 @@ class LifespanCycle:
             await self._say({"type": "lifespan.shutdown.failed", "message": self._explain(error)})
             raise error
         await self._say({"type": "lifespan.shutdown.complete"})
+
+    async def _close_and_say(self, message: Message) -> None:
+        error = await self._close()
+        await self._say(message if error is None else self._worse(message, error))
 
     async def _listen(self) -> Message:
         message = await self._receive()
@@ -267,9 +278,9 @@ def _explain(error: Exception) -> str:
     return f"{sentence}\n\n{''.join(traceback.format_exception(error))}"
 
 
-def _require_asyncio() -> None:
+def _own_task() -> asyncio.Task[Any] | None:
     try:
-        asyncio.get_running_loop()
+        return asyncio.current_task()
     except RuntimeError:
         raise LifespanError(
             "There is no asyncio event loop here: asgi_dbconn's databases need one, and cannot "

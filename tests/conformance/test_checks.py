@@ -1,4 +1,4 @@
-"""Our own wrapper passes every lifespan check; a careless one is found out by each."""
+"""Our own wrapper passes every lifespan check."""
 
 from __future__ import annotations
 

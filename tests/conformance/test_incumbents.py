@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from asgi_dbconn.testing.conformance import CHECKS
 from tests.conformance.incumbents.adapters import ADAPTERS
 from tests.conformance.incumbents.environment import ROOT
+from tests.conformance.incumbents.report import results_of
 from tests.conformance.incumbents.table import Result, Row, in_short, table
 
 INCUMBENTS = [name for name in ADAPTERS if name != "ours"]
@@ -79,6 +81,40 @@ class TestTheReport:
         assert {number for number, got in theirs.items() if got["outcome"] == "n/a"} >= {2, 9}
         for name in ("ours", "monkay", "databasez"):
             assert all(got["outcome"] != "n/a" for got in results[name].values())
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ("exit 3", "ends the process, with status 3"),
+        ("exec sleep 30", "hangs the process: nothing happened for 0.5 s"),
+    ],
+)
+async def test_a_check_that_takes_its_process_with_it_is_an_outcome(
+    end: str, reason: str, tmp_path: Path
+) -> None:
+    interpreter = tmp_path / "python"
+    interpreter.write_text(
+        "#!/bin/sh\n"
+        "shift 3\n"
+        "echo '{\"ready\": true}'\n"
+        'for number in "$@"; do\n'
+        f"    if [ $number = 8 ]; then {end}; fi\n"
+        '    echo "{\\"number\\": $number, \\"outcome\\": \\"ok\\", \\"reason\\": \\"\\"}"\n'
+        "done\n"
+    )
+    interpreter.chmod(0o755)
+
+    results = await results_of(str(interpreter), "theirs", silence=0.5)
+
+    assert results.keys() == NUMBERS
+    assert results[8] == Result("failed", reason)
+    assert {number for number in NUMBERS if results[number].outcome != "ok"} == {8}
+
+
+async def test_a_wrapper_that_cannot_be_imported_says_why() -> None:
+    with pytest.raises(RuntimeError, match=r"nobody did not start:(?s:.*)KeyError: 'nobody'"):
+        await results_of(sys.executable, "nobody")
 
 
 @pytest.mark.parametrize(

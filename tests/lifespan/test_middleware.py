@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from asgi_dbconn import ConfigurationError, LifespanMiddleware, StartupFailed
+from asgi_dbconn import ConfigurationError, LifespanMiddleware, ShutdownFailed, StartupFailed
 from asgi_dbconn.testing.conformance.stage import (
     COMPLETE,
     GOOD_LIFE,
@@ -129,3 +129,19 @@ async def test_a_subclass_may_have_a_call_of_its_own() -> None:
 
     assert calls == ["lifespan"]
     stage.expect_story(*GOOD_LIFE)
+
+
+async def test_a_failed_shutdown_that_returns_is_raised_all_the_same() -> None:
+    stage = Stage()
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(COMPLETE)
+        await receive()
+        await send({"type": "lifespan.shutdown.failed", "message": "the queue is full"})
+
+    error = await stage.live(LifespanMiddleware, inner)
+
+    assert isinstance(error, ShutdownFailed)
+    assert "the queue is full" in str(error)
+    stage.expect_story(*GOOD_LIFE[:-1], "lifespan.shutdown.failed")

@@ -23,7 +23,7 @@ async def check_44_detection(wrapper: Wrapper) -> None:
     )
     expect(is_asgi_3, True, "found to be ASGI 3")
     await app(scope={"type": "lifespan"}, receive=stage.receive, send=stage.send)
-    stage.expect_story(*GOOD_LIFE)
+    stage.expect_good_life()
 
 
 async def check_48_again(wrapper: Wrapper) -> None:
@@ -35,7 +35,7 @@ async def check_48_again(wrapper: Wrapper) -> None:
         app = app or wrapper(polite([]), resource)
         resource.story = stage.story
         await app({"type": "lifespan"}, stage.receive, stage.send)
-        stage.expect_story(*GOOD_LIFE)
+        stage.expect_good_life()
 
 
 async def check_49_two_loops(wrapper: Wrapper) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -65,7 +66,20 @@ def collect(*performs: Callable[[Wrapper], Awaitable[None]]) -> tuple[Check, ...
 
 
 def run(check: Check, wrapper: Wrapper) -> Outcome:
-    """Perform ``check`` on a new event loop; not to be called where one runs."""
+    """Perform ``check`` on an event loop of its own, in a thread of its own."""
+    outcomes: list[Outcome] = []
+
+    def perform() -> None:
+        outcomes.append(_outcome(check, wrapper))
+
+    # A daemon: a wrapper that goes on ignoring its cancellation must not hang the run.
+    thread = threading.Thread(target=perform, name=f"lifespan check {check.number}", daemon=True)
+    thread.start()
+    thread.join(2 * _LIMIT)
+    return outcomes[0] if outcomes else Outcome(False, "hangs, and ignores its cancellation")
+
+
+def _outcome(check: Check, wrapper: Wrapper) -> Outcome:
     try:
         asyncio.run(_limited(check, wrapper))
     except ConformanceFailure as failure:
@@ -78,7 +92,6 @@ def run(check: Check, wrapper: Wrapper) -> Outcome:
 
 
 async def _limited(check: Check, wrapper: Wrapper) -> None:
-    # In a task that is abandoned: a wrapper that swallows cancellation must not hang the run.
     task = asyncio.ensure_future(check.perform(wrapper))
     done, _ = await asyncio.wait({task}, timeout=_LIMIT)
     if not done:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from asgi_dbconn.testing.conformance.check import ConformanceFailure, Wrapper, collect, expect
-from asgi_dbconn.testing.conformance.stage import BYE, COMPLETE, GOOD_LIFE, STARTUP, Inner, Stage
+from asgi_dbconn.testing.conformance.stage import BYE, COMPLETE, STARTUP, Inner, Stage
 
 __all__ = ["CHECKS"]
 
@@ -15,7 +15,9 @@ async def _is_spoken_for(wrapper: Wrapper, inner: Inner) -> None:
     stage = Stage()
     error = await stage.live(wrapper, inner)
     expect(error, None, "raised")
-    stage.expect_story(*GOOD_LIFE)
+    stage.expect_good_life()
+    if any(each.startswith("http.") for each in stage.story):
+        raise ConformanceFailure(f"the server heard HTTP in a lifespan: {stage.story!r}")
 
 
 async def check_22_raises_at_once(wrapper: Wrapper) -> None:
@@ -68,11 +70,10 @@ async def check_26_leaves_in_mid_life(wrapper: Wrapper) -> None:
     waiting = asyncio.ensure_future(stage.waiting.wait())
     await asyncio.wait({life, waiting}, return_when="FIRST_COMPLETED")
     waiting.cancel()
-    if not stage.resource.is_open or life.done():
-        raise ConformanceFailure(f"the databases are gone while the server serves: {stage.story}")
+    stage.expect_still_open(life)
     stage.ask("lifespan.shutdown")
     expect(await life, None, "raised")
-    stage.expect_story(*GOOD_LIFE)
+    stage.expect_good_life()
 
 
 async def check_30_says_no_goodbye(wrapper: Wrapper) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -42,7 +43,8 @@ class Resource:
         self.fails_to_close: BaseException | None = None
         self.hangs_in_opening = False
         self.hangs_in_closing = False
-        self.tasks: list[object] = []
+        self.tasks: list[weakref.ref[asyncio.Task[Any]] | None] = []
+        """In which it was opened and closed; weak, so that it keeps nobody alive."""
 
     @property
     def is_open(self) -> bool:
@@ -53,16 +55,20 @@ class Resource:
             await asyncio.Event().wait()
         if self.fails_to_open is not None:
             raise self.fails_to_open
-        self.tasks.append(asyncio.current_task())
+        self._note_task()
         self.story.append("open")
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self.tasks.append(asyncio.current_task())
+        self._note_task()
         self.story.append("closed")
         if self.hangs_in_closing:
             await asyncio.Event().wait()
         if self.fails_to_close is not None:
             raise self.fails_to_close
+
+    def _note_task(self) -> None:
+        task = asyncio.current_task()
+        self.tasks.append(None if task is None else weakref.ref(task))
 
 
 class Stage:
@@ -72,6 +78,8 @@ class Stage:
         self.story: list[str] = []
         self.resource = Resource(self.story)
         self.said: Message = {}
+        self.refusals: list[Exception] = []
+        """What an application got for words that it should not say."""
         self.send_fails: BaseException | None = None
         self.waiting = asyncio.Event()
         """Set when the application waits for a message that the server has not sent."""
@@ -112,6 +120,24 @@ class Stage:
     def expect_story(self, *story: str) -> None:
         """Raise ConformanceFailure unless exactly this has happened, in this order."""
         expect(self.story, list(story), "the story")
+
+    def expect_good_life(self, goodbye: str = "lifespan.shutdown.complete") -> None:
+        """Raise ConformanceFailure unless it was open whenever it had to be.
+
+        Open before the server hears of the start, closed after it asks for the end and before it
+        hears of it. Further words are for other checks.
+        """
+        order = ["open", "lifespan.startup.complete", SHUTDOWN, "closed", goodbye]
+        places = [self.story.index(each) if each in self.story else -1 for each in order]
+        if -1 in places or places != sorted(places):
+            raise ConformanceFailure(f"the story: {self.story!r}")
+
+    def expect_still_open(self, life: asyncio.Future[Any]) -> None:
+        """Raise ConformanceFailure unless the databases are there for the requests."""
+        if not self.resource.is_open:
+            raise ConformanceFailure(f"closed while the server serves: {self.story!r}")
+        if life.done():
+            raise ConformanceFailure(f"left while the server serves: {self.story!r}")
 
     def expect_message(self, *parts: str) -> None:
         """Raise ConformanceFailure unless the last message tells all of this under its key."""

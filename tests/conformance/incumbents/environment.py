@@ -30,22 +30,22 @@ REQUIREMENTS: Final = {
 
 def python() -> Path:
     """The interpreter of the environment, which is made first where it is missing or outdated."""
-    home = ROOT / ".venvs" / "incumbents"
+    home = ROOT / ".venvs" / "incumbents-{}.{}".format(*sys.version_info)
     home.parent.mkdir(exist_ok=True)
     pins = [f"{name}=={version}" for name, version in REQUIREMENTS.items()]
     key = hashlib.sha256("\n".join([sys.version, *pins]).encode()).hexdigest()
     stamp, interpreter = home / ".made-from", home / "bin" / "python"
-    with (home.parent / "incumbents.lock").open("w") as lock:
+    with (home.parent / f"{home.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once make it once
         if not stamp.exists() or stamp.read_text() != key:
-            _say_aloud(sys.executable, "-m", "venv", "--clear", str(home))
+            _do(sys.executable, "-m", "venv", "--clear", str(home))
             pip = (str(interpreter), "-m", "pip", "--quiet", "--disable-pip-version-check")
-            _say_aloud(*pip, "install", "--no-deps", *pins)
+            _do(*pip, "install", "--no-deps", *pins)
             stamp.write_text(key)
     return interpreter
 
 
-def _say_aloud(*command: str) -> None:
+def _do(*command: str) -> None:
     ran = subprocess.run(command, capture_output=True, text=True)
     if ran.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{ran.stdout}{ran.stderr}")

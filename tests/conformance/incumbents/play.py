@@ -14,11 +14,12 @@ __all__ = ["play"]
 
 def play(name: str, numbers: Collection[int]) -> None:
     """Perform the checks of these numbers; each is told as soon as it is over."""
+    adapter = ADAPTERS[name]
     print(json.dumps({"ready": name}), flush=True)
     for check in CHECKS:
         if check.number not in numbers:
             continue
-        wrapper = Watched(ADAPTERS[name])
+        wrapper = Watched(adapter)
         outcome = run(check, wrapper)
         kind, reason = ("ok" if outcome.passed else "failed"), outcome.reason
         if wrapper.missing:

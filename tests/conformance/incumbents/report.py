@@ -15,7 +15,7 @@ from tests.conformance.incumbents.adapters import ADAPTERS
 from tests.conformance.incumbents.environment import REQUIREMENTS, ROOT, python
 from tests.conformance.incumbents.table import Result, Row, in_full, table
 
-__all__ = ["main"]
+__all__ = ["main", "results_of"]
 
 _SILENCE: Final = 15.0
 """Seconds without a word after which a process is ended; a check's own limit is 3."""
@@ -58,15 +58,17 @@ def _as_data(rows: Sequence[Row], titles: dict[str, str]) -> dict[str, Any]:
 
 
 async def _every_wrapper(interpreter: str) -> dict[str, dict[int, Result]]:
-    played = await asyncio.gather(*(_play(interpreter, name) for name in ADAPTERS))
+    played = await asyncio.gather(*(results_of(interpreter, name) for name in ADAPTERS))
     return dict(zip(ADAPTERS, played, strict=True))
 
 
-async def _play(interpreter: str, name: str) -> dict[int, Result]:
-    """All checks of one wrapper; one that takes its process with it is passed over the next time."""
+async def results_of(
+    interpreter: str, name: str, *, silence: float = _SILENCE
+) -> dict[int, Result]:
+    """All checks of one wrapper, going on in a new process after one that hangs or dies."""
     results: dict[int, Result] = {}
     while left := [check.number for check in CHECKS if check.number not in results]:
-        ending = await _one_process(interpreter, name, left, results)
+        ending = await _one_process(interpreter, name, left, results, silence)
         if ending:
             culprit = next(number for number in left if number not in results)
             results[culprit] = Result("failed", ending)
@@ -74,7 +76,11 @@ async def _play(interpreter: str, name: str) -> dict[int, Result]:
 
 
 async def _one_process(
-    interpreter: str, name: str, numbers: Sequence[int], results: dict[int, Result]
+    interpreter: str,
+    name: str,
+    numbers: Sequence[int],
+    results: dict[int, Result],
+    silence: float,
 ) -> str:
     """Fill in ``results`` as they come; gives how it ended, or nothing where all were told."""
     with tempfile.TemporaryFile() as complaints:
@@ -89,18 +95,18 @@ async def _one_process(
         is_ready = False
         ending = ""
         try:
-            while line := await asyncio.wait_for(process.stdout.readline(), _SILENCE):
+            while line := await asyncio.wait_for(process.stdout.readline(), silence):
                 told = json.loads(line)
                 is_ready = True
                 if "number" in told:
                     results[told["number"]] = Result(told["outcome"], told["reason"])
-            status = await asyncio.wait_for(process.wait(), _SILENCE)
+            status = await asyncio.wait_for(process.wait(), silence)
         except BaseException as error:
             process.kill()
             status = await process.wait()
             if not isinstance(error, TimeoutError):
                 raise
-            ending = f"hangs the process: nothing happened for {_SILENCE:g} s"
+            ending = f"hangs the process: nothing happened for {silence:g} s"
         if not is_ready:
             complaints.seek(0)
             raise RuntimeError(f"{name} did not start:\n{complaints.read().decode()}")

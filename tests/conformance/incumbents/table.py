@@ -86,15 +86,15 @@ def in_short(reason: str) -> str:
 
 
 def _differences(actual: Sequence[str], expected: Sequence[str]) -> Iterator[str]:
-    """How one story is another than it should be: its order, what is missing, what is too much."""
+    """How one story is another than it should be: its order, what is too much, what is missing."""
     for one, other in pairwise(actual):
         if one in expected and other in expected and _last(expected, other) < expected.index(one):
             yield f"{_word(one)} before {_word(other)}"
     happened, due = Counter(actual), Counter(expected)
-    for event in due - happened:
-        yield _NEVER.get(event, f"no {_word(event)}")
     for event in happened - due:
         yield _word(event) + (" again" if event in due else "")
+    for event in due - happened:
+        yield _NEVER.get(event, f"no {_word(event)}")
 
 
 def _last(events: Sequence[str], event: str) -> int:
