@@ -7,6 +7,7 @@ transactions alone, and every BEGIN is ours.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -67,11 +68,15 @@ class SQLiteProfile:
         await connection.close()
 
     def terminate(self, connection: Any) -> None:
-        # Queued to the connection's own thread, which ends after it.
-        connection.stop()
+        self.cut(connection)
 
     def cut(self, connection: Any) -> None:
-        connection.stop()
+        # stop() tells the connection's thread to end, and to report that to the loop of the thread
+        # that asks. That loop may be closed by then, and the report would raise there; a thread
+        # without a loop gets none.
+        asking = threading.Thread(target=connection.stop, name="asgi-dbconn ends a connection")
+        asking.start()
+        asking.join()
 
 
 def _configure(connection: Any, _: Any) -> None:
