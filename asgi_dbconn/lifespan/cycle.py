@@ -272,7 +272,9 @@ def _explain(error: Exception) -> str:
     """A sentence to act on; the way there only where the sentence is not ours."""
     if isinstance(error, DBConnError):
         return str(error)
-    if isinstance(error, ExceptionGroup) and error.subgroup(DBConnError) is error:
+    if isinstance(error, ExceptionGroup) and all(
+        isinstance(each, DBConnError) for each in error.exceptions
+    ):
         return str(error.message)  # a group of ours, which tells each reason itself
     sentence = "".join(traceback.format_exception_only(error)).strip()
     return f"{sentence}\n\n{''.join(traceback.format_exception(error))}"

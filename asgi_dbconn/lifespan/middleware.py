@@ -85,7 +85,7 @@ class LifespanMiddleware:
         self.__dict__["__call__"] = self._call_for_detectors
         self._asgi_single_callable = True  # asgiref's own mark
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         return self._attend(scope, receive, send)  # what each instance calls is in passing.py
 
     async def _call_for_detectors(self, scope: Scope, receive: Receive, send: Send) -> None:

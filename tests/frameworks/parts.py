@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+from asgi_dbconn import ShutdownFailed, StartupFailed
 
 Hook = Callable[[], Awaitable[Any]]
 
@@ -45,10 +47,8 @@ class Framework:
 
     name: ClassVar[str]
     has_lifespan = True
-    says_failed = True
-    """A startup that raises is answered by startup.failed; else the exception just comes out."""
-    raises_its_error = True
-    """The error of a startup or shutdown that failed comes out of the lifespan call."""
+    raises: Literal["the error", "a group", "nothing"] = "the error"
+    """What comes out of its lifespan call when its startup or shutdown code has failed."""
     yields_state = False
     """What its lifespan yields goes to the server, and from there to the requests."""
     keeps_server_state = True
@@ -77,6 +77,17 @@ class Framework:
     def with_mounted(self, parts: Parts, mounted: Any) -> Any:
         """With the application ``mounted`` below /mounted."""
         raise NotImplementedError
+
+    def made_of(self, failure: Exception, error: BaseException | None) -> bool:
+        """Whether ``error`` is what it makes of a ``failure`` in startup or shutdown code."""
+        match self.raises:
+            case "the error":
+                return error is failure
+            case "a group":
+                return isinstance(error, ExceptionGroup) and error.exceptions == (failure,)
+            case "nothing":  # it reports, and we raise
+                told = isinstance(error, StartupFailed | ShutdownFailed)
+                return told and str(failure) in str(error)
 
     def __repr__(self) -> str:
         return self.name

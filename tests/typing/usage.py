@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, assert_type
 
+from litestar import Litestar
 from pydantic import SecretStr
+from quart import Quart
 from sqlalchemy import MetaData, Select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
@@ -140,6 +142,10 @@ def applications() -> None:
     inner.add_middleware(LifespanMiddleware, registry=models)
     Starlette(middleware=[Middleware(LifespanMiddleware, models)])
     models.asgi(models.asgi(inner))
+    models.asgi(Litestar([]))
+    quart = Quart("example")
+    models.asgi(quart, include=[inner])
+    models.asgi(quart.asgi_app, without_lifespan="connect")
 
 
 def tools() -> None:

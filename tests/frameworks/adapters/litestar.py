@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from litestar import Litestar, asgi, get
 from litestar.middleware import DefineMiddleware
@@ -14,6 +14,7 @@ from tests.frameworks.parts import Framework, Hook, Parts
 
 class LitestarAdapter(Framework):
     name = "litestar"
+    raises = "a group"
     has_hooks = True
     middleware_sees_lifespan = False
     has_mounts = True
@@ -27,11 +28,11 @@ class LitestarAdapter(Framework):
         return self._make(parts, on_startup=list(on_startup), on_shutdown=list(on_shutdown))
 
     def with_middleware(self, parts: Parts, registry: Any, **options: Any) -> dict[str, Any]:
-        middleware = DefineMiddleware(LifespanMiddleware, registry=registry, **options)
+        middleware = DefineMiddleware(cast("Any", LifespanMiddleware), registry=registry, **options)
         return {"DefineMiddleware": self.app(parts, middleware=[middleware])}
 
     def with_mounted(self, parts: Parts, mounted: Any) -> Any:
-        return self.app(parts, handlers=[asgi("/mounted", is_mount=True)(mounted)])
+        return self.app(parts, handlers=[asgi("/mounted", is_mount=True, copy_scope=True)(mounted)])
 
     def _make(self, parts: Parts, *, handlers: Sequence[Any] = (), **options: Any) -> Any:
         @get("/users")

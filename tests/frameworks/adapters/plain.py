@@ -50,7 +50,6 @@ class _Silent(_Application):
 
 class Plain(Framework):
     name = "plain"
-    says_failed = False
     yields_state = True
     has_mounts = True
 
