@@ -7,6 +7,7 @@ pass it on to middleware or mounted applications. The databases are not connecte
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import warnings
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from asgi_dbconn.errors import ConfigurationError, DatabaseNotConnectedWarning, 
 from asgi_dbconn.loops.ending import EndGuard
 
 __all__ = ["Absence", "WithoutLifespan"]
+
+_log = logging.getLogger("asgi_dbconn")
 
 WithoutLifespan = Literal["warn", "connect", "error", "ignore"]
 
@@ -65,6 +68,9 @@ class Absence:
             case "warn" if not is_connected and not self._warned:
                 self._warned = True
                 warnings.warn(_WHY, DatabaseNotConnectedWarning, stacklevel=2)
+                if getattr(warnings.showwarning, "__module__", "").startswith("twisted."):
+                    # Twisted takes warnings into a log of its own, and daphne throws that away.
+                    _log.warning(_WHY)
 
     async def _connect_once(self) -> None:
         loop = asyncio.get_running_loop()

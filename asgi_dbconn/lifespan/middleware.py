@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -85,7 +85,7 @@ class LifespanMiddleware:
         self.__dict__["__call__"] = self._call_for_detectors
         self._asgi_single_callable = True  # asgiref's own mark
 
-    def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Coroutine[Any, Any, None]:
         return self._attend(scope, receive, send)  # what each instance calls is in passing.py
 
     async def _call_for_detectors(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from asgi_dbconn.testing.conformance import CHECKS
 from tests.conformance.incumbents.adapters import ADAPTERS
-from tests.conformance.incumbents.environment import ROOT
 from tests.conformance.incumbents.report import results_of
 from tests.conformance.incumbents.table import Result, Row, in_short, table
+from tests.support.environments import ROOT
 
 INCUMBENTS = [name for name in ADAPTERS if name != "ours"]
 NUMBERS = {check.number for check in CHECKS}

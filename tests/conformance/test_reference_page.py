@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from asgi_dbconn.testing.conformance import CHECKS
-from tests.conformance.incumbents.environment import ROOT
+from tests.support.environments import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "conformance.md"
 

@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.frameworks.adapters import ENVIRONMENT_VARIABLE
-from tests.frameworks.environment import ROOT, environment
 from tests.support import postgres as postgres_server
+from tests.support.environments import ROOT, environment
 from tests.support.postgres import PostgresServer
 
 REQUIREMENTS = [
@@ -44,7 +44,7 @@ class Run:
 
 @pytest.fixture(scope="session")
 def ravyn_python() -> Path:
-    return environment("ravyn", REQUIREMENTS)
+    return environment("ravyn", REQUIREMENTS, with_project=True)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -56,13 +57,20 @@ def sessions(postgres: PostgresServer, url: str) -> list[Session]:
     return postgres.sessions(database=name_in(url))
 
 
-def assert_nobody_connected(postgres: PostgresServer, *urls: str) -> None:
-    """Raise AssertionError if anybody is connected to one of the databases after a second."""
+def who_stays(postgres: PostgresServer, *urls: str) -> list[Session]:
+    """Who is still connected to one of the databases after a second."""
 
     def connected() -> list[Session]:
         return [each for url in urls for each in sessions(postgres, url)]
 
-    wait_until(lambda: not connected(), 1.0, message=lambda: f"nobody is connected: {connected()}")
+    with suppress(AssertionError):
+        wait_until(lambda: not connected(), 1.0)
+    return connected()
+
+
+def assert_nobody_connected(postgres: PostgresServer, *urls: str) -> None:
+    """Raise AssertionError if anybody is connected to one of the databases after a second."""
+    assert who_stays(postgres, *urls) == []
 
 
 def sleeping(postgres: PostgresServer, url: str) -> list[Session]:

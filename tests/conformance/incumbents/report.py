@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from asgi_dbconn.testing.conformance import CHECKS
 from tests.conformance.incumbents.adapters import ADAPTERS
-from tests.conformance.incumbents.environment import REQUIREMENTS, ROOT, python
+from tests.conformance.incumbents.environment import REQUIREMENTS, python
 from tests.conformance.incumbents.table import Result, Row, in_full, table
+from tests.support.environments import ROOT
 
 __all__ = ["main", "results_of"]
 

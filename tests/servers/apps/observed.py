@@ -85,19 +85,24 @@ async def until_closed(socket: WebSocket) -> None:
         print("a socket ends")
 
 
-def noting_the_state(app: ASGIApp) -> ASGIApp:
-    """Write down what of the lifespan state is left when the shutdown begins."""
+class NotingTheState:
+    """Writes down what of the lifespan state is left when the shutdown begins.
 
-    async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+    Not a function: servers would find out from the attributes of one, which the wrapper forwards,
+    that the wrapped application is an ASGI 3 application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def received() -> Message:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
                 print(f"state at shutdown: {sorted(scope['state'])}")
             return message
 
-        await app(scope, received if scope["type"] == "lifespan" else receive, send)
-
-    return noting
+        await self.app(scope, received if scope["type"] == "lifespan" else receive, send)
 
 
 routes = [
@@ -108,6 +113,6 @@ routes = [
     WebSocketRoute("/holding", holding),
 ]
 app = models.asgi(
-    noting_the_state(Starlette(routes=routes, lifespan=lifespan)),
+    NotingTheState(Starlette(routes=routes, lifespan=lifespan)),
     without_lifespan=cast("WithoutLifespan", os.environ.get("WITHOUT_LIFESPAN", "warn")),
 )

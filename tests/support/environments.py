@@ -1,16 +1,17 @@
-"""A virtual environment for a framework that cannot be installed beside the others."""
+"""Virtual environments for what cannot be installed beside the rest: made once, and kept."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+
+__all__ = ["ROOT", "EnvironmentFailure", "environment"]
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -19,24 +20,24 @@ class EnvironmentFailure(Exception):
     """The environment could not be made; the text is what the installer said."""
 
 
-def environment(name: str, requirements: Sequence[str]) -> Path:
-    """The interpreter of an environment with these requirements and this project, editable.
+def environment(name: str, requirements: Sequence[str], *, with_project: bool) -> Path:
+    """The interpreter of an environment with these requirements, made where it is missing.
 
-    Made once, and again when the requirements, the project's own ones or the Python version
-    change. Several test runs may ask at once; one makes it and the others wait.
+    Made again when they change, or the Python version, or the project's own requirements if it is
+    installed there, too (editable). Without the project nothing but `requirements` is installed,
+    not even what they ask for. Several test runs may ask at once; one makes it, the others wait.
     """
-    version = "{}.{}".format(*sys.version_info)
-    folder = ROOT / ".venvs" / f"{name}-{version}"
-    python, stamp = folder / "bin/python", folder / "requirements.sha256"
-    wanted = _digest([sys.version, *requirements, *_own_requirements()])
+    folder = ROOT / ".venvs" / "{}-{}.{}".format(name, *sys.version_info)
+    python, stamp = folder / "bin/python", folder / ".made-from"
+    wanted = _digest([sys.version, *requirements, *(_own_requirements() if with_project else ())])
     folder.parent.mkdir(exist_ok=True)
     with (folder.parent / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not stamp.exists() or stamp.read_text() != wanted:
-            shutil.rmtree(folder, ignore_errors=True)
-            _run([sys.executable, "-m", "venv", str(folder)])
+            _run([sys.executable, "-m", "venv", "--clear", str(folder)])
             pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            _run([*pip, "--editable", str(ROOT), *requirements])
+            project = ["--editable", str(ROOT)] if with_project else ["--no-deps"]
+            _run([*pip, *project, *requirements])
             stamp.write_text(wanted)
     return python
 
