@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
-from typing import Any
+from typing import Any, Final
 
 from pydantic import SecretStr
 from sqlalchemy.engine import Dialect, make_url
@@ -23,6 +23,9 @@ from asgi_dbconn.pools.statistics import Counters
 from asgi_dbconn.pools.target import Target
 
 __all__ = ["Opener", "drop_frames"]
+
+_LEAST_TIME: Final = 0.01
+"""Seconds below which no handshake is worth beginning."""
 
 
 class Opener:
@@ -41,6 +44,8 @@ class Opener:
         self, dialect: Dialect, _: Any, positional: list[Any], arguments: dict[str, Any]
     ) -> Any:
         timeout = self._remaining()
+        if timeout < _LEAST_TIME:
+            raise self._too_late(timeout)  # sparing the server an attempt that nobody waits for
         try:
             return _open(dialect, self._target, positional, arguments, timeout, self._attempts.make)
         except Exception as error:
@@ -56,18 +61,20 @@ class Opener:
         deadline = acquire_deadline.get()
         if deadline is None:
             return limit
-        # Not less than a millisecond: a driver takes 0 for "no limit" or refuses it.
-        return max(min(limit, deadline - asyncio.get_running_loop().time()), 0.001)
+        return min(limit, deadline - asyncio.get_running_loop().time())
+
+    def _too_late(self, timeout: float) -> ConnectTimeout:
+        return ConnectTimeout(
+            f"Database {self._target} did not accept a connection within {max(timeout, 0):.2f} s "
+            "(connect_timeout, or what was left of acquire_timeout). "
+            "Is the host reachable, and the server not overloaded?"
+        )
 
     def _failure(self, error: Exception, timeout: float) -> DBConnError:
         if isinstance(error, DBConnError):
             return error
         if isinstance(error, TimeoutError):
-            return ConnectTimeout(
-                f"Database {self._target} did not accept a connection within {timeout:.2f} s "
-                "(connect_timeout, or what was left of acquire_timeout). "
-                "Is the host reachable, and the server not overloaded?"
-            )
+            return self._too_late(timeout)
         reason = str(error).strip() or type(error).__name__
         return DatabaseUnavailable(
             f"Database {self._target} gave no connection: {reason}. "

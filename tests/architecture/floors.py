@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("pools",),
     ("databases",),
     ("orm",),
-    ("instance",),
+    ("instance", "health"),
     ("registry",),
     ("demo", "testing"),
     ("__init__",),

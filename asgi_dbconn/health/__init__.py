@@ -1,0 +1,1 @@
+"""Whether the databases answer, for those who ask often."""
