@@ -51,7 +51,7 @@ class GatedPool(AsyncAdaptedQueuePool):
             permit = await_only(self.gate.acquire())
         token = acquire_deadline.set(permit.deadline)
         try:
-            connection = self._usable(permit.deadline)
+            connection = self._usable(permit)
         except BaseException:
             self.gate.release(permit)
             raise
@@ -60,21 +60,23 @@ class GatedPool(AsyncAdaptedQueuePool):
         # Only a finished checkout carries its permit: one that fails halfway is checked in by
         # SQLAlchemy too, and must not release what was released above.
         self.gate.counters.acquired += 1
-        permit.connection = connection.driver_connection
         record = connection.record_info
         if record is not None:
             record[_GATE], record[_PERMIT] = self.gate, permit
         return connection
 
-    def _usable(self, deadline: float) -> PoolProxiedConnection:
+    def _usable(self, permit: Permit) -> PoolProxiedConnection:
         while True:
             connection = super().connect()
+            # From here on it is in use: a drain must not close it under the question.
+            permit.connection = connection.driver_connection
             try:
-                if self.liveness.is_usable(connection, deadline):
+                if self.liveness.is_usable(connection, permit.deadline):
                     return connection
             except BaseException:
                 connection.invalidate()
                 raise
+            permit.connection = None
             connection.invalidate()
 
     def _opened(self, _: Any, record: ConnectionPoolEntry) -> None:

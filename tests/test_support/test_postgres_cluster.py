@@ -21,7 +21,9 @@ pytestmark = pytest.mark.postgres
 ROOT = Path(__file__).parents[2]
 
 STARTS_AND_WAITS = """
-import sys
+import signal, sys
+# A shell starts what runs in its background with SIGINT ignored, and that is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tests.support.postgres_cluster import PostgresCluster
 cluster = PostgresCluster()
 cluster.start()
