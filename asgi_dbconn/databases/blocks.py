@@ -10,9 +10,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from asgi_dbconn.databases.scopes import Scope, current_scope
 from asgi_dbconn.databases.transactions import Transaction, outermost, savepoint
+from asgi_dbconn.pools.aborted import note_aborted, raise_if_aborted
 from asgi_dbconn.pools.loop_pool import LoopPool
 
 __all__ = ["Blocks"]
+
+
+class _JoinedSession(AsyncSession):
+    """Its commit flushes: the transaction is the block's. Its rollback takes all of that back."""
+
+    async def rollback(self) -> None:
+        await super().rollback()
+        bind = self.bind
+        if isinstance(bind, AsyncConnection) and bind.sync_connection is not None:
+            note_aborted(bind.sync_connection, "a session in it was rolled back")
 
 
 class Blocks:
@@ -28,7 +39,8 @@ class Blocks:
     ) -> AsyncIterator[AsyncConnection]:
         outer = current_scope(self._database)
         if outer is not None:
-            yield outer.connection
+            async with outer.joined() as scope:
+                yield scope.connection
             return
         async with self._scope(pool) as scope:
             async with scope.entered():
@@ -41,11 +53,12 @@ class Blocks:
     ) -> AsyncIterator[AsyncSession]:
         outer = current_scope(self._database)
         if outer is not None:
-            # Its commit must not end the block's transaction; its rollback must.
-            async with AsyncSession(
-                outer.connection, expire_on_commit=False, join_transaction_mode="rollback_only"
-            ) as session:
-                await session.connection()  # join now: a rollback counts even if it comes first
+            async with (
+                outer.joined() as scope,
+                _JoinedSession(
+                    scope.connection, expire_on_commit=False, join_transaction_mode="rollback_only"
+                ) as session,
+            ):
                 yield session
                 await session.commit()
             return
@@ -56,7 +69,9 @@ class Blocks:
                     scope.connection, expire_on_commit=False, join_transaction_mode="control_fully"
                 ) as session,
             ):
+                scope.session = session
                 yield session
+                raise_if_aborted(scope.sync_connection)
                 await session.commit()
             # Queries of the block may have begun a transaction that the session never saw.
             await scope.commit()

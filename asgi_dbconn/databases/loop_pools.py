@@ -80,7 +80,7 @@ class LoopPools:
     async def drain_all(self) -> DrainReport:
         """End every pool, each on its own loop, all at once."""
         outcomes = await asyncio.gather(
-            *(self._end(each) for each in list(self._members.values())), return_exceptions=True
+            *(self._end(each.pool) for each in list(self._members.values())), return_exceptions=True
         )
         report = DrainReport()
         for outcome in outcomes:
@@ -129,7 +129,10 @@ class LoopPools:
 
     def _add(self, loop: asyncio.AbstractEventLoop, pool: LoopPool) -> LoopPool:
         self._sweep()
-        self._members[loop] = _Member(pool, EndGuard(partial(self._loop_ends, pool)))
+        guard = EndGuard(partial(self._loop_ends, pool))
+        # Only once it is drained: a loop that ends in the meantime has to wait for that.
+        pool.when_drained(guard.dismiss)
+        self._members[loop] = _Member(pool, guard)
         return pool
 
     def _sweep(self) -> None:
@@ -147,27 +150,20 @@ class LoopPools:
         await pool.drain(min(self._target.options.shutdown_timeout, _GRACE_OF_AN_ENDING_LOOP))
         self._ended.add(pool.counters)
 
-    async def _end(self, member: _Member) -> DrainReport:
-        pool = member.pool
+    async def _end(self, pool: LoopPool) -> DrainReport:
         grace = self._target.options.shutdown_timeout
         if pool.loop is asyncio.get_running_loop():
-            _begin_drain(member, grace)
             return await pool.drain(grace)
         if pool.loop.is_running():
             # A RuntimeError says that the loop was closed this very moment.
             with suppress(TimeoutError, RuntimeError):
-                pool.loop.call_soon_threadsafe(_begin_drain, member, grace)
+                pool.loop.call_soon_threadsafe(pool.begin_drain, grace)
                 # A loop that is about to end may never run that, but drains the pool for a reason
                 # of its own; either way the pool says when it has ended.
                 async with asyncio.timeout(grace + _HARD_LIMIT):
                     return await asyncio.shield(asyncio.wrap_future(pool.ended))
         # Closed, stopped, or stuck: nobody runs our clean-up there.
         return pool.cut()
-
-
-def _begin_drain(member: _Member, grace: float) -> None:
-    member.guard.dismiss()  # here, because a generator is closed on the loop it lives on
-    member.pool.begin_drain(grace)
 
 
 def _warn_about_a_dead_loop(target: Target, connections: int) -> None:

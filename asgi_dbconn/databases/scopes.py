@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.util import greenlet_spawn
 
 from asgi_dbconn.errors import DeadlockError, LoopError, TransactionClosed
@@ -36,6 +36,8 @@ def current_scope(database: object) -> Scope | None:
     """
     scope = _scopes.get().get(database)
     if scope is not None and not scope.is_open:
+        if scope.owner is asyncio.current_task():
+            return None  # left behind by a block that was ended in another context
         raise TransactionClosed(
             f"The scope of database {scope.name!r} that this task was started in has ended. "
             "Await the task inside the block, or start it outside."
@@ -50,6 +52,9 @@ class Scope:
         self.database = database
         self.name = name
         self.connection = connection
+        self.session: AsyncSession | None = None
+        """The session that the scope was opened for; its transaction is everybody's."""
+        self.owner = asyncio.current_task()
         self.is_open = False
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
@@ -64,7 +69,30 @@ class Scope:
             yield self
         finally:
             self.is_open = False
-            _scopes.reset(token)
+            with suppress(ValueError):  # left in another context than it was entered in
+                _scopes.reset(token)
+
+    @asynccontextmanager
+    async def joined(self) -> AsyncIterator[Scope]:
+        """A block inside the scope, on the same connection; siblings wait until it has ended.
+
+        What such a block leaves half done must not be committed by those who catch its error.
+        """
+        async with self.turn():
+            raise_if_aborted(self.sync_connection)
+            await self.begin()
+            inner = Scope(self.database, self.name, self.connection)
+            async with inner.entered():
+                try:
+                    yield inner
+                except BaseException as error:
+                    note_aborted(self.sync_connection, error)
+                    raise
+
+    async def begin(self) -> None:
+        """Let the session of the scope begin its transaction before anybody else does."""
+        if self.session is not None:
+            await self.session.connection()
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Do ``work`` on the connection, inside SQLAlchemy's greenlet, when it is our turn.
@@ -74,6 +102,7 @@ class Scope:
         async with self.turn():
             connection = self.sync_connection
             raise_if_aborted(connection)
+            await self.begin()
             try:
                 return await greenlet_spawn(_within_transaction, connection, work)
             except DBAPIError as error:

@@ -54,9 +54,9 @@ class Transaction:
         raise_if_aborted(self._scope.sync_connection)
         if not self._begun.is_active:
             raise TransactionAborted(
-                f"The transaction of database {self._scope.name!r} was rolled back inside its own "
-                "block, by a session or on the connection, so there is nothing to commit. "
-                "Use the rollback() of the transaction itself, or leave the block by an exception."
+                f"The transaction of database {self._scope.name!r} was ended inside its own block, "
+                "by a session or on the connection: whatever that committed or rolled back is "
+                "done. Use the rollback() of the transaction itself, or leave the block."
             )
         await self._begun.commit()
 
@@ -89,6 +89,7 @@ async def savepoint(
         )
     async with outer.turn():
         raise_if_aborted(outer.sync_connection)
+        await outer.begin()
         inner = Scope(outer.database, outer.name, outer.connection)
         async with inner.entered(), _committed(Transaction(inner, nested=True)) as transaction:
             yield transaction

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Column, Delete, Executable, Select, Update
 from sqlalchemy.engine import Connection, CursorResult
-from sqlalchemy.orm import Mapper, Session, object_mapper
-from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm import Mapper, Session, object_mapper, selectin_polymorphic
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
+from sqlalchemy.sql.base import ExecutableOption
 
-__all__ = ["affected", "insert", "is_one_statement", "load", "scalar"]
+__all__ = ["affected", "insert", "is_one_statement", "load", "scalar", "whole_objects"]
 
 T = TypeVar("T")
 
@@ -42,10 +43,10 @@ def affected(connection: Connection, statement: Update | Delete) -> int:
 def insert(connection: Connection, instance: T) -> T:
     """``instance``, stored, with what the database filled in."""
     mapper = object_mapper(instance)
-    _write_out_nulls(mapper, instance)
     with _session(connection) as session:
         session.add(instance)
         session.flush()
+        _note_nulls(mapper, instance)
         # What the database filled in came back with the INSERT, where it has RETURNING.
         missing = _complete(mapper) & instance_state(instance).unloaded
         if missing:
@@ -54,19 +55,28 @@ def insert(connection: Connection, instance: T) -> T:
     return instance
 
 
-def _write_out_nulls(mapper: Mapper[Any], instance: object) -> None:
-    """Set to None what is inserted as NULL; left out, SQLAlchemy would SELECT it to know."""
+def _note_nulls(mapper: Mapper[Any], instance: object) -> None:
+    """What was left out was inserted as NULL; SQLAlchemy would SELECT it to know."""
     for key in _complete(mapper) & instance_state(instance).unloaded:
         (column, *_) = mapper.column_attrs[key].columns
         if isinstance(column, Column) and not (
             column.primary_key or column.default or column.server_default or column.foreign_keys
         ):
-            setattr(instance, key, None)
+            # Not setattr: that would call validators, and mean 'null' to a JSON column.
+            set_committed_value(instance, key, None)
 
 
 def _complete(mapper: Mapper[Any]) -> set[str]:
     """The attributes that an object has to have to count as complete."""
     return {attribute.key for attribute in mapper.column_attrs if not attribute.deferred}
+
+
+def whole_objects(mapper: Mapper[Any]) -> list[ExecutableOption]:
+    """Options that load the columns of subclasses, too: a detached object cannot do so later."""
+    subclasses = [each.class_ for each in mapper.self_and_descendants if each is not mapper]
+    if not subclasses or mapper.with_polymorphic:
+        return []
+    return [selectin_polymorphic(mapper.class_, subclasses)]
 
 
 def is_one_statement(mapper: Mapper[Any]) -> bool:
@@ -75,7 +85,7 @@ def is_one_statement(mapper: Mapper[Any]) -> bool:
         relation.lazy in ("selectin", "subquery", "immediate")
         for each in mapper.self_and_descendants
         for relation in each.relationships
-    ) and not any(each.polymorphic_load == "selectin" for each in mapper.self_and_descendants)
+    ) and not whole_objects(mapper)
 
 
 def _session(connection: Connection) -> Session:

@@ -118,7 +118,8 @@ class QuerySet(Generic[T]):
     def first(self) -> Coroutine[Any, Any, T | None]:
         """The first object in the query's order (without one, by primary key), or None."""
         ordered = self if self._order else self._with(_order=tuple(primary_key(self._mapper)))
-        return self._read(_first, ordered.limit(1).statement, self._line())
+        rows = 1 if self._limit is None else min(self._limit, 1)
+        return self._read(_first, ordered.limit(rows).statement, self._line())
 
     def count(self) -> Coroutine[Any, Any, int]:
         """How many rows match."""
@@ -139,7 +140,9 @@ class QuerySet(Generic[T]):
         """A new object, stored, with what the database filled in (keys, defaults)."""
         instance = self._model(**values)
         mapper = self._mapper
-        alone = len(mapper.tables) == 1 and not values.keys() & mapper.relationships.keys()
+        # Asked of the object: related ones may come under other names, or from its constructor.
+        related = any(instance.__dict__.get(each.key) for each in mapper.relationships)
+        alone = len(mapper.tables) == 1 and not related
         work: Callable[[Connection], T] = partial(loading.insert, instance=instance)
         return self._run(work, self._line(), autocommit=alone)
 
@@ -151,13 +154,25 @@ class QuerySet(Generic[T]):
         changes = {field(self._mapper, name): value for name, value in values.items()}
         if not changes:
             raise ConfigurationError("update() needs at least one field=value.")
-        return self._change(update(self._model).values(changes), self._line())
+        statement = update(self._model).values(changes)
+        others = [name for name in values if not _is_local(self._mapper, name)]
+        if others:
+            raise ConfigurationError(
+                f"{', '.join(others)} of {self._model.__name__} lie in another table than its own "
+                "columns, and one UPDATE changes one table. Update them on the parent class."
+            )
+        return self._change(statement, self._line())
 
     def delete(self) -> Coroutine[Any, Any, int]:
         """Delete all matching rows at once, without loading them; gives the number of rows.
 
         Cascades are the database's (``ON DELETE``), not the relationship's.
         """
+        if len(self._mapper.tables) > 1:
+            raise ConfigurationError(
+                f"A {self._model.__name__} has rows in several tables, and one DELETE deletes from "
+                "one. Load the objects and delete them in models.session()."
+            )
         return self._change(delete(self._model), self._line())
 
     # -- inside
@@ -197,20 +212,21 @@ class QuerySet(Generic[T]):
     def _change(
         self, statement: Update | Delete, built_at: CallSite | None
     ) -> Coroutine[Any, Any, int]:
-        if self._limit is None:
+        if self._limit is None and len(self._mapper.tables) == 1:
             narrowed = statement.where(*self._where)
         else:
-            # Neither UPDATE nor DELETE has a LIMIT of its own.
+            # Neither UPDATE nor DELETE has a LIMIT of its own, nor the joins of an inheritance:
+            # a condition on the parent's table would match every row of the child's.
             narrowed = statement.where(_key_of(self._mapper).in_(self._keys()))
-        alone = len(self._mapper.tables) == 1
         work: Callable[[Connection], int] = partial(loading.affected, statement=narrowed)
-        return self._run(work, built_at, autocommit=alone)
+        return self._run(work, built_at)
 
     async def _read(
         self, shape: Callable[[Any], R], statement: Select[Any], built_at: CallSite | None
     ) -> R:
+        complete = statement.options(*loading.whole_objects(self._mapper))
         objects = await self._database.run(
-            partial(loading.load, statement=statement),
+            partial(loading.load, statement=complete),
             autocommit=loading.is_one_statement(self._mapper),
             built_at=built_at,
         )
@@ -254,3 +270,10 @@ def _first(objects: list[T]) -> T | None:
 def _key_of(mapper: Mapper[Any]) -> Any:
     key = primary_key(mapper)
     return key[0] if len(key) == 1 else tuple_(*key)
+
+
+def _is_local(mapper: Mapper[Any], name: str) -> bool:
+    attribute = mapper.column_attrs.get(name)
+    return attribute is None or any(
+        getattr(column, "table", None) is mapper.local_table for column in attribute.columns
+    )

@@ -50,6 +50,7 @@ class LoopPool:
         self._opened: list[Any] = []
         event.listen(self.engine.sync_engine.pool, "connect", self._note_opened)
         self._draining: asyncio.Task[DrainReport] | None = None
+        self._when_drained: Callable[[], None] | None = None
         self.ended: Future[DrainReport] = Future()
         """Set when nothing is open any more, whoever brought that about; for any thread."""
 
@@ -97,6 +98,10 @@ class LoopPool:
         """
         return await asyncio.shield(self.begin_drain(grace))
 
+    def when_drained(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` on the pool's loop when a drain has ended."""
+        self._when_drained = listener
+
     def begin_drain(self, grace: float) -> asyncio.Task[DrainReport]:
         """Like :meth:`drain`, without waiting for it; its end is told by :attr:`ended`, too."""
         if self._draining is None:
@@ -137,6 +142,8 @@ class LoopPool:
         if not draining.cancelled() and draining.exception() is None:
             report += draining.result()
         self._finish(report)
+        if self._when_drained is not None:
+            self._when_drained()
 
     def _finish(self, report: DrainReport) -> None:
         with suppress(InvalidStateError):  # drained and cut at once: one of them came first

@@ -46,8 +46,10 @@ def install(engine: Engine, target: Target, counters: Counters) -> None:
 
 def _is_demoted(context: ExceptionContext) -> bool:
     connection = context.connection
+    options = {} if connection is None else connection.get_execution_options()
     return (
         getattr(context.original_exception, "sqlstate", None) == _READ_ONLY_SERVER
         and connection is not None
-        and not connection.get_execution_options().get(READONLY)
+        and not options.get(READONLY)
+        and not options.get("postgresql_readonly")
     )

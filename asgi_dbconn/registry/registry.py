@@ -12,6 +12,7 @@ from sqlalchemy import MetaData
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import class_mapper
 
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.tables import create_tables, drop_tables
@@ -269,7 +270,7 @@ class Registry:
         return "the default database" if name is None else f"database {name!r}"
 
     def _database_of(self, model: type[object]) -> Database:
-        metadata = getattr(model, "metadata", None)
+        metadata = getattr(class_mapper(model).local_table, "metadata", None)
         for name, each in self._metadatas.items():
             if each is metadata:
                 return self._databases[name]

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 __all__ = ["AUTOCOMMIT", "READONLY", "WRITES", "SQLiteProfile"]
 
@@ -46,6 +48,9 @@ class SQLiteProfile:
     def install(self, engine: Engine) -> None:
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
+        event.listen(engine, "commit", _allow_writes)
+        event.listen(engine, "rollback", _allow_writes)
+        event.listen(engine, "invalidate", _let_go_of_locks)
 
     def is_permanent(self, error: BaseException) -> bool:
         # A lock is given back; a missing folder, or a file that is no database, stays what it is.
@@ -94,3 +99,19 @@ def _begin(connection: Connection) -> None:
     # that reads first and writes later fails at once if somebody else wrote in between.
     immediate = options.get(WRITES) and not options.get(READONLY)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN DEFERRED")
+    if options.get(READONLY):
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+
+
+def _allow_writes(connection: Connection) -> None:
+    if connection.get_execution_options().get(READONLY) and not connection.invalidated:
+        connection.exec_driver_sql("PRAGMA query_only=OFF")
+
+
+def _let_go_of_locks(connection: Any, *_: Any) -> None:
+    # A statement that was cancelled halfway keeps a closed connection, and with it the file's
+    # write lock, alive until the garbage collector comes by.
+    if in_greenlet():
+        driver = connection.driver_connection
+        await_only(driver.interrupt())
+        await_only(driver.rollback())
