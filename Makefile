@@ -1,7 +1,8 @@
-# `make` alone lists the targets. PYTHON chooses the interpreter, VENV where the environment goes,
-# TEST narrows `make test` to a path.
+# `make` alone lists the targets. PYTHON chooses the interpreter (with a VENV of its own), VENV where
+# the environment goes, TEST narrows `make test` to a path, PORT is where `make run` serves.
 PYTHON ?= python3
 VENV ?= .venv
+PORT ?= 8000
 TEST ?= tests
 
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 .PHONY: help run test test-fast lint types format check conformance bench clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -19,15 +20,17 @@ $(BIN)/python:
 
 # The stamps are as old as the dependencies they were made from, so a second run installs nothing.
 $(VENV)/.stamp-run: $(BIN)/python pyproject.toml
+	@echo "installing what the application needs"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cli]"
 	@touch $@
 
 $(VENV)/.stamp-dev: $(BIN)/python pyproject.toml
+	@echo "installing what the tests need: frameworks, servers, a PostgreSQL (about a minute)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[all]" --group dev
 	@touch $@ $(VENV)/.stamp-run
 
-run: $(VENV)/.stamp-run  ## serve the example application at http://127.0.0.1:8000
-	@$(BIN)/python -m asgi_dbconn.demo
+run: $(VENV)/.stamp-run  ## serve the example application at http://127.0.0.1:8000 (PORT=...)
+	@$(BIN)/python -m asgi_dbconn.demo --port $(PORT)
 
 test: $(VENV)/.stamp-dev  ## run every test, on SQLite and on a PostgreSQL of its own
 	$(BIN)/python -m pytest $(TEST)

@@ -170,6 +170,11 @@ def _parse(source: str | URL | DatabaseURL) -> URL | UnsupportedURL:
             "A database is given as a URL in a string, a sqlalchemy.URL, a DatabaseURL or a "
             f"Database, not as {type(source).__name__}."
         )
+    if isinstance(source, str) and _has_stray_at(source):
+        # The rest of the password would be taken for a host, and be shown, and asked for in DNS.
+        return UnsupportedURL(
+            f"This database URL has more than one @, so a part of it is not quoted. {_HOW_TO_QUOTE}"
+        )
     try:
         parsed = make_url(source)
     except (ArgumentError, ValueError):
@@ -190,7 +195,24 @@ def _parse(source: str | URL | DatabaseURL) -> URL | UnsupportedURL:
         return UnsupportedURL(
             f"The host of this database URL contains characters that no host has. {_HOW_TO_QUOTE}"
         )
-    return _with_async_driver(parsed)
+    if parsed.get_backend_name() == "sqlite" and parsed.host is not None:
+        return UnsupportedURL(
+            "A SQLite URL has three slashes before a relative path and four before an absolute "
+            "one: sqlite:///app.db, sqlite:////var/lib/app.db; sqlite:// alone is in memory."
+        )
+    return _with_async_driver(_with_drivers_words(parsed))
+
+
+def _has_stray_at(source: str) -> bool:
+    return not source.startswith("sqlite") and source.count("@") > 1
+
+
+def _with_drivers_words(parsed: URL) -> URL:
+    """`sslmode`, which libpq and hosting services write, is `ssl` to asyncpg."""
+    if "sslmode" not in parsed.query or parsed.drivername.endswith(("+psycopg", "+psycopg2")):
+        return parsed
+    mode = parsed.query["sslmode"]
+    return parsed.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
 
 
 def _lift_password(parsed: URL) -> URL:

@@ -132,9 +132,9 @@ class Database:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.disconnect()
 
-    async def ping(self) -> None:
+    async def ping(self, *, built_at: CallSite | None = None) -> None:
         """One statement to the server and back. Raises what a query would."""
-        await self.run(select_one, autocommit=True)
+        await self.run(select_one, autocommit=True, built_at=built_at)
 
     def stats(self) -> PoolStats:
         """A snapshot of the pools of all loops, and what was counted since the process began."""

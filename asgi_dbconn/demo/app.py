@@ -91,7 +91,7 @@ async def lifespan(_: Starlette) -> AsyncIterator[None]:
     # The application's own startup and shutdown run while the databases are connected.
     await models.create_all()
     yield
-    _log.info("%d notes at the end", await Note.query.count())
+    _log.info("notes at the end: %d", await Note.query.count())
 
 
 app = models.asgi(

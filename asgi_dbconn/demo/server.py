@@ -36,6 +36,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
     # uvicorn shuts down first and then raises the signal again; by default that ends the process
     # on the spot, and the files would stay.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(0))  # the terminal was closed
     with TemporaryDirectory(prefix="asgi-dbconn-demo-") as folder:
         for name in ("notes", "audit"):
             path = Path(folder, f"{name}.sqlite")
@@ -46,4 +47,5 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
         except KeyboardInterrupt:
             print("Bye.")
         if not server.started:
+            print(f"Not served. If port {port} is taken, choose another: make run PORT=8001")
             sys.exit(3)

@@ -28,7 +28,7 @@ _WHY: Final = (
     "with its lifespan off or has none (daphne), a test client is used without its `with` block, "
     "or the middleware sits inside a framework that keeps the lifespan to itself (Esmerald, "
     "Litestar, mounted applications): wrap the outermost application with `models.asgi(app)` "
-    "there. Or choose without_lifespan='connect'."
+    f"there. Or choose without_lifespan='connect'. [{DatabaseNotConnectedWarning.code}]"
 )
 
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.util import await_only
 
-from asgi_dbconn.errors import ConnectTimeout, DatabaseUnavailable, DBConnError
+from asgi_dbconn.errors import ConfigurationError, ConnectTimeout, DatabaseUnavailable, DBConnError
 from asgi_dbconn.options import Password
 from asgi_dbconn.pools.attempts import Attempts
 from asgi_dbconn.pools.gated import acquire_deadline
@@ -76,9 +76,14 @@ class Opener:
         if isinstance(error, TimeoutError):
             return self._too_late(timeout)
         reason = str(error).strip() or type(error).__name__
+        if isinstance(error, TypeError):
+            return ConfigurationError(
+                f"The driver of database {self._target} does not take what it was given: {reason}. "
+                "Look at what follows the ? in the URL, and at connect_args."
+            )
         return DatabaseUnavailable(
             f"Database {self._target} gave no connection: {reason}. "
-            "Is the server running, and are host, port, user and password right?"
+            f"{self._target.profile.remedy(error)}"
         )
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import class_mapper
 
+from asgi_dbconn.databases.call_site import building_line
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.tables import create_tables, drop_tables
 from asgi_dbconn.databases.transactions import Transaction
@@ -115,10 +116,11 @@ class Registry:
             return choice
         found = self._databases.get(choice)
         if found is None:
-            known = ", ".join(repr(name) for name in self.extra) or "none"
+            names = ", ".join(repr(name) for name in self.extra)
+            known = f"those named {names}" if names else "no other"
             raise UnknownDatabase(
-                f"There is no database {choice!r} in this registry. "
-                f"Known names: {known}; None is the default. Add it to Registry(extra={{...}})."
+                f"There is no database {choice!r} in this registry. It has the default (None) and "
+                f"{known}. Add it to Registry(extra={{{choice!r}: ...}})."
             )
         return found
 
@@ -211,7 +213,8 @@ class Registry:
 
     async def ping(self) -> None:
         """One statement to every database and back, all at once. Raises what a query would."""
-        await asyncio.gather(*(each.ping() for each in self._distinct()))
+        site = None if self.is_connected else building_line()  # gather's tasks have no line
+        await asyncio.gather(*(each.ping(built_at=site) for each in self._distinct()))
 
     # -- using one of them
 

@@ -12,7 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from asgi_dbconn import ConnectTimeout, Database, DatabaseUnavailable, PoolClosed
+from asgi_dbconn import (
+    ConfigurationError,
+    ConnectTimeout,
+    Database,
+    DatabaseUnavailable,
+    PoolClosed,
+)
 from tests.support.leftovers import wait_until_async
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
@@ -333,3 +339,23 @@ def test_a_loop_that_ends_takes_its_pool_but_not_the_count(database_url: str) ->
     assert repr(database).endswith("[connected | leases: 1 | loops: 0]>")
     asyncio.run(database.ping())
     assert asyncio.run(database.disconnect()) is not None
+
+
+async def test_a_word_that_the_driver_does_not_know_is_a_mistake_and_not_tried_again(
+    postgres_url: str,
+) -> None:
+    database = Database(f"{postgres_url}?colour=red", startup_timeout=30)
+
+    with pytest.raises(ConfigurationError, match=r"colour.*follows the \?"):
+        await database.connect()
+
+
+async def test_the_remedy_fits_the_cause(postgres: PostgresServer, dead_port: int) -> None:
+    for url, remedy in (
+        (postgres.secret_url(password="wrong-guess"), "user and password right"),
+        (postgres.url_for("nobody_made_this"), "has it been created"),
+        (f"postgresql://u@127.0.0.1:{dead_port}/d", "Is the server running"),
+        ("sqlite:////nowhere/at/all.db", "Does the folder exist"),
+    ):
+        with pytest.raises(DatabaseUnavailable, match=remedy):
+            await Database(url, startup_timeout=0).connect()

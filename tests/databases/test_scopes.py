@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -351,3 +352,123 @@ async def test_cancelled_queries_give_their_connections_back(database_url: str) 
         # Both are there: neither of these would be served otherwise.
         async with cast.models.database.engine.connect(), cast.models.database.engine.connect():
             pass
+
+
+async def test_a_sessions_rollback_takes_the_queries_of_its_block_along(database_url: str) -> None:
+    async with connected(database_url) as cast:
+        async with cast.models.session() as session:
+            await cast.User.query.create(name="ada")
+            await session.rollback()
+            await cast.User.query.create(name="bob")
+
+        assert await names(cast) == ["bob"]
+
+
+async def test_a_sessions_commit_keeps_the_queries_of_its_block(database_url: str) -> None:
+    async with connected(database_url) as cast:
+        with pytest.raises(KeyError):
+            async with cast.models.session() as session:
+                await cast.User.query.create(name="ada")
+                await session.commit()
+                raise KeyError
+
+        assert await names(cast) == ["ada"]
+
+
+async def test_a_savepoint_in_a_session_is_a_part_of_its_transaction(database_url: str) -> None:
+    async with connected(database_url) as cast:
+        async with cast.models.session() as session:
+            async with cast.models.transaction():
+                session.add(cast.User(name="ada"))
+                await session.flush()
+            session.add(cast.User(name="bob"))
+        assert await names(cast) == ["ada", "bob"]
+
+        async with cast.models.session() as session:
+            async with cast.models.transaction():
+                await cast.User.query.create(name="cyd")
+            await session.rollback()
+        assert await names(cast) == ["ada", "bob"]
+
+
+@pytest.mark.parametrize("block", ["session", "connection"])
+@pytest.mark.parametrize("outer", ["transaction", "session", "connection"])
+async def test_a_block_left_half_done_is_not_committed_by_who_catches_its_error(
+    database_url: str, outer: str, block: str
+) -> None:
+    async with connected(database_url) as cast:
+        with pytest.raises(TransactionAborted, match="KeyError"):
+            async with getattr(cast.models, outer)():
+                with contextlib.suppress(KeyError):
+                    async with getattr(cast.models, block)():
+                        await cast.User.query.create(name="ada")
+                        raise KeyError
+
+        assert await names(cast) == []
+
+
+async def test_a_sibling_savepoint_does_not_take_the_writes_of_a_session_along(
+    database_url: str,
+) -> None:
+    async with connected(database_url) as cast:
+
+        async def write() -> None:
+            async with cast.models.session() as session:
+                session.add(cast.User(name="ada"))
+                await session.flush()
+
+        async def fail() -> None:
+            async with cast.models.transaction():
+                await cast.User.query.create(name="bob")
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                raise KeyError
+
+        async with cast.models.transaction():
+            await asyncio.gather(fail(), write(), return_exceptions=True)
+
+        assert await names(cast) == ["ada"]
+
+
+async def test_a_swallowed_timeout_is_an_aborted_transaction(postgres_url: str) -> None:
+    async with connected(postgres_url) as cast:
+        with pytest.raises(TransactionAborted, match="given up"):
+            async with cast.models.transaction() as transaction:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await transaction.connection.execute(text("SELECT pg_sleep(5)"))
+                await cast.User.query.count()
+
+
+async def test_sqlite_gives_its_lock_back_when_a_statement_is_cancelled(sqlite_url: str) -> None:
+    long = text(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) "
+        "SELECT count(*) FROM n"
+    )
+    async with connected(sqlite_url) as cast:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), cast.models.transaction() as transaction:
+                await transaction.connection.execute(long)
+        async with asyncio.timeout(2):
+            await cast.User.query.create(name="ada")
+
+
+async def test_a_read_only_transaction_refuses_to_write_on_sqlite_too(sqlite_url: str) -> None:
+    async with connected(sqlite_url, pool_size=1) as cast:
+        with pytest.raises(DBAPIError, match="readonly"):
+            async with cast.models.transaction(readonly=True):
+                await cast.User.query.create(name="ada")
+        await cast.User.query.create(name="ada")
+        async with cast.models.transaction(readonly=True):
+            assert await cast.User.query.count() == 1
+        await cast.User.query.create(name="bob")
+
+
+async def test_a_block_that_ends_in_another_context_commits_all_the_same(database_url: str) -> None:
+    async with connected(database_url) as cast:
+        block = cast.models.connection()
+        await asyncio.create_task(block.__aenter__())
+        # In the test's own task there is no scope: this is committed by itself.
+        await block.__aexit__(None, None, None)
+        await cast.User.query.create(name="ada")
+        assert await names(cast) == ["ada"]

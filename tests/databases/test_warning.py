@@ -56,6 +56,7 @@ async def test_a_query_warns_at_the_line_that_awaits_it(cast: Cast) -> None:
         lambda cast: cast.User.query.update(age=3),
         lambda cast: cast.User.query.delete(),
         lambda cast: cast.models.database.ping(),
+        lambda cast: cast.models.ping(),
     ],
 )
 async def test_every_verb_warns_at_the_line_that_awaits_it(

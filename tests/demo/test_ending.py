@@ -28,7 +28,7 @@ def test_a_signal_ends_it_without_a_trace(tmp_path: Path, number: signal.Signals
         assert demo.files() == set()
         assert_nothing_runs(demo)
     assert "Traceback" not in demo.log
-    assert "1 notes at the end" in demo.log
+    assert "notes at the end: 1" in demo.log
 
 
 def test_both_databases_are_connected_before_it_serves_and_disconnected_at_the_end(

@@ -158,3 +158,19 @@ def test_no_traceback_of_a_constructor_shows_the_password(make: object) -> None:
     assert ours
     for frame in ours:
         assert "hush-hush" not in str(frame.locals), frame
+
+
+@pytest.mark.parametrize("password", ["p@ss/w0rd", "p@ss?w0rd", "p@ss#w0rd", "p@ssw0rd"])
+def test_no_part_of_an_unquoted_password_is_taken_for_something_else(password: str) -> None:
+    with pytest.raises(UnsupportedURL, match="more than one @") as caught:
+        DatabaseURL(f"postgresql://shop:{password}@localhost:5432/x")
+    assert "w0rd" not in str(caught.value)
+
+
+def test_a_sqlite_url_with_two_slashes_is_told_of_the_third() -> None:
+    with pytest.raises(UnsupportedURL, match="three slashes"):
+        DatabaseURL("sqlite://app.db")
+
+
+def test_sslmode_is_what_asyncpg_calls_ssl() -> None:
+    assert DatabaseURL("postgresql://u@h/d?sslmode=require").query == {"ssl": "require"}

@@ -43,6 +43,14 @@ class PostgreSQLProfile:
     def is_permanent(self, error: BaseException) -> bool:
         return getattr(error, "sqlstate", None) in _PERMANENT
 
+    def remedy(self, error: BaseException) -> str:
+        state = getattr(error, "sqlstate", None)
+        if state == "3D000":
+            return "Is its name right, and has it been created?"
+        if state in _PERMANENT:
+            return "Are user and password right, and may this user connect from here?"
+        return "Is the server running, and are host and port right?"
+
     async def ping(self, connection: Any) -> None:
         await connection.execute("SELECT 1")  # asyncpg trips over the answer to an empty query
 

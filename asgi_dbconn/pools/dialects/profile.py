@@ -31,6 +31,10 @@ class DialectProfile(Protocol):
         """Whether connecting again would fail in the same way."""
         ...
 
+    def remedy(self, error: BaseException) -> str:
+        """What to look at when connecting failed with ``error``, as a question."""
+        ...
+
     async def ping(self, connection: Any) -> None:
         """The cheapest round trip there is, on the driver's connection. Raises what goes wrong."""
         ...

@@ -56,6 +56,9 @@ class SQLiteProfile:
         # A lock is given back; a missing folder, or a file that is no database, stays what it is.
         return getattr(error, "sqlite_errorname", "") not in ("SQLITE_BUSY", "SQLITE_LOCKED")
 
+    def remedy(self, error: BaseException) -> str:
+        return "Does the folder exist, and may this process write there?"
+
     async def ping(self, connection: Any) -> None:
         await connection.execute_fetchall("SELECT 1")
 
