@@ -35,8 +35,8 @@ run: $(VENV)/.stamp-run  ## serve the example application at http://127.0.0.1:80
 test: $(VENV)/.stamp-dev  ## run every test, on SQLite and on a PostgreSQL of its own
 	$(BIN)/python -m pytest $(TEST)
 
-test-fast: $(VENV)/.stamp-dev  ## run the tests that start no server process
-	$(BIN)/python -m pytest $(TEST) -m "not server"
+test-fast: $(VENV)/.stamp-dev  ## run the tests that take no time, in under a minute
+	$(BIN)/python -m pytest $(TEST) -m "not server and not slow"
 
 lint: $(VENV)/.stamp-dev  ## check style and formatting
 	$(BIN)/ruff check .

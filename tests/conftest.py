@@ -12,6 +12,15 @@ from tests.support.leftovers import no_leftovers, wait_until
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
 
+# What waits for faults to pass, makes environments, or runs programs, and so takes its time.
+SLOW_FOLDERS = {"conformance", "docs", "faults", "frameworks", "test_support"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).parts[0] in SLOW_FOLDERS:
+            item.add_marker("slow")
+
 
 def pytest_collection_finish() -> None:
     # What exists before the first test is no leftover, and need not be looked through each time.

@@ -11,8 +11,6 @@ import asyncio
 from functools import partial
 from typing import Any, Final
 
-import asyncpg
-
 from asgi_dbconn.pools.target import Target
 
 __all__ = ["Attempts"]
@@ -29,9 +27,10 @@ class Attempts:
         self._abandoned: set[asyncio.Task[Any]] = set()
 
     async def make(self, *positional: Any, **arguments: Any) -> Any:
-        """``asyncpg.connect`` in a task; used by SQLAlchemy's dialect in its place."""
+        """The driver's connect in a task; SQLAlchemy's dialect calls this in its place."""
         attempt = asyncio.create_task(
-            asyncpg.connect(*positional, **arguments), name=f"connecting to {self._target.name}"
+            self._target.profile.open(*positional, **arguments),
+            name=f"connecting to {self._target.name}",
         )
         arguments.clear()  # the password among them: this frame may be in a traceback
         try:

@@ -114,8 +114,7 @@ def _open(
         **target.profile.connect_args(timeout, pgbouncer=target.options.pgbouncer),
         **target.options.connect_args,
     }
-    if target.profile.can_be_lost:
-        arguments["async_creator_fn"] = connect
+    arguments["async_creator_fn"] = connect
     password = _password(target)
     if password is not None:
         arguments["password"] = password

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
+import asyncpg
 from sqlalchemy.engine import Engine
 
 __all__ = ["PostgreSQLProfile"]
@@ -36,6 +37,9 @@ class PostgreSQLProfile:
                 "prepared_statement_name_func": str,
             }
         return arguments
+
+    async def open(self, *positional: Any, **arguments: Any) -> Any:
+        return await asyncpg.connect(*positional, **arguments)
 
     def install(self, engine: Engine) -> None:
         """Nothing to attach: a new connection is ready for use."""

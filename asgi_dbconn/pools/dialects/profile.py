@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
 from sqlalchemy.engine import Engine
@@ -21,6 +21,10 @@ class DialectProfile(Protocol):
 
     def connect_args(self, timeout: float, *, pgbouncer: bool) -> dict[str, Any]:
         """Arguments for the driver's connect function, bounding it to ``timeout`` seconds."""
+        ...
+
+    def open(self, *positional: Any, **arguments: Any) -> Coroutine[Any, Any, Any]:
+        """The driver's own connect function."""
         ...
 
     def install(self, engine: Engine) -> None:

@@ -7,10 +7,12 @@ transactions alone, and every BEGIN is ours.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
+import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.util import await_only
@@ -44,6 +46,18 @@ class SQLiteProfile:
     def connect_args(self, timeout: float, *, pgbouncer: bool) -> dict[str, Any]:
         # Opening a file does not wait for anybody; busy_timeout bounds what does.
         return {"isolation_level": None}
+
+    async def open(self, *positional: Any, **arguments: Any) -> Any:
+        connection = aiosqlite.connect(*positional, **arguments)
+        connection._thread.daemon = True  # as SQLAlchemy does: the interpreter must be able to end
+        try:
+            return await connection
+        except BaseException:
+            # Its thread reports its end to this loop. That is a matter of microseconds, but a loop
+            # that is closed by then makes it raise there.
+            while connection._thread.is_alive():  # noqa: ASYNC110 - a thread sets no event
+                await asyncio.sleep(0.001)
+            raise
 
     def install(self, engine: Engine) -> None:
         event.listen(engine, "connect", _configure)
