@@ -36,12 +36,13 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
     # uvicorn shuts down first and then raises the signal again; by default that ends the process
     # on the spot, and the files would stay.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGHUP, lambda *_: sys.exit(0))  # the terminal was closed
     with TemporaryDirectory(prefix="asgi-dbconn-demo-") as folder:
         for name in ("notes", "audit"):
             path = Path(folder, f"{name}.sqlite")
             os.environ.setdefault(f"{name.upper()}_DATABASE_URL", f"sqlite:///{path}")
         server = _Server(uvicorn.Config("asgi_dbconn.demo.app:app", host=host, port=port))
+        # The terminal was closed: a shutdown like any other, which uvicorn does not know of.
+        signal.signal(signal.SIGHUP, lambda *_: setattr(server, "should_exit", True))
         try:
             server.run()
         except KeyboardInterrupt:

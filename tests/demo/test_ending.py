@@ -17,7 +17,7 @@ from tests.support.servers import ServerExited
 pytestmark = pytest.mark.server
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_without_a_trace(tmp_path: Path, number: signal.Signals) -> None:
     with DemoProcess(tmp_path) as demo:
         demo.post("/notes", {"text": "buy milk"}).raise_for_status()

@@ -62,14 +62,16 @@ def idle(url: str) -> dict[str, Any]:
 async def busy(url: str) -> dict[str, Any]:
     """A query of the parent is under way when it forks, as multiprocessing does it."""
     async with Database(url, pool_size=2) as database:
+        sending = asyncio.Event()
 
         async def slow() -> int:
             async with database.connection() as connection:
+                sending.set()  # and no turn of the loop lies between this and the statement
                 slowly = text("SELECT 7 FROM pg_sleep(0.5)")
                 return int((await connection.execute(slowly)).scalar_one())
 
         working = asyncio.create_task(slow())
-        await asyncio.sleep(0.1)
+        await sending.wait()
         # Such a child must not unwind into the loop that it inherited.
         forked = in_child(lambda: None, end=os._exit)
         return {"result": await working, "child": forked}
