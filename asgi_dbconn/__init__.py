@@ -19,13 +19,18 @@ from asgi_dbconn.errors import (
     DBConnError,
     DeadlockError,
     FieldError,
+    InvalidSchemaName,
     LifespanClosed,
     LifespanError,
     LoopError,
+    LoopGoneError,
+    NestingError,
     PoolClosed,
     PoolError,
     PoolOverloaded,
     PoolTimeout,
+    QueryTimeout,
+    RunSyncTimeout,
     ShutdownFailed,
     StartupFailed,
     TransactionAborted,
@@ -40,9 +45,11 @@ if TYPE_CHECKING:
     from asgi_dbconn.databases.database import Database
     from asgi_dbconn.instance import Instance, monkay
     from asgi_dbconn.lifespan.middleware import LifespanMiddleware
+    from asgi_dbconn.loops.run_sync import run_sync
     from asgi_dbconn.orm.errors import MultipleObjectsReturned, ObjectNotFound
     from asgi_dbconn.orm.queryable import Queryable
     from asgi_dbconn.orm.queryset import QuerySet
+    from asgi_dbconn.pools.observer import Observer
     from asgi_dbconn.registry.registry import Registry
     from asgi_dbconn.settings import Settings
     from asgi_dbconn.urls import DatabaseURL
@@ -53,9 +60,11 @@ _HOMES: Final = {
     "asgi_dbconn.databases.database": ("Database",),
     "asgi_dbconn.instance": ("Instance", "monkay"),
     "asgi_dbconn.lifespan.middleware": ("LifespanMiddleware",),
+    "asgi_dbconn.loops.run_sync": ("run_sync",),
     "asgi_dbconn.orm.errors": ("MultipleObjectsReturned", "ObjectNotFound"),
     "asgi_dbconn.orm.queryable": ("Queryable",),
     "asgi_dbconn.orm.queryset": ("QuerySet",),
+    "asgi_dbconn.pools.observer": ("Observer",),
     "asgi_dbconn.registry.registry": ("Registry",),
     "asgi_dbconn.settings": ("Settings",),
     "asgi_dbconn.urls": ("DatabaseURL",),
@@ -73,19 +82,25 @@ __all__ = [
     "DeadlockError",
     "FieldError",
     "Instance",
+    "InvalidSchemaName",
     "LifespanClosed",
     "LifespanError",
     "LifespanMiddleware",
     "LoopError",
+    "LoopGoneError",
     "MultipleObjectsReturned",
+    "NestingError",
     "ObjectNotFound",
+    "Observer",
     "PoolClosed",
     "PoolError",
     "PoolOverloaded",
     "PoolTimeout",
     "QuerySet",
+    "QueryTimeout",
     "Queryable",
     "Registry",
+    "RunSyncTimeout",
     "Settings",
     "ShutdownFailed",
     "StartupFailed",
@@ -97,6 +112,7 @@ __all__ = [
     "UnsupportedURL",
     "__version__",
     "monkay",
+    "run_sync",
 ]
 
 _lazy: Final[Monkay[None, None]] = Monkay(

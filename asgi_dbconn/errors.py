@@ -4,10 +4,12 @@ DBConnError
 ├── ConfigurationError (ValueError)        something was written that cannot work
 │   ├── UnknownDatabase (LookupError)      no database of that name is registered
 │   ├── UnsupportedURL                     the URL names no async driver we know, or cannot be read
+│   ├── InvalidSchemaName                  PostgreSQL would refuse the name, or cut it off
 │   └── FieldError (TypeError)             a filter names a field that the model does not have
 ├── DatabaseUnavailable (OSError)          the server did not give us a connection
 │   ├── ConnectTimeout (TimeoutError)      it did not do so in time
 │   └── ConnectionLost                     the connection died under a statement
+│       └── QueryTimeout (TimeoutError)    the statement took too long
 ├── PoolError                              the server is fine, our pool said no
 │   ├── PoolTimeout (TimeoutError)         every connection stayed busy until the deadline
 │   ├── PoolOverloaded                     too many wait already
@@ -20,7 +22,10 @@ DBConnError
 │   ├── ShutdownFailed                     the application did not stop cleanly
 │   └── LifespanClosed                     the application asked for messages after the end
 └── LoopError (RuntimeError)
-    └── DeadlockError                      waiting here would wait for itself
+    ├── DeadlockError                      waiting here would wait for itself
+    ├── LoopGoneError                      the loop is closed, or was closed meanwhile
+    ├── NestingError                       run_sync inside run_sync inside run_sync ...
+    └── RunSyncTimeout (TimeoutError)      the work took longer than run_sync was allowed to wait
 
 DatabaseNotConnectedWarning (UserWarning)  a query had to open an engine for itself
 UnclosedDatabaseWarning (ResourceWarning)  connections died with their event loop
@@ -42,13 +47,18 @@ __all__ = [
     "DatabaseUnavailable",
     "DeadlockError",
     "FieldError",
+    "InvalidSchemaName",
     "LifespanClosed",
     "LifespanError",
     "LoopError",
+    "LoopGoneError",
+    "NestingError",
     "PoolClosed",
     "PoolError",
     "PoolOverloaded",
     "PoolTimeout",
+    "QueryTimeout",
+    "RunSyncTimeout",
     "ShutdownFailed",
     "StartupFailed",
     "TransactionAborted",
@@ -97,6 +107,14 @@ class FieldError(ConfigurationError, TypeError):
     code = "DBC103"
 
 
+class InvalidSchemaName(ConfigurationError):
+    """Raised before any SQL, if a schema name would not be used exactly as it is written, or if the
+    database has no schemas (SQLite).
+    """
+
+    code = "DBC104"
+
+
 class DatabaseUnavailable(DBConnError, OSError):
     """Raised if no connection could be opened; ``__cause__`` is the driver's own error.
 
@@ -118,6 +136,15 @@ class ConnectionLost(DatabaseUnavailable):
     """
 
     code = "DBC202"
+
+
+class QueryTimeout(ConnectionLost, TimeoutError):
+    """Raised if a statement was not answered within ``query_timeout`` seconds.
+
+    It was cancelled on the server and its connection given up, without waiting for either.
+    """
+
+    code = "DBC203"
 
 
 class PoolError(DBConnError):
@@ -202,6 +229,27 @@ class DeadlockError(LoopError):
     """Raised instead of waiting for something that waits for the caller."""
 
     code = "DBC401"
+
+
+class LoopGoneError(LoopError):
+    """Raised if the event loop that shall do the work is closed, or is closed while it does it."""
+
+    code = "DBC402"
+
+
+class NestingError(LoopError):
+    """Raised if calls of ``run_sync`` are nested deeper than anybody means them to be."""
+
+    code = "DBC403"
+
+
+class RunSyncTimeout(LoopError, TimeoutError):
+    """Raised if the work has not finished within the ``timeout`` of ``run_sync``.
+
+    It has been cancelled, and has had up to 5 seconds to unwind.
+    """
+
+    code = "DBC404"
 
 
 class DatabaseNotConnectedWarning(UserWarning):

@@ -23,14 +23,18 @@ class OptionArguments(TypedDict, total=False):
 
     pool_size: int
     acquire_timeout: float
+    query_timeout: float | None
     max_waiting: int | None
     connect_timeout: float
     startup_timeout: float
     shutdown_timeout: float
     max_lifetime: float
     idle_check_after: float
+    leak_after: float | None
+    max_connections: int | None
     reset: Literal["rollback", "full"]
     pgbouncer: bool
+    optional: bool
     password: Password | None
     echo: bool | Literal["debug"]
     connect_args: Mapping[str, Any]
@@ -63,6 +67,9 @@ class DatabaseOptions:
     """Connections per event loop: fixed, no overflow, opened when first needed."""
     acquire_timeout: float = 5.0
     """Deadline of a whole acquire: waiting in the queue, asking an idle connection, opening one."""
+    query_timeout: float | None = None
+    """Limit of each statement; its connection is given up, and the server told to stop. None is
+    unlimited."""
     max_waiting: int | None = None
     """How many acquires may wait; one more is refused at once. None is any number."""
     connect_timeout: float = 5.0
@@ -72,14 +79,20 @@ class DatabaseOptions:
     shutdown_timeout: float = 10.0
     """How long the last ``disconnect()`` waits for queries in flight before it ends them."""
     max_lifetime: float = 1800.0
-    """Age at which a connection is replaced, or up to a tenth earlier."""
+    """Age at which a connection is replaced, or up to a fifth earlier."""
     idle_check_after: float = 0.5
     """Idle time after which a connection is asked whether it lives before it is handed out."""
+    leak_after: float | None = None
+    """Holding a connection for longer is logged, with the lines that took it. None is never."""
+    max_connections: int | None = None
+    """Connections of all event loops of the process together. None is ``pool_size`` for each."""
     reset: Literal["rollback", "full"] = "rollback"
     """What happens to a connection that is given back; ``"full"`` also resets session state
     (``SET``, advisory locks, temporary tables), for one more round trip. PostgreSQL only."""
     pgbouncer: bool = False
-    """For PgBouncer in transaction mode: no named prepared statements."""
+    """For PgBouncer in transaction mode: no named prepared statements, no session settings."""
+    optional: bool = False
+    """Whether an application starts without it; it joins as soon as it answers."""
     password: Password | None = field(default=None, repr=False)
     """Used instead of the URL's."""
     echo: bool | Literal["debug"] = False
@@ -91,16 +104,21 @@ class DatabaseOptions:
 
     def __post_init__(self) -> None:
         _check_count("pool_size", self.pool_size)
-        if self.max_waiting is not None:
-            _check_count("max_waiting", self.max_waiting)
+        for name in ("max_waiting", "max_connections"):
+            if getattr(self, name) is not None:
+                _check_count(name, getattr(self, name))
         for name in ("acquire_timeout", "connect_timeout", "max_lifetime"):
             _check_seconds(name, getattr(self, name), zero=False)
+        for name in ("query_timeout", "leak_after"):
+            if getattr(self, name) is not None:
+                _check_seconds(name, getattr(self, name), zero=False)
         for name in ("startup_timeout", "shutdown_timeout", "idle_check_after"):
             _check_seconds(name, getattr(self, name), zero=True)
         if self.reset not in ("rollback", "full"):
             raise ConfigurationError(f"reset is 'rollback' or 'full', not {self.reset!r}.")
-        if not isinstance(self.pgbouncer, bool):
-            raise ConfigurationError(f"pgbouncer is True or False, not {self.pgbouncer!r}.")
+        for name in ("pgbouncer", "optional"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name} is True or False, not {getattr(self, name)!r}.")
         if self.echo not in (True, False, "debug"):
             raise ConfigurationError(f"echo is True, False or 'debug', not {self.echo!r}.")
         password = self.password

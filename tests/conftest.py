@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.leftovers import no_leftovers, wait_until
+from tests.support.leftovers import no_leftovers, no_unread_errors, wait_until
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
 
@@ -76,5 +76,5 @@ def proxy(postgres: PostgresServer) -> Iterator[Proxy]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    with no_leftovers():
+    with no_unread_errors(), no_leftovers():
         yield

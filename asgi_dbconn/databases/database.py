@@ -15,20 +15,25 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
+from asgi_dbconn.call_site import CallSite, awaiting_line, building_line
 from asgi_dbconn.databases.blocks import Blocks
-from asgi_dbconn.databases.call_site import CallSite, awaiting_line, building_line
 from asgi_dbconn.databases.leases import Lead, Leases, Outcome, State, Wait
 from asgi_dbconn.databases.loop_pools import LoopPools
 from asgi_dbconn.databases.memory import MemoryKeeper, named_memory
 from asgi_dbconn.databases.scopes import current_scope
-from asgi_dbconn.databases.startup import prove_it_answers, select_one
+from asgi_dbconn.databases.startup import (
+    prove_it_answers,
+    prove_it_answers_now,
+    select_one,
+)
 from asgi_dbconn.databases.transactions import Transaction
 from asgi_dbconn.databases.transient import TransientPools
 from asgi_dbconn.errors import DBConnError, PoolClosed, UnsupportedURL
 from asgi_dbconn.loops.fork import after_fork
 from asgi_dbconn.options import DatabaseOptions, OptionArguments, hide_password
-from asgi_dbconn.pools.drain import DrainReport
+from asgi_dbconn.pools.drain_report import DrainReport
 from asgi_dbconn.pools.loop_pool import LoopPool
+from asgi_dbconn.pools.observer import Observer
 from asgi_dbconn.pools.statistics import PoolStats
 from asgi_dbconn.pools.target import Target
 from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
@@ -79,6 +84,11 @@ class Database:
         """Whether queries find a pool. True on every loop as soon as it is on one."""
         return self._leases.state is State.OPEN
 
+    @property
+    def home_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that it was connected on, while it has a pool there; ``run_sync`` goes there."""
+        return self._pools.home
+
     # -- connecting and disconnecting
 
     async def connect(self) -> None:
@@ -86,12 +96,14 @@ class Database:
 
         Proves that the server answers; tries again what may pass until ``startup_timeout``.
         Concurrent callers share one outcome. Raises DatabaseUnavailable, and then holds nothing.
+        An ``optional`` database is asked once and may follow later; until then its queries raise.
         """
         while True:
             with self._lock:
                 step = self._leases.take()
             match step:
                 case None:
+                    self._pools.sweep()
                     return
                 case Lead():
                     await self._open()
@@ -141,6 +153,10 @@ class Database:
         transient = self._transient
         counted = PoolStats(**asdict(transient.counters), transient_uses=transient.uses)
         return self._pools.stats() + counted
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Tell ``observer`` of every event from now on; returns how to stop. For any thread."""
+        return self._target.observers.add(observer)
 
     async def refresh(self) -> None:
         """Replace every connection, on every loop, without disturbing those in use.
@@ -229,7 +245,10 @@ class Database:
         try:
             if self._keeper is not None:
                 self._keeper.open()
-            await self._pools.open_first(prove_it_answers)
+            if self.options.optional:
+                await self._pools.open_or_wait_for(prove_it_answers_now)
+            else:
+                await self._pools.open_first(prove_it_answers)
         except BaseException as failure:
             if self._keeper is not None:
                 self._keeper.close()
@@ -241,22 +260,26 @@ class Database:
         with self._lock:
             outcome = self._leases.opened()
         _log.info("database %s connected", self._target)
+        self._target.observers.tell(Observer.database_connected, self._target.name)
         outcome.set_result(None)
 
     def _closed(self, closing: asyncio.Task[DrainReport]) -> None:
-        self._pools.forget_all()
-        if self._keeper is not None:
-            self._keeper.close()
-        with self._lock:
-            outcome = self._leases.closed()
-        self._closing = None
+        try:
+            self._pools.forget_all()
+            if self._keeper is not None:
+                self._keeper.close()
+        finally:  # or nobody could connect or disconnect again
+            with self._lock:
+                outcome = self._leases.closed()
+            self._closing = None
+            outcome.set_result(None)
         if closing.cancelled() or closing.exception() is not None:
             _log.warning("database %s disconnected, but not in good order", self._target)
         else:
             report = closing.result()
             level = logging.WARNING if report.cancelled or report.cut else logging.INFO
             _log.log(level, "database %s disconnected: %s", self._target, report)
-        outcome.set_result(None)
+            self._target.observers.tell(Observer.database_disconnected, self._target.name, report)
 
     def _after_fork(self) -> None:
         # The count is inherited, the pools are the parent's. A lock that another of its threads
@@ -264,6 +287,7 @@ class Database:
         self._lock = threading.Lock()
         self._leases.after_fork()
         self._pools.leave_to_parent()
+        self._target.budget.after_fork()
         self._transient = TransientPools(self._target)
         self._closing = None
 

@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Final
 
+from asgi_dbconn.databases.absence import Absence
 from asgi_dbconn.databases.leases import Leases, State
-from asgi_dbconn.errors import PoolClosed, UnclosedDatabaseWarning
+from asgi_dbconn.errors import DatabaseUnavailable, PoolClosed, UnclosedDatabaseWarning
+from asgi_dbconn.loops import homes
 from asgi_dbconn.loops.ending import EndGuard
 from asgi_dbconn.loops.fork import park
-from asgi_dbconn.pools.drain import DrainReport
+from asgi_dbconn.pools.drain_report import DrainReport
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.statistics import Counters, PoolStats
 from asgi_dbconn.pools.target import Target
@@ -44,6 +46,13 @@ class LoopPools:
         self._target = target
         self._ended = Counters()
         self._members: dict[asyncio.AbstractEventLoop, _Member] = {}
+        self._absence: Absence | None = None
+        self._home: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def home(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that the database was connected on, as long as it has a pool there."""
+        return self._home if self._home in self._members else None
 
     def __len__(self) -> int:
         return len(self._members)
@@ -64,7 +73,16 @@ class LoopPools:
                 )
             if leases.state is not State.OPEN:
                 return None
+            if self._absence is not None and self._absence.lasts:
+                raise self._absence.error()
             return self._add(loop, LoopPool(self._target))
+
+    async def open_or_wait_for(self, prove: Callable[[LoopPool], Awaitable[None]]) -> None:
+        """Like :meth:`open_first` for an optional database, which may follow later."""
+        try:
+            await self.open_first(prove)
+        except DatabaseUnavailable as failure:
+            self._absence = Absence(self._target, failure, partial(self.open_first, prove))
 
     async def open_first(self, prove: Callable[[LoopPool], Awaitable[None]]) -> None:
         """Make the running loop's pool and keep it if ``prove`` finds nothing wrong with it."""
@@ -76,9 +94,15 @@ class LoopPools:
             self._ended.add(pool.counters)
             raise
         self._add(pool.loop, pool)
+        self._home = pool.loop
+        homes.note(pool.loop)
 
     async def drain_all(self) -> DrainReport:
         """End every pool, each on its own loop, all at once."""
+        if self._absence is not None:
+            await self._absence.end()
+            self._absence = None
+        self.sweep()
         outcomes = await asyncio.gather(
             *(self._end(each.pool) for each in list(self._members.values())), return_exceptions=True
         )
@@ -91,6 +115,7 @@ class LoopPools:
 
     def stats(self) -> PoolStats:
         """All pools there are, and what those that have ended counted."""
+        self.sweep()
         pools = [each.pool for each in list(self._members.values())]
         counted = Counters()
         for each in (self._ended, *(pool.counters for pool in pools)):
@@ -117,25 +142,28 @@ class LoopPools:
         for member in list(self._members.values()):
             if not member.pool.ended.done():
                 member.pool.cut()
+            member.guard.disarm()  # nothing is left to do for a loop that stands still
             self._ended.add(member.pool.counters)
         self._members.clear()
+        self._home = None
 
     def leave_to_parent(self) -> None:
         """In a child after a fork: forget the pools without touching them."""
         for member in self._members.values():
             member.guard.disarm()  # a child may end the loop that it inherited
-        park(self._members)
-        self._members = {}
+        park((self._members, self._absence))
+        self._members, self._absence, self._home = {}, None, None
 
     def _add(self, loop: asyncio.AbstractEventLoop, pool: LoopPool) -> LoopPool:
-        self._sweep()
+        self.sweep()
         guard = EndGuard(partial(self._loop_ends, pool))
         # Only once it is drained: a loop that ends in the meantime has to wait for that.
         pool.when_drained(guard.dismiss)
         self._members[loop] = _Member(pool, guard)
         return pool
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Cut the pools of loops that were closed without a word, and announce it."""
         # A list in one step: other threads add and remove their loops meanwhile.
         for loop in list(self._members):
             member = self._members.pop(loop, None) if loop.is_closed() else None

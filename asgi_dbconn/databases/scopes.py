@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.util import greenlet_spawn
 
 from asgi_dbconn.errors import DeadlockError, LoopError, TransactionClosed
+from asgi_dbconn.loops.deadlocks import object_to_blocking
 from asgi_dbconn.pools.aborted import note_aborted, raise_if_aborted
 
 __all__ = ["Scope", "current_scope"]
@@ -151,6 +152,18 @@ class Scope:
                 f"The connection of database {self.name!r} was closed inside its own scope."
             )
         return connection
+
+
+def _held_on(loop: asyncio.AbstractEventLoop, _: object) -> str | None:
+    # What runs elsewhere meanwhile would wait for locks that this loop cannot give up, or try to
+    # use a connection that cannot leave it.
+    for scope in _scopes.get().values():
+        if scope.is_open and scope._loop is loop:
+            return f"an open scope of database {scope.name!r}"
+    return None
+
+
+object_to_blocking(_held_on)
 
 
 def _within_transaction(connection: Connection, work: Callable[[Connection], T]) -> T:

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from asgi_dbconn.databases.call_site import CallSite
+from asgi_dbconn.call_site import CallSite
 from asgi_dbconn.errors import DatabaseNotConnectedWarning, DatabaseUnavailable
 from asgi_dbconn.pools.gate import Gate
 from asgi_dbconn.pools.loop_pool import LoopPool
+from asgi_dbconn.pools.observer import Observer
 from asgi_dbconn.pools.statistics import Counters
 from asgi_dbconn.pools.target import Target
 
@@ -39,6 +40,7 @@ class TransientPools:
         ``pool_size`` of these exist at once on a loop; more wait up to ``acquire_timeout``.
         """
         self._warn(site)
+        self._target.observers.tell(Observer.used_unconnected, self._target.name)
         async with self._place():
             pool = LoopPool(self._target)
             try:

@@ -31,7 +31,7 @@ class Probe:
         Always answers, and within that time: what goes wrong is the answer.
         """
         if not database.is_connected:
-            return DatabaseHealth(False, reason="not connected")
+            return _unwell(database, "not connected")
         key = (database, asyncio.get_running_loop())
         asked = self._under_way.get(key)
         if asked is None:
@@ -42,7 +42,7 @@ class Probe:
         # Not cancelled when this caller's time is up: others wait for it, too, and it ends with
         # the acquire_timeout.
         done, _ = await asyncio.wait({asked}, timeout=timeout)
-        return asked.result() if done else DatabaseHealth(False, reason="TimeoutError")
+        return asked.result() if done else _unwell(database, "TimeoutError")
 
 
 async def _ping(database: Database) -> DatabaseHealth:
@@ -51,5 +51,10 @@ async def _ping(database: Database) -> DatabaseHealth:
         await database.ping()
     except Exception as error:
         code = f" {error.code}" if isinstance(error, DBConnError) else ""
-        return DatabaseHealth(False, reason=f"{type(error).__name__}{code}")
-    return DatabaseHealth(True, seconds=time.perf_counter() - started)
+        return _unwell(database, f"{type(error).__name__}{code}")
+    optional = database.options.optional
+    return DatabaseHealth(True, seconds=time.perf_counter() - started, is_optional=optional)
+
+
+def _unwell(database: Database, reason: str) -> DatabaseHealth:
+    return DatabaseHealth(False, reason=reason, is_optional=database.options.optional)

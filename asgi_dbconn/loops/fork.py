@@ -12,15 +12,37 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["after_fork", "park"]
+__all__ = ["after_every_fork", "after_fork", "generation", "park"]
 
-_listeners: Final[list[weakref.WeakMethod[Callable[[], None]]]] = []
+_permanent: Final[list[Callable[[], None]]] = []
+_listeners: Final[list[tuple[weakref.ref[Any], Callable[[Any], None]]]] = []
 _parked: Final[list[Any]] = []
+_generation = 0
+
+
+def generation() -> int:
+    """How many forks lie between the first process and this one.
+
+    A note that carries another number was made by an ancestor, about loops and threads that do not
+    run here.
+    """
+    return _generation
 
 
 def after_fork(method: Callable[[], None]) -> None:
     """Call the bound ``method`` in every child from now on, as long as its object lives."""
-    _listeners.append(weakref.WeakMethod(method, _listeners.remove))
+    # Without a callback for its end: that would be called, and complain, while the interpreter is
+    # being taken apart.
+    _listeners[:] = [each for each in _listeners if each[0]() is not None]
+    _listeners.append((weakref.ref(method.__self__), method.__func__))  # type: ignore[attr-defined]
+
+
+def after_every_fork(method: Callable[[], None]) -> None:
+    """The same for what belongs to a module and lives as long as the process. It is called first.
+
+    Held strongly: at exit modules are taken apart in any order, and a weak one would complain.
+    """
+    _permanent.append(method)
 
 
 def park(thing: Any) -> None:
@@ -29,10 +51,14 @@ def park(thing: Any) -> None:
 
 
 def _in_child() -> None:
-    for each in tuple(_listeners):  # a copy: one that is gone removes itself
-        method = each()
-        if method is not None:
-            method()
+    global _generation  # noqa: PLW0603 - a process has one
+    _generation += 1
+    for permanent in _permanent:
+        permanent()
+    for reference, function in _listeners:
+        owner = reference()
+        if owner is not None:
+            function(owner)
 
 
 os.register_at_fork(after_in_child=_in_child)

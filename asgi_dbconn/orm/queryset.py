@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
@@ -21,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper, class_mapper
 
-from asgi_dbconn.databases.call_site import CallSite, building_line
+from asgi_dbconn.call_site import CallSite, building_line
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm import loading
@@ -58,6 +59,10 @@ class QuerySet(Generic[T]):
         self._order: tuple[Any, ...] = ()
         self._limit: int | None = None
         self._built_at = _built_at(database)
+
+    def __asgi_dbconn_loop__(self) -> asyncio.AbstractEventLoop | None:
+        # Where run_sync awaits it if the calling thread has no loop of its own.
+        return self._database.home_loop
 
     # -- building
 

@@ -11,34 +11,49 @@ import asyncio
 from functools import partial
 from typing import Any, Final
 
+from asgi_dbconn.pools.budget import Share
+from asgi_dbconn.pools.gate import permit_of_acquire
+from asgi_dbconn.pools.goodbyes import Goodbyes
 from asgi_dbconn.pools.target import Target
 
 __all__ = ["Attempts"]
 
-_SETTLING_LIMIT: Final = 1.0
+_SETTLING_LIMIT: Final = 0.1
 """Seconds that a drain waits for attempts, before it cancels them after all."""
 
 
 class Attempts:
     """The attempts of one pool, on its loop."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, goodbyes: Goodbyes) -> None:
         self._target = target
+        self._goodbyes = goodbyes
         self._abandoned: set[asyncio.Task[Any]] = set()
+        self._shares: set[Share] = set()
 
-    async def make(self, *positional: Any, **arguments: Any) -> Any:
-        """The driver's connect in a task; SQLAlchemy's dialect calls this in its place."""
+    async def make(self, share: Share, *positional: Any, **arguments: Any) -> Any:
+        """The driver's connect in a task; SQLAlchemy's dialect calls this in its place.
+
+        ``share`` is given back when the connection has ended, or has not come about.
+        """
         attempt = asyncio.create_task(
-            self._target.profile.open(*positional, **arguments),
-            name=f"connecting to {self._target.name}",
+            self._open(share, positional, arguments), name=f"connecting to {self._target.name}"
         )
-        arguments.clear()  # the password among them: this frame may be in a traceback
+        share.is_used = True
+        self._shares.add(share)
+        permit = permit_of_acquire.get()
         try:
-            return await asyncio.shield(attempt)
+            connection = await asyncio.shield(attempt)
         except asyncio.CancelledError:
-            self._abandoned.add(attempt)
-            attempt.add_done_callback(partial(_end_what_came_late, self._target, self._abandoned))
+            if permit is not None:
+                permit.aftermath = self._abandon(attempt)
             raise
+        else:
+            if permit is not None:
+                permit.connection = connection
+            return connection
+        finally:
+            arguments.clear()  # the password among them: this frame may be in a traceback
 
     async def settle(self) -> None:
         """Wait for abandoned attempts, within a bound, so that nothing outlives the pool."""
@@ -49,10 +64,42 @@ class Attempts:
                 each.cancel()
             await asyncio.wait(abandoned)
 
+    def free_all(self) -> None:
+        """Give back what the connections had of the budget; none of them is open any more."""
+        while self._shares:
+            self._shares.pop().free()
 
-def _end_what_came_late(
-    target: Target, abandoned: set[asyncio.Task[Any]], attempt: asyncio.Task[Any]
-) -> None:
-    abandoned.discard(attempt)
-    if not attempt.cancelled() and attempt.exception() is None:
-        target.profile.terminate(attempt.result())
+    async def _open(
+        self, share: Share, positional: tuple[Any, ...], arguments: dict[str, Any]
+    ) -> Any:
+        profile = self._target.profile
+        try:
+            connection = await profile.open(self._target.options, *positional, **arguments)
+        except BaseException:
+            self._free(share)
+            raise
+        profile.when_ended(connection, partial(self._free, share))
+        if asyncio.current_task() in self._abandoned:
+            goodbye = self._goodbyes.say(connection)
+            if goodbye is not None:
+                await asyncio.wait({goodbye})
+        return connection
+
+    def _abandon(self, attempt: asyncio.Task[Any]) -> asyncio.Task[Any] | None:
+        """Leave ``attempt`` to itself; gives what still goes on."""
+        if not attempt.done():
+            self._abandoned.add(attempt)
+            attempt.add_done_callback(self._forget)
+            return attempt
+        if attempt.cancelled() or attempt.exception() is not None:
+            return None
+        return self._goodbyes.say(attempt.result())  # it succeeded at this very moment
+
+    def _forget(self, attempt: asyncio.Task[Any]) -> None:
+        self._abandoned.discard(attempt)
+        if not attempt.cancelled():
+            attempt.exception()  # nobody else will look at it
+
+    def _free(self, share: Share, *_: object) -> None:
+        self._shares.discard(share)
+        share.free()

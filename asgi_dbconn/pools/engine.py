@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import PoolResetState
 from sqlalchemy.util import await_only
 
-from asgi_dbconn.pools import aborted, lost
+from asgi_dbconn.pools import abandoned, aborted, lost, parting
 from asgi_dbconn.pools.gate import Gate
 from asgi_dbconn.pools.gated import GatedPool
+from asgi_dbconn.pools.goodbyes import Goodbyes
 from asgi_dbconn.pools.liveness import Liveness
 from asgi_dbconn.pools.opening import Opener
 from asgi_dbconn.pools.target import Target
@@ -19,7 +20,9 @@ from asgi_dbconn.pools.target import Target
 __all__ = ["make_engine"]
 
 
-def make_engine(target: Target, gate: Gate, liveness: Liveness, opener: Opener) -> AsyncEngine:
+def make_engine(
+    target: Target, gate: Gate, liveness: Liveness, opener: Opener, goodbyes: Goodbyes
+) -> AsyncEngine:
     """An engine whose every connection passes ``gate``. Opens nothing."""
     echo = target.options.echo
     arguments: dict[str, Any] = {
@@ -30,12 +33,17 @@ def make_engine(target: Target, gate: Gate, liveness: Liveness, opener: Opener) 
         "poolclass": GatedPool,
         "gate": gate,
         "liveness": liveness,
+        "goodbyes": goodbyes,
+        "leak_after": target.options.leak_after,
     }
     engine = create_async_engine(target.address.without_password(), **arguments)
     event.listen(engine.sync_engine, "do_connect", opener)
-    target.profile.install(engine.sync_engine)
+    target.profile.install(engine.sync_engine, target.options)
     aborted.install(engine.sync_engine)
-    lost.install(engine.sync_engine, target, gate.counters)
+    lost.install(engine.sync_engine, target, gate.events)
+    if target.profile.can_be_lost:
+        parting.install(engine.sync_engine, gate, goodbyes)
+    abandoned.install(engine.sync_engine, target, gate, goodbyes)
     if target.options.reset == "full":
         event.listen(engine.sync_engine.pool, "reset", _reset_fully(target))
     return engine

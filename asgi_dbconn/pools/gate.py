@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
 from asgi_dbconn.errors import PoolClosed, PoolOverloaded, PoolTimeout
-from asgi_dbconn.pools.statistics import Counters
+from asgi_dbconn.pools.events import Events
+from asgi_dbconn.pools.leaks import LeakAlarm
+from asgi_dbconn.pools.observer import Observers
 
-__all__ = ["Gate", "Permit"]
+__all__ = ["Gate", "Permit", "permit_of_acquire"]
 
 _SHOWN_HOLDERS: Final = 3
 
@@ -33,6 +36,21 @@ class Permit:
     """The name of the task that asked."""
     connection: Any = None
     """The driver's connection that the permit was used for; None while it is being opened."""
+    aftermath: asyncio.Task[Any] | None = None
+    """What goes on behind the back of one who gave up, and takes the place until it has ended: an
+    attempt to connect, or a goodbye."""
+    is_out: bool = False
+    """Whether the acquire has succeeded."""
+    alarm: LeakAlarm | None = None
+    """Set if somebody wants to hear of connections that are not given back."""
+
+    def __str__(self) -> str:
+        place = f" at {self.alarm.place}" if self.alarm is not None and self.alarm.place else ""
+        return f"{self.holder}{place}"
+
+
+permit_of_acquire: ContextVar[Permit | None] = ContextVar("permit_of_acquire", default=None)
+"""What the acquire under way has got; None outside of one."""
 
 
 class Gate:
@@ -42,14 +60,19 @@ class Gate:
     """
 
     def __init__(
-        self, name: str, size: int, acquire_timeout: float, max_waiting: int | None = None
+        self,
+        name: str,
+        size: int,
+        acquire_timeout: float,
+        max_waiting: int | None = None,
+        events: Events | None = None,
     ) -> None:
         self.name = name
         self.size = size
         self.max_waiting = max_waiting
         self.acquire_timeout = acquire_timeout
         self.is_closed = False
-        self.counters = Counters()
+        self.events = Events(name, Observers()) if events is None else events
         self._loop = asyncio.get_running_loop()
         self._holders: dict[Permit, None] = {}  # in the order of their acquires: oldest first
         self._waiters: deque[asyncio.Future[Permit]] = deque()
@@ -76,7 +99,10 @@ class Gate:
             raise self._closed()
         if len(self._holders) >= self.size or self._waiters:
             return None
-        return self._grant(self._loop.time() + self.acquire_timeout)
+        now = self._loop.time()
+        permit = Permit(now, now + self.acquire_timeout, _current_task_name())
+        self._holders[permit] = None
+        return permit
 
     async def acquire(self) -> Permit:
         """Queue for a permit; PoolTimeout after ``acquire_timeout`` seconds.
@@ -84,7 +110,7 @@ class Gate:
         Raises PoolOverloaded at once if ``max_waiting`` others are in the queue.
         """
         if self.max_waiting is not None and len(self._waiters) >= self.max_waiting:
-            self.counters.overloads += 1
+            self.events.refused()
             raise self._overloaded()
         started = self._loop.time()
         deadline = started + self.acquire_timeout
@@ -102,10 +128,17 @@ class Gate:
             raise
         finally:
             timer.cancel()
-            self.counters.wait_seconds += self._loop.time() - started
+            self.events.waited(self._loop.time() - started)
         permit.deadline = deadline
         permit.holder = _current_task_name()
         return permit
+
+    def hand_out(self, permit: Permit) -> None:
+        """The acquire has succeeded: the connection belongs to its holder from now on."""
+        permit.is_out = True
+        self.events.counters.acquired += 1
+        if self.events.are_observed:  # nothing is measured for nobody, on the path of every query
+            self.events.acquired(self._loop.time() - permit.deadline + self.acquire_timeout)
 
     def release(self, permit: Permit) -> None:
         """Give a permit back. Any thread may: the garbage collector does so from wherever it runs.
@@ -133,21 +166,30 @@ class Gate:
         done, _ = await asyncio.wait({self._emptied}, timeout=timeout)
         return bool(done)
 
-    def _grant(self, deadline: float) -> Permit:
-        permit = Permit(self._loop.time(), deadline, _current_task_name())
+    def _grant(self) -> Permit:
+        # To somebody in the queue, who fills in the rest.
+        permit = Permit(self._loop.time(), 0.0, "")
         self._holders[permit] = None
         return permit
 
     def _return(self, permit: Permit) -> None:
         if self._holders.pop(permit, permit) is permit:
             return  # already given back
+        if permit.is_out:
+            self._tell_of(permit)
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
-                waiter.set_result(self._grant(0.0))
+                waiter.set_result(self._grant())
                 break
         if not self._holders and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
+
+    def _tell_of(self, permit: Permit) -> None:
+        if permit.alarm is not None:
+            permit.alarm.end()
+        if self.events.are_observed:
+            self.events.released(self._loop.time() - permit.taken_at)
 
     def _forget(self, waiter: asyncio.Future[Permit]) -> None:
         # The expired and the cancelled leave the queue at once, so that its length is the truth.
@@ -157,8 +199,9 @@ class Gate:
     def _expire(self, waiter: asyncio.Future[Permit], started: float) -> None:
         self._forget(waiter)
         if not waiter.done():
-            self.counters.timeouts += 1
-            waiter.set_exception(self._timed_out(self._loop.time() - started))
+            waited = self._loop.time() - started
+            waiter.set_exception(self._timed_out(waited))
+            self.events.timed_out(waited)
 
     def _closed(self) -> PoolClosed:
         return PoolClosed(
@@ -175,7 +218,7 @@ class Gate:
     def _timed_out(self, waited: float) -> PoolTimeout:
         now = self._loop.time()
         oldest = ", ".join(
-            f"{permit.holder} for {now - permit.taken_at:.1f} s"
+            f"{permit} for {now - permit.taken_at:.1f} s"
             for permit in list(self._holders)[:_SHOWN_HOLDERS]
         )
         return PoolTimeout(

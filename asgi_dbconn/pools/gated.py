@@ -7,34 +7,42 @@ queries, sessions, AUTOCOMMIT views, and whatever a user builds on ``Database.en
 from __future__ import annotations
 
 import logging
-from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
-from asgi_dbconn.pools.gate import Gate, Permit
+from asgi_dbconn.pools.gate import Gate, Permit, permit_of_acquire
+from asgi_dbconn.pools.goodbyes import Goodbyes
+from asgi_dbconn.pools.leaks import LeakAlarm
 from asgi_dbconn.pools.liveness import Liveness
 
-__all__ = ["GatedPool", "acquire_deadline"]
+__all__ = ["GatedPool"]
 
-_GATE: Final = "asgi_dbconn.gate"
 _PERMIT: Final = "asgi_dbconn.permit"
-
-acquire_deadline: ContextVar[float | None] = ContextVar("acquire_deadline", default=None)
-"""Until when the acquire under way must be done, on the loop's clock; None outside of one."""
 
 
 class GatedPool(AsyncAdaptedQueuePool):
     """Fixed size, last in first out: the connections in use are the ones used a moment ago."""
 
-    def __init__(self, creator: Any, gate: Gate, liveness: Liveness, **pool_arguments: Any) -> None:
+    def __init__(
+        self,
+        creator: Any,
+        gate: Gate,
+        liveness: Liveness,
+        goodbyes: Goodbyes,
+        leak_after: float | None,
+        **pool_arguments: Any,
+    ) -> None:
         # The queue's own timeout is never reached: behind the gate there is a connection to have.
         pool_arguments |= {"pool_size": gate.size, "max_overflow": 0, "use_lifo": True}
         super().__init__(creator, **pool_arguments)
         self.gate = gate
         self.liveness = liveness
+        self.goodbyes = goodbyes
+        self.leak_after = leak_after
         if not pool_arguments.get("echo"):
             # Where SQLAlchemy's users look for a pool's log, and where it is quiet by default.
             self.logger = logging.getLogger("sqlalchemy.pool.GatedPool")
@@ -43,31 +51,42 @@ class GatedPool(AsyncAdaptedQueuePool):
             # detached one (the garbage collector's way, too) leaves the pool without it.
             event.listen(self, "connect", self._opened)
             event.listen(self, "checkin", self._returned)
-            event.listen(self, "detach", _release)
+            event.listen(self, "detach", self._dropped)
 
     def connect(self) -> PoolProxiedConnection:
         permit = self.gate.acquire_nowait()
         if permit is None:
             permit = await_only(self.gate.acquire())
-        token = acquire_deadline.set(permit.deadline)
+        token = permit_of_acquire.set(permit)
         try:
             connection = self._usable(permit)
         except BaseException:
-            self.gate.release(permit)
+            self._give_back(permit)
             raise
         finally:
-            acquire_deadline.reset(token)
+            permit_of_acquire.reset(token)
         # Only a finished checkout carries its permit: one that fails halfway is checked in by
         # SQLAlchemy too, and must not release what was released above.
-        self.gate.counters.acquired += 1
         record = connection.record_info
         if record is not None:
-            record[_GATE], record[_PERMIT] = self.gate, permit
+            record[_PERMIT] = permit
+        if self.leak_after is not None:
+            permit.alarm = LeakAlarm(
+                self.gate.name, permit.holder, self.leak_after, self.gate.events
+            )
+        self.gate.hand_out(permit)
         return connection
 
     def _usable(self, permit: Permit) -> PoolProxiedConnection:
         while True:
-            connection = super().connect()
+            try:
+                connection = super().connect()
+            except BaseException:
+                if permit.connection is not None:
+                    # What SQLAlchemy does first with a new connection was interrupted. It forgets
+                    # the connection then.
+                    permit.aftermath = self.goodbyes.say(permit.connection)
+                raise
             # From here on it is in use: a drain must not close it under the question.
             permit.connection = connection.driver_connection
             try:
@@ -79,14 +98,44 @@ class GatedPool(AsyncAdaptedQueuePool):
             permit.connection = None
             connection.invalidate()
 
+    def _aftermath_ended(self, permit: Permit, _: object) -> None:
+        self.gate.release(permit)
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        # The place of a connection that was given up must not be handed out before those that are
+        # idle: another one would be opened beside them. Without its record the pool makes one
+        # anew, once it has nothing else.
+        if record.dbapi_connection is None:
+            self._dec_overflow()
+        else:
+            super()._do_return_conn(record)
+
     def _opened(self, _: Any, record: ConnectionPoolEntry) -> None:
-        self.gate.counters.connects += 1
         self.liveness.note_opened(record)
 
     def _returned(self, connection: Any, record: ConnectionPoolEntry) -> None:
         if connection is not None:  # else it was invalidated, and its record is empty
             self.liveness.note_returned(record)
-        _release(connection, record)
+        self._release(record)
+
+    def _dropped(self, _: Any, record: ConnectionPoolEntry) -> None:
+        info = record.record_info
+        permit: Permit | None = info.get(_PERMIT) if info is not None else None
+        if permit is not None and permit.alarm is not None:
+            permit.alarm.was_dropped = True
+        self._release(record)
+
+    def _release(self, record: ConnectionPoolEntry) -> None:
+        info = record.record_info
+        permit: Permit | None = info.pop(_PERMIT, None) if info is not None else None
+        if permit is not None:
+            self._give_back(permit)
+
+    def _give_back(self, permit: Permit) -> None:
+        if permit.aftermath is None:
+            self.gate.release(permit)
+        else:
+            permit.aftermath.add_done_callback(partial(self._aftermath_ended, permit))
 
     def recreate(self) -> GatedPool:
         # Engine.dispose() asks for this. The gate stays the same, so that a pool which was closed
@@ -95,6 +144,8 @@ class GatedPool(AsyncAdaptedQueuePool):
             self._creator,
             self.gate,
             self.liveness,
+            self.goodbyes,
+            self.leak_after,
             recycle=self._recycle,
             echo=self.echo,
             logging_name=self._orig_logging_name,
@@ -102,11 +153,3 @@ class GatedPool(AsyncAdaptedQueuePool):
             _dispatch=self.dispatch,
             dialect=self._dialect,
         )
-
-
-def _release(_: Any, record: ConnectionPoolEntry) -> None:
-    info = record.record_info
-    permit: Permit | None = info.pop(_PERMIT, None) if info is not None else None
-    if info is not None and permit is not None:
-        gate: Gate = info.pop(_GATE)
-        gate.release(permit)

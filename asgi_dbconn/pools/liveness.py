@@ -8,13 +8,15 @@ before a refresh, is replaced. HikariCP does the same ("alive bypass window").
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from typing import Any, Final
 
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
-from asgi_dbconn.pools.statistics import Counters
+from asgi_dbconn.pools.events import Events
+from asgi_dbconn.pools.goodbyes import POLITE_LIMIT, Goodbyes
 from asgi_dbconn.pools.target import Target
 
 __all__ = ["Liveness"]
@@ -25,22 +27,30 @@ _GENERATION: Final = "asgi_dbconn.generation"
 
 _PING_LIMIT: Final = 1.0
 """Seconds that an idle connection has to answer, however long the acquire may take."""
-_LIFETIME_JITTER: Final = 0.1
-"""Connections retire up to a tenth earlier than ``max_lifetime``, so not all at the same time."""
+_LIFETIME_SPREAD: Final = 0.2
+"""Connections retire up to a fifth earlier than ``max_lifetime``, one after another."""
 
 
 class Liveness:
     """The judgement of one pool; lives as long as it, on its loop."""
 
-    def __init__(self, target: Target, counters: Counters) -> None:
+    def __init__(self, target: Target, events: Events, goodbyes: Goodbyes) -> None:
         self._target = target
-        self._counters = counters
+        self._goodbyes = goodbyes
+        self._events = events
         self._loop = asyncio.get_running_loop()
+        profile = target.profile  # what follows is looked at for every acquire
+        self._is_open = profile.is_open
+        self._trusted_for = target.options.idle_check_after if profile.can_be_lost else math.inf
+        # Somewhere else in every process, for those that were started together.
+        self._turn = random.randrange(target.options.pool_size)  # noqa: S311 - spreads load
         self.generation = 0
         """Raised by a refresh: connections of an earlier one are replaced when next asked for."""
 
     def note_opened(self, record: ConnectionPoolEntry) -> None:
-        early = random.uniform(0, _LIFETIME_JITTER)  # noqa: S311 - spreads load
+        # Evenly, and not by chance: ten that were opened together must not meet again.
+        self._turn = (self._turn + 1) % self._target.options.pool_size
+        early = _LIFETIME_SPREAD * self._turn / self._target.options.pool_size
         lifetime = self._target.options.max_lifetime * (1 - early)
         record.info[_RETIRE_AT] = self._loop.time() + lifetime
         record.info[_GENERATION] = self.generation
@@ -53,18 +63,20 @@ class Liveness:
 
         One that is not is ended already; the pool only has to forget it.
         """
-        info, now = connection.info, self._loop.time()
+        info, now, driver = connection.info, self._loop.time(), connection.driver_connection
+        if driver in self._goodbyes:
+            await_only(self._goodbyes.wait_for(driver, min(POLITE_LIMIT, deadline - now)))
+            return False
+        if not self._is_open(driver):
+            if not self._goodbyes.was_said(driver):
+                self._events.lost("the server ended an idle connection")
+            return False
         if now >= info[_RETIRE_AT] or info[_GENERATION] != self.generation:
+            self._events.retired()
             return False
         idle_since = info.get(_USED_AT)
-        is_trusted = (
-            idle_since is None  # opened for this acquire
-            or now - idle_since <= self._target.options.idle_check_after
-            or not self._target.profile.can_be_lost
-        )
-        if is_trusted:
-            return True
-        driver = connection.driver_connection
+        if idle_since is None or now - idle_since <= self._trusted_for:
+            return True  # opened for this acquire, or used a moment ago
         return await_only(self._answers(driver, min(_PING_LIMIT, deadline - now)))
 
     async def _answers(self, driver: Any, limit: float) -> bool:
@@ -77,7 +89,7 @@ class Liveness:
         finally:
             answered = ping.done() and ping.exception() is None
             if not answered:
-                self._counters.lost += 1
+                self._events.lost("an idle connection did not answer")
                 # This ends the ping as well. Cancelling it would send the server a request to
                 # cancel, and closing politely would wait: both over the same dead network.
                 self._target.profile.terminate(driver)

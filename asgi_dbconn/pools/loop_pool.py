@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
-from asgi_dbconn.pools.drain import DrainReport, drain
+from asgi_dbconn.pools.drain import drain
+from asgi_dbconn.pools.drain_report import DrainReport
 from asgi_dbconn.pools.engine import make_engine
+from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.gate import Gate
 from asgi_dbconn.pools.gated import GatedPool
+from asgi_dbconn.pools.goodbyes import Goodbyes
 from asgi_dbconn.pools.liveness import Liveness
 from asgi_dbconn.pools.opening import Opener
 from asgi_dbconn.pools.statistics import Counters, PoolStats
@@ -25,6 +28,7 @@ from asgi_dbconn.pools.target import Target
 __all__ = ["LoopPool"]
 
 T = TypeVar("T")
+_NO_OPTIONS: Final[Mapping[str, Any]] = {}
 
 
 class LoopPool:
@@ -37,18 +41,23 @@ class LoopPool:
         self.target = target
         self.loop = asyncio.get_running_loop()
         options = target.options
+        events = Events(target.name, target.observers)
         self.gate = Gate(
-            target.name, options.pool_size, options.acquire_timeout, options.max_waiting
+            target.name, options.pool_size, options.acquire_timeout, options.max_waiting, events
         )
-        self._liveness = Liveness(target, self.gate.counters)
-        self._opener = Opener(target, self.gate.counters)
-        self.engine: AsyncEngine = make_engine(target, self.gate, self._liveness, self._opener)
-        self.autocommit_engine: Engine = self.engine.sync_engine.execution_options(
-            **target.profile.autocommit_options
+        self._goodbyes = Goodbyes(target)
+        self._liveness = Liveness(target, events, self._goodbyes)
+        self._opener = Opener(target, events, self._goodbyes)
+        self.engine: AsyncEngine = make_engine(
+            target, self.gate, self._liveness, self._opener, self._goodbyes
         )
         # SQLAlchemy's pool does not list what is checked out; ending a pool needs to know.
-        self._opened: list[Any] = []
+        # In the order of their last use.
+        self._opened: dict[Any, None] = {}
         event.listen(self.engine.sync_engine.pool, "connect", self._note_opened)
+        if options.max_connections is not None:
+            event.listen(self.engine.sync_engine.pool, "checkin", self._share)
+        self._leave_budget = target.budget.join(self._ask_for_one)
         self._draining: asyncio.Task[DrainReport] | None = None
         self._when_drained: Callable[[], None] | None = None
         self.ended: Future[DrainReport] = Future()
@@ -59,13 +68,13 @@ class LoopPool:
 
         With ``autocommit`` every statement is committed by itself, in one round trip on asyncpg.
         """
-        engine = self.autocommit_engine if autocommit else self.engine.sync_engine
-        return await greenlet_spawn(_committed, engine, work)
+        options = self.target.profile.autocommit_options if autocommit else _NO_OPTIONS
+        return await greenlet_spawn(_committed, self.engine.sync_engine, options, work)
 
     @property
     def counters(self) -> Counters:
         """What this pool has counted; still there when it has ended."""
-        return self.gate.counters
+        return self.gate.events.counters
 
     def stats(self) -> PoolStats:
         """This pool now. May be called from any thread; the numbers are then a moment apart."""
@@ -123,13 +132,16 @@ class LoopPool:
         return report
 
     async def _drain(self, grace: float) -> DrainReport:
+        self.gate.close()
+        await self._opener.settle()  # what nobody waits for is not waited for
         report = await drain(
             self.gate,
             grace,
-            connections=self._open_connections,
+            connections=self._staying_connections,
             end=self.target.profile.end,
             terminate=self.target.profile.terminate,
         )
+        await self._goodbyes.settle()
         await self._opener.settle()
         return report
 
@@ -146,18 +158,48 @@ class LoopPool:
             self._when_drained()
 
     def _finish(self, report: DrainReport) -> None:
+        self._leave_budget()
+        self._opener.ended()
         with suppress(InvalidStateError):  # drained and cut at once: one of them came first
             self.ended.set_result(report)
 
     def _note_opened(self, connection: Any, _: Any) -> None:
         # Asked for rather than noted: a close that hangs is announced before it has happened.
-        self._opened = self._open_connections()
-        self._opened.append(connection.driver_connection)
+        self._opened = dict.fromkeys(self._open_connections())
+        self._opened[connection.driver_connection] = None
+
+    def _ask_for_one(self) -> None:
+        # From any thread: another loop of the process lacks a connection (max_connections).
+        with suppress(RuntimeError):  # this loop was closed a moment ago
+            self.loop.call_soon_threadsafe(self._give_up_idle)
+
+    def _give_up_idle(self) -> None:
+        used = {permit.connection for permit in self.gate.holders()}
+        for each in self._staying_connections():
+            if each not in used and self.target.budget.wants_one(from_busy_loop=False):
+                self._goodbyes.say(each)
+
+    def _share(self, connection: Any, _: Any) -> None:
+        # At check-in.
+        if connection is None:
+            return  # it was invalidated, and has ended anyway
+        driver = connection.driver_connection
+        self._opened.pop(driver, None)
+        self._opened[driver] = None
+        if self.target.budget.wants_one(from_busy_loop=self.gate.waiting > 0):
+            self._goodbyes.say(driver)
+
+    def _staying_connections(self) -> list[Any]:
+        return [each for each in self._open_connections() if not self._goodbyes.was_said(each)]
 
     def _open_connections(self) -> list[Any]:
         return [each for each in self._opened if self.target.profile.is_open(each)]
 
 
-def _committed(engine: Engine, work: Callable[[Connection], T]) -> T:
-    with engine.connect() as connection, connection.begin():
-        return work(connection)
+def _committed(engine: Engine, options: Mapping[str, Any], work: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection:
+        # On the connection, not on a view of the engine: that would work by an engine's event.
+        if options:
+            connection.execution_options(**options)
+        with connection.begin():
+            return work(connection)

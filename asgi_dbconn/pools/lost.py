@@ -9,7 +9,7 @@ from sqlalchemy.engine import Engine, ExceptionContext
 
 from asgi_dbconn.errors import ConnectionLost
 from asgi_dbconn.pools.dialects.sqlite import READONLY
-from asgi_dbconn.pools.statistics import Counters
+from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.target import Target
 
 __all__ = ["install"]
@@ -17,7 +17,7 @@ __all__ = ["install"]
 _READ_ONLY_SERVER: Final = "25006"
 
 
-def install(engine: Engine, target: Target, counters: Counters) -> None:
+def install(engine: Engine, target: Target, events: Events) -> None:
     """Turn such errors on ``engine`` and its views into ConnectionLost."""
 
     def translate(context: ExceptionContext) -> ConnectionLost | None:
@@ -34,8 +34,8 @@ def install(engine: Engine, target: Target, counters: Counters) -> None:
             context.invalidate_pool_on_disconnect = False
         else:
             return None
-        counters.lost += 1
         reason = str(error).strip() or type(error).__name__
+        events.lost(reason)
         return ConnectionLost(
             f"Database {target} lost the connection of this statement: {reason}. Whether the "
             "statement took effect is not known. The next query gets a new connection."

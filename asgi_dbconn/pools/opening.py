@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from inspect import isawaitable
 from typing import Any, Final
 
@@ -15,11 +16,20 @@ from pydantic import SecretStr
 from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.util import await_only
 
-from asgi_dbconn.errors import ConfigurationError, ConnectTimeout, DatabaseUnavailable, DBConnError
+from asgi_dbconn.errors import (
+    ConfigurationError,
+    ConnectTimeout,
+    DatabaseUnavailable,
+    DBConnError,
+    PoolTimeout,
+)
 from asgi_dbconn.options import Password
 from asgi_dbconn.pools.attempts import Attempts
-from asgi_dbconn.pools.gated import acquire_deadline
-from asgi_dbconn.pools.statistics import Counters
+from asgi_dbconn.pools.budget import Share
+from asgi_dbconn.pools.events import Events
+from asgi_dbconn.pools.gate import permit_of_acquire
+from asgi_dbconn.pools.goodbyes import Goodbyes
+from asgi_dbconn.pools.recovery import Recovery
 from asgi_dbconn.pools.target import Target
 
 __all__ = ["Opener", "drop_frames"]
@@ -31,37 +41,75 @@ _LEAST_TIME: Final = 0.01
 class Opener:
     """A ``do_connect`` hook. Runs inside SQLAlchemy's greenlet, on the loop of the acquire."""
 
-    def __init__(self, target: Target, counters: Counters) -> None:
+    def __init__(self, target: Target, events: Events, goodbyes: Goodbyes) -> None:
         self._target = target
-        self._counters = counters
-        self._attempts = Attempts(target)
+        self._events = events
+        self._loop = asyncio.get_running_loop()
+        self._attempts = Attempts(target, goodbyes)
+        self._recovery = Recovery(target.name, self._may_pass)
 
     async def settle(self) -> None:
         """Wait for attempts whose acquire went away; each ends within ``connect_timeout``."""
         await self._attempts.settle()
 
+    def ended(self) -> None:
+        """Nothing is open any more: others may have what these connections had of the budget."""
+        self._attempts.free_all()
+
     def __call__(
         self, dialect: Dialect, _: Any, positional: list[Any], arguments: dict[str, Any]
     ) -> Any:
-        timeout = self._remaining()
-        if timeout < _LEAST_TIME:
-            raise self._too_late(timeout)  # sparing the server an attempt that nobody waits for
+        permit = permit_of_acquire.get()
+        if permit is not None:
+            deadline = permit.deadline
+        else:  # not for an acquire: SQLAlchemy was asked for a bare connection
+            deadline = self._loop.time() + self._target.options.connect_timeout
+        attempt = partial(self._attempt, dialect, positional, arguments, deadline)
+        return self._recovery.connect(attempt, deadline - _LEAST_TIME)
+
+    def _attempt(
+        self, dialect: Dialect, positional: list[Any], arguments: dict[str, Any], deadline: float
+    ) -> Any:
+        share = self._share(deadline)
+        now = self._loop.time()
+        timeout = min(self._target.options.connect_timeout, deadline - now)
         try:
-            return _open(dialect, self._target, positional, arguments, timeout, self._attempts.make)
+            if timeout < _LEAST_TIME:
+                raise self._too_late(timeout)  # sparing the server what nobody waits for
+            connect = partial(self._attempts.make, share)
+            connection = _open(dialect, self._target, positional, arguments, timeout, connect)
         except Exception as error:
-            self._counters.connect_errors += 1
             drop_frames(error)
             failure = self._failure(error, timeout)
+            self._events.failed_to_open(failure)
             cause = None if failure is error else error
+        else:
+            self._events.opened(self._loop.time() - now)
+            return connection
+        finally:
+            if not share.is_used:
+                share.free()
         raise failure from cause
 
-    def _remaining(self) -> float:
-        """Seconds left for this attempt: the acquire's deadline counts, too."""
-        limit = self._target.options.connect_timeout
-        deadline = acquire_deadline.get()
-        if deadline is None:
-            return limit
-        return min(limit, deadline - asyncio.get_running_loop().time())
+    def _share(self, deadline: float) -> Share:
+        try:
+            return await_only(self._target.budget.take(self._target.name, deadline))
+        except PoolTimeout:
+            self._events.timed_out(self._target.options.acquire_timeout)
+            raise
+
+    def _may_pass(self, failure: DatabaseUnavailable) -> bool:
+        """Whether an acquire goes on trying: this pool was connected, so the server exists.
+
+        Not after a timeout: that was long enough for the caller.
+        """
+        cause = failure.__cause__
+        return (
+            self._events.counters.connects > 0
+            and not isinstance(failure, TimeoutError)
+            and cause is not None
+            and not self._target.profile.is_permanent(cause)
+        )
 
     def _too_late(self, timeout: float) -> ConnectTimeout:
         return ConnectTimeout(
@@ -111,7 +159,7 @@ def _open(
 ) -> Any:
     arguments = {
         **arguments,
-        **target.profile.connect_args(timeout, pgbouncer=target.options.pgbouncer),
+        **target.profile.connect_args(timeout, target.options),
         **target.options.connect_args,
     }
     arguments["async_creator_fn"] = connect

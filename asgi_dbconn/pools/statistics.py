@@ -19,6 +19,8 @@ class Counters:
     lost: int = 0
     timeouts: int = 0
     overloads: int = 0
+    retired: int = 0
+    leaks: int = 0
 
     def add(self, other: Counters) -> None:
         """Take over what ``other`` has counted; its pool has ended."""
@@ -54,6 +56,10 @@ class PoolStats:
     """Acquires that ended in PoolTimeout."""
     overloads: int = 0
     """Acquires that ended in PoolOverloaded."""
+    retired: int = 0
+    """Connections replaced for their age, or because of ``refresh()``."""
+    leaks: int = 0
+    """Connections that were not given back within ``leak_after``."""
     transient_uses: int = 0
     """Verbs and scopes that had to open an engine for themselves, because nobody connected."""
 

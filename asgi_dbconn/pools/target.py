@@ -1,15 +1,17 @@
-"""What a pool connects to: a name for people, a URL, options, and the dialect's profile."""
+"""What the pools of one database have in common: where they connect to, and who watches them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
 from asgi_dbconn.options import DatabaseOptions
+from asgi_dbconn.pools.budget import Budget
 from asgi_dbconn.pools.dialects.postgresql import PostgreSQLProfile
 from asgi_dbconn.pools.dialects.profile import DialectProfile
 from asgi_dbconn.pools.dialects.sqlite import SQLiteProfile
+from asgi_dbconn.pools.observer import Observers
 from asgi_dbconn.urls import DatabaseURL
 
 __all__ = ["Target"]
@@ -30,6 +32,12 @@ class Target:
     address: DatabaseURL
     """Where connections really go; differs for memory databases, which are given a name."""
     options: DatabaseOptions
+    observers: Observers = field(default_factory=Observers, compare=False)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """What all pools together may have open."""
+        return Budget(self.options.max_connections)
 
     @cached_property
     def profile(self) -> DialectProfile:

@@ -14,7 +14,7 @@ from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import class_mapper
 
-from asgi_dbconn.databases.call_site import building_line
+from asgi_dbconn.call_site import building_line
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.tables import create_tables, drop_tables
 from asgi_dbconn.databases.transactions import Transaction
@@ -26,9 +26,11 @@ from asgi_dbconn.lifespan.middleware import LifespanMiddleware
 from asgi_dbconn.options import OptionArguments, hide_password
 from asgi_dbconn.orm.binding import INHERIT, Choice, DatabaseChoice
 from asgi_dbconn.orm.queryset import QuerySet
-from asgi_dbconn.pools.drain import DrainReport
+from asgi_dbconn.pools.drain_report import DrainReport
+from asgi_dbconn.pools.observer import Observer
 from asgi_dbconn.pools.statistics import PoolStats
 from asgi_dbconn.registry.lifecycle import connect_all, disconnect_all
+from asgi_dbconn.registry.synchronous import SynchronousUse
 from asgi_dbconn.types import ASGIApp
 from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
 
@@ -39,7 +41,7 @@ DatabaseArgument = str | URL | DatabaseURL | Database
 _Given = DatabaseURL | Database | UnsupportedURL
 
 
-class Registry:
+class Registry(SynchronousUse):
     """Lives as long as the application. Making one opens nothing and needs no event loop.
 
     ``async with models``, ``connect()``/``disconnect()`` and ``models.asgi(app)`` count on every
@@ -65,6 +67,7 @@ class Registry:
         self._databases = {name: _database(each, name, options) for name, each in given.items()}
         self._metadatas: dict[str | None, MetaData] = {name: MetaData() for name in given}
         self._probe = Probe()
+        super().__init__()
 
     @property
     def database(self) -> Database:
@@ -141,6 +144,8 @@ class Registry:
 
     async def disconnect(self, *, force: bool = False) -> DrainReport | None:
         """Stop counting on every database; see ``Database.disconnect``."""
+        if force:
+            self._warm_loops.forget()
         return await disconnect_all(self._distinct(), force=force)
 
     async def __aenter__(self) -> Self:
@@ -195,6 +200,16 @@ class Registry:
     def stats(self) -> Mapping[str | None, PoolStats]:
         """A snapshot of each database, by name; see ``PoolStats``."""
         return {name: each.stats() for name, each in self._databases.items()}
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Tell ``observer`` what the pools of every database do; returns how to stop."""
+        stops = [each.observe(observer) for each in self._distinct()]
+
+        def stop() -> None:
+            for each in stops:
+                each()
+
+        return stop
 
     async def refresh(self) -> None:
         """Replace every connection of every database; see ``Database.refresh``."""

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "asgi_dbconn"
 # Parts on one floor do not know each other; modules inside one folder may, without a circle.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "types"),
-    ("urls", "options", "settings"),
+    ("urls", "options", "settings", "schemas", "call_site"),
     ("loops",),
     ("lifespan",),
     ("pools",),

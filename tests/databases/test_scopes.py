@@ -279,34 +279,6 @@ async def test_a_savepoint_has_no_isolation_level_of_its_own(database_url: str) 
                 pytest.fail("the block was entered")
 
 
-async def test_sqlite_loses_no_update(sqlite_url: str) -> None:
-    async with connected(sqlite_url) as cast:
-        await cast.User.query.create(name="ada", age=0)
-
-        async def grow() -> None:
-            async with cast.models.transaction():
-                user = await cast.User.query.get(1)
-                await cast.User.query.filter(id=1).update(age=user.age + 1)
-
-        await asyncio.gather(*(grow() for _ in range(100)))
-
-        assert (await cast.User.query.get(1)).age == 100
-
-
-async def test_a_memory_database_has_real_transactions() -> None:
-    async with connected("sqlite://") as cast:
-
-        async def either(number: int) -> None:
-            async with cast.models.transaction():
-                await cast.User.query.create(name=f"u{number}")
-                await asyncio.sleep(0)
-                if number % 2:
-                    raise KeyError
-
-        await asyncio.gather(*(either(n) for n in range(10)), return_exceptions=True)
-        assert await names(cast) == ["u0", "u2", "u4", "u6", "u8"]
-
-
 async def test_an_exhausted_pool_says_which_task_holds_it(database_url: str) -> None:
     async with connected(database_url, pool_size=1) as cast:
         impatient = Registry(database_url, pool_size=1, acquire_timeout=0.1)

@@ -1,4 +1,8 @@
-"""The code blocks of the documentation, found by their fences."""
+"""The code blocks of the documentation, found by their fences.
+
+A block whose fence says ``python continued`` goes on where the Python blocks above it, up to the
+last one that does not, have ended.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-_FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"^```(?P<language>\w*)(?P<continued> continued)?\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,10 @@ def pages() -> list[Path]:
 
 def blocks() -> Iterator[Block]:
     for path in pages():
-        text = path.read_text()
+        text, above = path.read_text(), ""
         for match in _FENCE.finditer(text):
             line = text.count("\n", 0, match.start()) + 1
-            yield Block(path, line, match["language"], match["code"])
+            code = f"{above}\n{match['code']}" if match["continued"] else match["code"]
+            if match["language"] == "python":
+                above = code
+            yield Block(path, line, match["language"], code)

@@ -13,13 +13,9 @@ from typing import Any
 from sqlalchemy import text
 
 from asgi_dbconn import Database
+from tests.faults.backends import backend
 
 PID = text("SELECT pg_backend_pid()")
-
-
-async def backend(database: Database) -> int:
-    async with database.connection() as connection:
-        return int((await connection.execute(PID)).scalar_one())
 
 
 async def backends(database: Database) -> list[int]:

@@ -1,4 +1,4 @@
-"""Faults while the application runs: the numbers are those of the pool scenarios."""
+"""Connections that are lost, replaced or renewed while the application runs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 import time
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
-from asgi_dbconn import ConnectionLost, Database, PoolOverloaded, PoolTimeout
+from asgi_dbconn import ConnectionLost, Database
+from tests.faults.crowds import active, alive, kill_all, pids
 from tests.support.leftovers import wait_until_async
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
@@ -17,30 +18,10 @@ from tests.support.proxy import Proxy
 pytestmark = pytest.mark.postgres
 
 
-async def pids(database: Database, connections: int) -> set[int]:
-    """The backends behind so many connections, held at the same time."""
-    everybody = asyncio.Barrier(connections)
-
-    async def one() -> int:
-        async with database.connection() as connection:
-            pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
-            await everybody.wait()
-            return int(pid)
-
-    return set(await asyncio.gather(*(one() for _ in range(connections))))
-
-
-def kill_all(postgres: PostgresServer, url: str) -> None:
-    postgres.fetch(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1",
-        url.rpartition("/")[2],
-    )
-
-
 async def test_idle_connections_that_were_killed_are_replaced_unseen(
     postgres: PostgresServer, postgres_url: str
 ) -> None:
-    """11, with connections that lay idle."""
+    """Scenario 11, with connections that lay idle."""
     async with Database(postgres_url, pool_size=4, idle_check_after=0) as database:
         before = await pids(database, 4)
         kill_all(postgres, postgres_url)
@@ -53,93 +34,103 @@ async def test_idle_connections_that_were_killed_are_replaced_unseen(
 async def test_fresh_connections_that_were_killed_fail_once_each_and_by_name(
     postgres: PostgresServer, postgres_url: str
 ) -> None:
-    """11, with connections that were used a moment ago."""
+    """Scenario 11, with connections that were used a moment ago."""
+    # A window that no slow machine leaves: all of them are taken as they are.
     async with Database(postgres_url, pool_size=4, idle_check_after=60) as database:
         await pids(database, 4)
         kill_all(postgres, postgres_url)
 
-        lost = 0
-        for _ in range(20):
-            try:
-                await database.ping()
-            except ConnectionLost:
-                lost += 1
+        outcomes = await asyncio.gather(
+            *(database.ping() for _ in range(20)), return_exceptions=True
+        )
 
-        assert 1 <= lost <= 4
-        await database.ping()
-
-
-async def test_an_acquire_on_a_dead_network_keeps_its_deadline_again_and_again(
-    proxy: Proxy, postgres_url: str
-) -> None:
-    """15."""
-    url = proxy.url_for(postgres_url)
-    async with Database(url, pool_size=2, acquire_timeout=1.0, idle_check_after=0) as database:
-        await pids(database, 2)
-        await asyncio.to_thread(proxy.set_mode, "stall")
-        for _ in range(10):
-            started = time.perf_counter()
-            with pytest.raises(TimeoutError):
-                await database.ping()
-            assert time.perf_counter() - started < 1.1
-
-        await asyncio.to_thread(proxy.set_mode, "pass")
-        started = time.perf_counter()
-        await database.ping()
-        assert time.perf_counter() - started < 0.2
+        errors = [each for each in outcomes if each is not None]
+        assert 1 <= len(errors) <= 4
+        assert {type(each) for each in errors} == {ConnectionLost}
+        await asyncio.gather(*(database.ping() for _ in range(20)))
+        assert database.stats().lost == len(errors)
 
 
-async def test_a_reset_network_is_a_lost_connection_and_then_a_new_one(
-    proxy: Proxy, postgres_url: str
-) -> None:
-    """17."""
-    async with Database(proxy.url_for(postgres_url), idle_check_after=60) as database:
-        await asyncio.to_thread(proxy.reset_connections)
-        with pytest.raises(ConnectionLost):
-            await database.ping()
-        await database.ping()
-
-
-async def test_a_waiter_does_not_starve_after_somebody_elses_failed_connect(
-    proxy: Proxy, postgres_url: str
-) -> None:
-    """19."""
-    url = proxy.url_for(postgres_url)
-    async with Database(url, pool_size=1, connect_timeout=0.3, idle_check_after=60) as database:
-        await asyncio.to_thread(proxy.reset_connections)
-        with pytest.raises(ConnectionLost):
-            await database.ping()
-        await asyncio.to_thread(proxy.set_mode, "stall")
-        first = asyncio.create_task(database.ping())
-        second = asyncio.create_task(database.ping())
-        with pytest.raises(TimeoutError):
-            await first
-        await asyncio.to_thread(proxy.set_mode, "pass")
-        async with asyncio.timeout(0.5):
-            await second
-
-
-async def test_a_demoted_primary_fails_one_write_and_no_more(
+async def test_a_query_whose_backend_is_ended_fails_at_once(
     postgres: PostgresServer, postgres_url: str
 ) -> None:
-    """20: every connection leads to a server that turned read-only; new ones do not."""
-    name = postgres_url.rpartition("/")[2]
+    """Scenario 12."""
+    async with Database(postgres_url, pool_size=1) as database:
+        (before,) = await pids(database, 1)
+
+        async def query() -> None:
+            async with database.connection() as connection:
+                await connection.execute(text("SELECT pg_sleep(60)"))
+
+        querying = asyncio.create_task(query())
+        await wait_until_async(lambda: active(postgres, postgres_url), 5)
+        started = time.perf_counter()
+        # Without a limit of its own the function does not wait for the backend's end.
+        postgres.fetch("SELECT pg_terminate_backend($1)", before)
+        with pytest.raises(ConnectionLost):
+            await querying
+        assert time.perf_counter() - started < 0.1
+
+        assert (database.stats().in_use, database.stats().idle) == (0, 0)
+        assert await pids(database, 1) != {before}
+
+
+async def test_a_reset_network_fails_the_query_in_flight_and_the_next_one_connects(
+    postgres: PostgresServer, proxy: Proxy, postgres_url: str
+) -> None:
+    """Scenario 17, with a query under way."""
+    async with Database(proxy.url_for(postgres_url), pool_size=1) as database:
+
+        async def query() -> None:
+            async with database.connection() as connection:
+                await connection.execute(text("SELECT pg_sleep(0.5)"))
+
+        querying = asyncio.create_task(query())
+        await wait_until_async(lambda: active(postgres, postgres_url), 5)
+        started = time.perf_counter()
+        await asyncio.to_thread(proxy.reset_connections)
+        with pytest.raises(ConnectionLost):
+            await querying
+        assert time.perf_counter() - started < 0.1
+
+        await database.ping()
+        assert proxy.connections == 2
+
+
+async def test_a_reset_network_fails_the_query_that_finds_it_and_the_next_one_connects(
+    proxy: Proxy, postgres_url: str
+) -> None:
+    """Scenario 17, with a connection that was used a moment ago."""
+    url = proxy.url_for(postgres_url)
+    async with Database(url, pool_size=1, idle_check_after=60) as database:
+        proxy.reset_connections()  # our loop stands still, and has not noticed
+        started = time.perf_counter()
+        with pytest.raises(ConnectionLost):
+            await database.ping()
+        assert time.perf_counter() - started < 0.1
+
+        await database.ping()
+        assert proxy.connections == 2
+
+
+async def test_a_demoted_primary_fails_one_write_and_no_more(postgres_url: str) -> None:
+    """Scenario 20: every connection leads to a server that turned read-only; new ones do not."""
     async with Database(postgres_url, pool_size=4) as database:
         async with database.transaction() as transaction:
             await transaction.connection.execute(text("CREATE TABLE t (n int)"))
-        postgres.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-        await database.refresh()
-        await pids(database, 4)
-        postgres.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = off')
+        demoted = await pids(
+            database, 4, first="SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"
+        )
 
         async def write() -> None:
             async with database.transaction() as transaction:
                 await transaction.connection.execute(text("INSERT INTO t VALUES (1)"))
 
-        with pytest.raises(ConnectionLost, match="read-only"):
+        with pytest.raises(ConnectionLost, match="read-only") as caught:
             await write()
-        for _ in range(8):
-            await write()
+        assert getattr(caught.value.__cause__, "sqlstate", None) == "25006"
+        await asyncio.gather(*(write() for _ in range(8)))
+        assert not demoted & await pids(database, 4)
 
 
 async def test_a_read_only_transaction_of_ones_own_is_no_lost_connection(postgres_url: str) -> None:
@@ -155,94 +146,98 @@ async def test_a_read_only_transaction_of_ones_own_is_no_lost_connection(postgre
 async def test_an_idle_connection_is_asked_once_and_a_fresh_one_never(
     proxy: Proxy, postgres_url: str, idle_check_after: float, pings: int
 ) -> None:
-    """21."""
+    """Scenario 21, on a network with 50 ms between a question and its answer."""
     url = proxy.url_for(postgres_url)
     async with Database(url, pool_size=1, idle_check_after=idle_check_after) as database:
         await database.ping()
+        await asyncio.to_thread(proxy.delay, 0.025)
         with proxy.counting() as counted:
+            started = time.perf_counter()
             await database.ping()
+            took = time.perf_counter() - started
+        await asyncio.to_thread(proxy.delay, 0.0)
 
-    assert counted.round_trips == 1 + pings
-
-
-async def test_old_connections_are_replaced(postgres_url: str) -> None:
-    """22: by their age; the jitter is seen in when each of them goes."""
-    async with Database(postgres_url, pool_size=2, max_lifetime=0.3) as database:
-        before = await pids(database, 2)
-        assert await pids(database, 2) == before
-        loop = asyncio.get_running_loop()
-        old_at = loop.time() + 0.3
-        await wait_until_async(lambda: loop.time() > old_at, 2)
-        assert not before & await pids(database, 2)
+    round_trips = 1 + pings
+    assert counted.round_trips == round_trips
+    assert 0.05 * round_trips <= took < 0.05 * (round_trips + 1)
 
 
-async def test_refresh_renews_every_connection_under_load(postgres_url: str) -> None:
-    """24."""
+async def test_old_connections_are_replaced_and_not_all_at_once(postgres_url: str) -> None:
+    """Scenario 22."""
+    clock = asyncio.get_running_loop().time
+    asked_at = clock()
+    replaced: list[tuple[float, float]] = []
+    """When a connection was last found young enough, and when it had been replaced."""
+    async with Database(postgres_url, pool_size=10, max_lifetime=2.0) as database:
+        before = await pids(database, 10)
+        event.listen(
+            database.engine.sync_engine, "connect", lambda *_: replaced.append((asked_at, clock()))
+        )
+        give_up_at = clock() + 4.0
+        # All ten are held at the same time, over and over, so that each is asked for when its
+        # time has come; an error would end the test.
+        while len(replaced) < 10 and clock() < give_up_at:
+            started = clock()
+            held = [await database.engine.connect() for _ in range(10)]
+            for each in held:
+                await each.close()
+            asked_at = started
+            await asyncio.sleep(0.005)
+        assert not before & await pids(database, 10)
+
+    # A machine that is slow to ask lets several grow old in the meantime: what counts is that
+    # their time came within 100 ms for certain.
+    crowds = [
+        sum(since <= young and gone < since + 0.1 for young, gone in replaced)
+        for since, _ in replaced
+    ]
+    assert max(crowds) <= 3, [round(gone - replaced[0][1], 3) for _, gone in replaced]
+
+
+async def test_refresh_renews_every_connection_under_load(
+    postgres: PostgresServer, postgres_url: str
+) -> None:
+    """Scenario 24."""
     async with Database(postgres_url, pool_size=4) as database:
         before = await pids(database, 4)
-        stop = asyncio.Event()
+        stop, done = asyncio.Event(), 0
 
         async def work() -> None:
+            nonlocal done
             while not stop.is_set():
-                await database.ping()
+                async with database.connection() as connection:
+                    await connection.execute(text("SELECT pg_sleep(0.01)"))
+                done += 1
 
         working = [asyncio.create_task(work()) for _ in range(8)]
+        await wait_until_async(lambda: done >= 8, 5)
+        started = time.perf_counter()
         await database.refresh()
-        assert not before & await pids(database, 4)
+        await wait_until_async(lambda: not before & alive(postgres, postgres_url), 2)
+        assert time.perf_counter() - started < 2
+
+        enough = done + 20
+        await wait_until_async(lambda: done >= enough, 5)
+        assert len(alive(postgres, postgres_url)) == 4
         stop.set()
-        await asyncio.gather(*working)
-
-
-async def test_a_full_queue_refuses_at_once(postgres_url: str) -> None:
-    """26."""
-    async with Database(postgres_url, pool_size=2, max_waiting=3) as database:
-        leave = asyncio.Event()
-
-        async def hold() -> None:
-            async with database.connection():
-                await leave.wait()
-
-        holding = [asyncio.create_task(hold()) for _ in range(5)]
-        for _ in range(20):
-            await asyncio.sleep(0)
-        started = time.perf_counter()
-        with pytest.raises(PoolOverloaded, match="max_waiting"):
-            await database.ping()
-        assert time.perf_counter() - started < 0.05
-        leave.set()
-        await asyncio.gather(*holding)
-
-
-async def test_exhaustion_is_told_in_time_and_in_full(postgres_url: str) -> None:
-    """25."""
-    async with Database(postgres_url, pool_size=2, acquire_timeout=0.3) as database:
-        leave = asyncio.Event()
-
-        async def hold() -> None:
-            async with database.connection():
-                await leave.wait()
-
-        holding = [asyncio.create_task(hold(), name=f"report {n}") for n in range(2)]
-        await asyncio.sleep(0)
-        started = time.perf_counter()
-        with pytest.raises(PoolTimeout, match=r"pool_size.*report [01] for 0\.\d s"):
-            await database.ping()
-        assert 0.3 <= time.perf_counter() - started < 0.4
-        leave.set()
-        await asyncio.gather(*holding)
+        await asyncio.gather(*working)  # none of them has seen an error
+        assert database.stats().lost == 0
 
 
 async def test_a_full_reset_leaves_no_session_state(postgres_url: str) -> None:
-    """66."""
+    """Scenario 66."""
     async with Database(postgres_url, pool_size=1, reset="full") as database:
         async with database.connection() as connection:
             await connection.execute(text("SET search_path TO elsewhere"))
+            await connection.execute(text("SET statement_timeout TO 4321"))
             await connection.execute(text("SELECT pg_advisory_lock(7)"))
             await connection.execute(text("CREATE TEMP TABLE t (n int)"))
         async with database.connection() as connection:
             path = (await connection.execute(text("SHOW search_path"))).scalar_one()
+            limit = (await connection.execute(text("SHOW statement_timeout"))).scalar_one()
             locks = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
             assert "elsewhere" not in path
+            assert limit == "0"
             assert (await connection.execute(locks)).scalar_one() == 0
             with pytest.raises(DBAPIError):
                 await connection.execute(text("SELECT * FROM t"))
@@ -257,25 +252,3 @@ async def test_without_named_statements_everything_works(postgres_url: str) -> N
                 await connection.execute(text("SELECT 7"))
             named = text("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''")
             assert (await connection.execute(named)).scalar_one() == 0
-
-
-async def test_a_storm_of_cancellations_leaks_nothing(
-    postgres: PostgresServer, postgres_url: str
-) -> None:
-    """32, in small."""
-    name = postgres_url.rpartition("/")[2]
-    async with Database(postgres_url, pool_size=5) as database:
-
-        async def work() -> None:
-            async with database.connection() as connection:
-                await connection.execute(text("SELECT pg_sleep(0.01)"))
-
-        for _ in range(10):
-            tasks = [asyncio.create_task(work()) for _ in range(30)]
-            for turn, task in enumerate(tasks):
-                for _ in range(turn % 7):
-                    await asyncio.sleep(0)
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        assert len(await pids(database, 5)) == 5
-        assert len(postgres.sessions(database=name)) <= 5

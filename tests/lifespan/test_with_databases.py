@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from asgi_dbconn import ConnectTimeout, Database, DatabaseUnavailable, LifespanMiddleware, Registry
-from asgi_dbconn.pools.drain import DrainReport
+from asgi_dbconn.pools.drain_report import DrainReport
 from asgi_dbconn.testing.conformance.stage import (
     BYE,
     COMPLETE,

@@ -102,18 +102,6 @@ async def test_one_dead_database_of_three_closes_the_others(
     assert not postgres.sessions(database=postgres_url.rpartition("/")[2])
 
 
-async def test_several_dead_databases_are_all_named(dead_url: str, sqlite_url: str) -> None:
-    models = Registry(sqlite_url, extra={"a": dead_url, "b": dead_url}, startup_timeout=0)
-
-    with pytest.raises(ExceptionGroup) as caught:
-        await models.connect()
-
-    assert "2 of 3 databases" in str(caught.value)
-    for part in ("'a'", "'b'", "app:***@"):
-        assert part in str(caught.value)
-    assert [type(each) for each in caught.value.exceptions] == [DatabaseUnavailable] * 2
-
-
 async def test_a_database_shared_by_two_registries_stays_for_the_second(database_url: str) -> None:
     shared = Database(database_url)
     one, two = Registry(shared), Registry("sqlite://", extra={"shared": shared})
@@ -131,20 +119,6 @@ async def test_one_database_under_two_names_is_opened_once(database_url: str) ->
         assert "leases: 1 " in repr(shared)
 
     assert not shared.is_connected
-
-
-async def test_a_cancelled_connect_leaves_nothing_open(sqlite_url: str, dead_url: str) -> None:
-    models = Registry(sqlite_url, extra={"audit": dead_url}, startup_timeout=60)
-    connecting = asyncio.create_task(models.connect())
-    await asyncio.sleep(0.05)
-
-    connecting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await connecting
-
-    assert [repr(each).rpartition("[")[2] for each in models.databases.values()] == [
-        "not connected | leases: 0 | loops: 0]>"
-    ] * 2
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import threading
 import weakref
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ __all__ = [
     "Leftovers",
     "assert_no_sessions",
     "no_leftovers",
+    "no_unread_errors",
     "open_loops",
     "running_tasks",
     "threads_now",
@@ -95,6 +97,20 @@ def no_leftovers(within: float = 1.0) -> Iterator[None]:
         )
 
 
+@contextmanager
+def no_unread_errors() -> Iterator[None]:
+    """Raise AssertionError if asyncio had to log an error that nobody looked at."""
+    unread = _Records(logging.ERROR)
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(unread)
+    try:
+        yield
+    finally:
+        logger.removeHandler(unread)
+    texts = [record.getMessage() for record in unread.records]
+    assert not texts, "\n".join(texts)
+
+
 def assert_no_sessions(server: PostgresServer, application_name: str, within: float = 1.0) -> None:
     """Raise AssertionError if clients of that name are connected after `within` seconds."""
     wait_until(
@@ -102,6 +118,17 @@ def assert_no_sessions(server: PostgresServer, application_name: str, within: fl
         within,
         message=lambda: f"the sessions have gone: {server.sessions(application_name)}",
     )
+
+
+class _Records(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
 
 
 class _Before:

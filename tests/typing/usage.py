@@ -25,7 +25,7 @@ from asgi_dbconn import (
     monkay,
 )
 from asgi_dbconn.databases.transactions import Transaction
-from asgi_dbconn.pools.drain import DrainReport
+from asgi_dbconn.pools.drain_report import DrainReport
 
 models = Registry(
     database="sqlite:///app.db",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-import asyncpg
+from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine import Engine
+
+from asgi_dbconn.options import DatabaseOptions
+from asgi_dbconn.pools.dialects.asyncpg_connection import Connection, connect
 
 __all__ = ["PostgreSQLProfile"]
 
@@ -25,9 +28,9 @@ class PostgreSQLProfile:
 
     can_be_lost = True
 
-    def connect_args(self, timeout: float, *, pgbouncer: bool) -> dict[str, Any]:
-        arguments: dict[str, Any] = {"timeout": timeout}
-        if pgbouncer:
+    def connect_args(self, timeout: float, options: DatabaseOptions) -> dict[str, Any]:
+        arguments: dict[str, Any] = {"timeout": timeout, "command_timeout": options.query_timeout}
+        if options.pgbouncer:
             # In transaction mode the next statement may reach another server: none may rely on a
             # name that was given on this one. Unnamed ones work; unique names do not, because
             # outside of a transaction even "prepare" and "execute" may part.
@@ -38,11 +41,15 @@ class PostgreSQLProfile:
             }
         return arguments
 
-    async def open(self, *positional: Any, **arguments: Any) -> Any:
-        return await asyncpg.connect(*positional, **arguments)
+    async def open(self, options: DatabaseOptions, *positional: Any, **arguments: Any) -> Any:
+        # What is set for a session of PgBouncer's meets the statements of somebody else.
+        return await connect(*positional, watch_client=not options.pgbouncer, **arguments)
 
-    def install(self, engine: Engine) -> None:
+    def install(self, engine: Engine, options: DatabaseOptions) -> None:
         """Nothing to attach: a new connection is ready for use."""
+
+    def is_query_timeout(self, error: BaseException, connection: SyncConnection) -> bool:
+        return isinstance(error, TimeoutError)
 
     def is_permanent(self, error: BaseException) -> bool:
         return getattr(error, "sqlstate", None) in _PERMANENT
@@ -61,17 +68,33 @@ class PostgreSQLProfile:
     async def reset(self, connection: Any) -> None:
         # What asyncpg's own pool does, and temporary objects too. DISCARD ALL would take the
         # prepared statements along that the driver still believes in.
-        await connection.execute(f"{connection.get_reset_query()} DISCARD TEMP; DISCARD SEQUENCES")
+        again = connection.session_setup if isinstance(connection, Connection) else ""
+        await connection.execute(
+            f"{connection.get_reset_query()} DISCARD TEMP; DISCARD SEQUENCES; {again}"
+        )
 
     def is_open(self, connection: Any) -> bool:
         return not connection.is_closed()
 
     async def end(self, connection: Any, timeout: float) -> None:
         # close() also sends a CancelRequest; terminate() alone leaves the statement running.
-        await connection.close(timeout=timeout)
+        if isinstance(connection, Connection):
+            await connection.end(timeout)
+        else:  # a class that was chosen in connect_args
+            await connection.close(timeout=timeout)
+
+    def when_ended(self, connection: Any, listener: Callable[..., None]) -> None:
+        connection.add_termination_listener(listener)
+
+    def take_care_of(self, connection: Any) -> None:
+        if isinstance(connection, Connection):
+            connection.take_care_of()
 
     def terminate(self, connection: Any) -> None:
-        connection.terminate()
+        if isinstance(connection, Connection):
+            connection.hang_up()
+        else:
+            connection.terminate()
 
     def cut(self, connection: Any) -> None:
         # Through the transport's own socket, never by descriptor number: that may have been given
@@ -79,5 +102,6 @@ class PostgreSQLProfile:
         transport = getattr(connection, "_transport", None)
         peer = transport.get_extra_info("socket") if transport is not None else None
         if peer is not None and peer.fileno() >= 0:
-            with suppress(OSError):
-                peer.shutdown(socket.SHUT_RDWR)
+            # By a duplicate, because what uvloop gives cannot be shut down.
+            with suppress(OSError), peer.dup() as twin:
+                twin.shutdown(socket.SHUT_RDWR)

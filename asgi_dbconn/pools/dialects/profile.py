@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
+
+from asgi_dbconn.options import DatabaseOptions
 
 __all__ = ["DialectProfile"]
 
@@ -19,15 +21,17 @@ class DialectProfile(Protocol):
     can_be_lost: bool
     """Whether a network, or a server of its own life, lies between us and the database."""
 
-    def connect_args(self, timeout: float, *, pgbouncer: bool) -> dict[str, Any]:
+    def connect_args(self, timeout: float, options: DatabaseOptions) -> dict[str, Any]:
         """Arguments for the driver's connect function, bounding it to ``timeout`` seconds."""
         ...
 
-    def open(self, *positional: Any, **arguments: Any) -> Coroutine[Any, Any, Any]:
+    def open(
+        self, options: DatabaseOptions, *positional: Any, **arguments: Any
+    ) -> Coroutine[Any, Any, Any]:
         """The driver's own connect function."""
         ...
 
-    def install(self, engine: Engine) -> None:
+    def install(self, engine: Engine, options: DatabaseOptions) -> None:
         """Attach whatever makes each new connection and transaction behave as promised."""
         ...
 
@@ -37,6 +41,10 @@ class DialectProfile(Protocol):
 
     def remedy(self, error: BaseException) -> str:
         """What to look at when connecting failed with ``error``, as a question."""
+        ...
+
+    def is_query_timeout(self, error: BaseException, connection: Connection) -> bool:
+        """Whether a statement that ended with ``error`` was stopped for taking too long."""
         ...
 
     async def ping(self, connection: Any) -> None:
@@ -49,6 +57,14 @@ class DialectProfile(Protocol):
 
     def is_open(self, connection: Any) -> bool:
         """Whether the driver's connection still has a socket, a thread, a file."""
+        ...
+
+    def when_ended(self, connection: Any, listener: Callable[..., None]) -> None:
+        """Call ``listener``, with whatever arguments, once the driver's connection has ended."""
+        ...
+
+    def take_care_of(self, connection: Any) -> None:
+        """Let nobody end the driver's connection but :meth:`end` and :meth:`terminate` here."""
         ...
 
     async def end(self, connection: Any, timeout: float) -> None:

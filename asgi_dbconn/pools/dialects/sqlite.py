@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import aiosqlite
@@ -18,6 +19,9 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
+from asgi_dbconn.options import DatabaseOptions
+from asgi_dbconn.pools.dialects import sqlite_deadline
+
 __all__ = ["AUTOCOMMIT", "READONLY", "WRITES", "SQLiteProfile"]
 
 AUTOCOMMIT: Final = "asgi_dbconn_autocommit"
@@ -25,9 +29,10 @@ READONLY: Final = "asgi_dbconn_readonly"
 WRITES: Final = "asgi_dbconn_writes"
 """Execution options that choose between no BEGIN, BEGIN DEFERRED and BEGIN IMMEDIATE."""
 
-_BUSY_TIMEOUT: Final = 5000  # milliseconds
+_LISTENER: Final = "asgi_dbconn_when_ended"
+_BUSY_TIMEOUT: Final = 5.0
+"""Seconds that a statement waits for a lock, unless its query_timeout is shorter."""
 _PRAGMAS: Final = (
-    f"PRAGMA busy_timeout={_BUSY_TIMEOUT}",  # first: the next one may have to wait already
     # Readers and one writer at the same time; kept in the file, and ignored by memory databases.
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=NORMAL",
@@ -43,11 +48,11 @@ class SQLiteProfile:
 
     can_be_lost = False
 
-    def connect_args(self, timeout: float, *, pgbouncer: bool) -> dict[str, Any]:
+    def connect_args(self, timeout: float, options: DatabaseOptions) -> dict[str, Any]:
         # Opening a file does not wait for anybody; busy_timeout bounds what does.
         return {"isolation_level": None}
 
-    async def open(self, *positional: Any, **arguments: Any) -> Any:
+    async def open(self, options: DatabaseOptions, *positional: Any, **arguments: Any) -> Any:
         connection = aiosqlite.connect(*positional, **arguments)
         connection._thread.daemon = True  # as SQLAlchemy does: the interpreter must be able to end
         try:
@@ -59,12 +64,20 @@ class SQLiteProfile:
                 await asyncio.sleep(0.001)
             raise
 
-    def install(self, engine: Engine) -> None:
-        event.listen(engine, "connect", _configure)
+    def install(self, engine: Engine, options: DatabaseOptions) -> None:
+        busy_timeout = min(_BUSY_TIMEOUT, options.query_timeout or _BUSY_TIMEOUT)
+        event.listen(engine, "connect", partial(_configure, busy_timeout))
+        event.listen(engine, "close", _tell_of_its_end)
+        event.listen(engine, "close_detached", _tell_of_its_end)
         event.listen(engine, "begin", _begin)
         event.listen(engine, "commit", _allow_writes)
         event.listen(engine, "rollback", _allow_writes)
         event.listen(engine, "invalidate", _let_go_of_locks)
+        if options.query_timeout is not None:
+            sqlite_deadline.install(engine, options.query_timeout)
+
+    def is_query_timeout(self, error: BaseException, connection: Connection) -> bool:
+        return sqlite_deadline.has_passed(connection, error)
 
     def is_permanent(self, error: BaseException) -> bool:
         # A lock is given back; a missing folder, or a file that is no database, stays what it is.
@@ -88,6 +101,13 @@ class SQLiteProfile:
         # write the WAL back into the file, and leave its -wal and -shm files behind.
         await connection.execute_fetchall("SELECT 1")
         await connection.close()
+        _told(connection)
+
+    def take_care_of(self, connection: Any) -> None:
+        """Nobody else's goodbye could do any harm."""
+
+    def when_ended(self, connection: Any, listener: Callable[..., None]) -> None:
+        setattr(connection, _LISTENER, listener)
 
     def terminate(self, connection: Any) -> None:
         self.cut(connection)
@@ -99,10 +119,23 @@ class SQLiteProfile:
         asking = threading.Thread(target=connection.stop, name="asgi-dbconn ends a connection")
         asking.start()
         asking.join()
+        _told(connection)
 
 
-def _configure(connection: Any, _: Any) -> None:
+def _told(connection: Any) -> None:
+    listener = vars(connection).pop(_LISTENER, None)
+    if listener is not None:
+        listener()
+
+
+def _tell_of_its_end(connection: Any, *_: Any) -> None:
+    _told(connection.driver_connection)
+
+
+def _configure(busy_timeout: float, connection: Any, _: Any) -> None:
     cursor = connection.cursor()
+    # First: the next one may have to wait already.
+    cursor.execute(f"PRAGMA busy_timeout={busy_timeout * 1000:.0f}")
     for pragma in _PRAGMAS:
         cursor.execute(pragma)
     cursor.close()

@@ -1,4 +1,4 @@
-"""Finding the line of the user's code that a warning is about.
+"""Finding the lines of the user's code that a warning is about.
 
 A fixed ``stacklevel`` is wrong here: between that line and ours lie contextlib, SQLAlchemy, and
 however many awaits.
@@ -10,22 +10,26 @@ import asyncio
 import contextlib
 import os
 import sys
+import traceback
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from types import FrameType
 from typing import Any, Final
 
 import anyio
+import greenlet
 import sqlalchemy
 
-__all__ = ["CallSite", "awaiting_line", "building_line"]
+__all__ = ["CallSite", "awaiting_line", "building_line", "calling_lines"]
 
 
 def _folder(module: Any) -> str:
     return str(os.path.dirname(os.path.abspath(module.__file__))) + os.sep
 
 
-_OURS: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_OURS: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _DEMO: Final = os.path.join(_OURS, "demo") + os.sep
 _BETWEEN: Final = (_folder(sqlalchemy), os.path.abspath(contextlib.__file__))
 # Code that starts an awaitable in a task of its own: nobody's line awaits it.
@@ -68,8 +72,41 @@ def _first_line(*, stop_at_starters: bool) -> CallSite | None:
         filename = frame.f_code.co_filename
         if stop_at_starters and filename.startswith(_STARTERS):
             return None
-        ours = filename.startswith(_OURS) and not filename.startswith(_DEMO)
-        if not (ours or filename.startswith(_BETWEEN)):
+        if _is_users(filename):
             return CallSite(filename, frame.f_lineno, frame.f_globals)
         frame = frame.f_back
     return None
+
+
+def calling_lines(limit: int) -> str:
+    """The user's lines that lead to us, the innermost last, as a traceback shows them.
+
+    Inside one of SQLAlchemy's greenlets, too: there the stack goes on in the parent greenlet.
+    """
+    lines = (
+        line
+        for line in takewhile(_is_below_the_task, _lines_of_all_greenlets(sys._getframe(1)))
+        if _is_users(line[0].f_code.co_filename)
+    )
+    summary = traceback.StackSummary.extract(islice(lines, limit), lookup_lines=False)
+    summary.reverse()
+    return "".join(summary.format()).rstrip()
+
+
+def _lines_of_all_greenlets(frame: FrameType | None) -> Iterator[tuple[FrameType, int]]:
+    current: greenlet.greenlet | None = greenlet.getcurrent()
+    while current is not None:
+        yield from traceback.walk_stack(frame)
+        current = current.parent
+        frame = current.gr_frame if current is not None else None
+        if frame is None:
+            return
+
+
+def _is_below_the_task(line: tuple[FrameType, int]) -> bool:
+    return not line[0].f_code.co_filename.startswith(_STARTERS)
+
+
+def _is_users(filename: str) -> bool:
+    ours = filename.startswith(_OURS) and not filename.startswith(_DEMO)
+    return not (ours or filename.startswith(_BETWEEN))

@@ -1,0 +1,128 @@
+"""Which calls of ``run_sync`` this code is inside of, and which loops stand still because of them.
+
+The context tells what lies above: it travels into tasks and, by ``asyncio.to_thread``, into
+threads. What it cannot tell, that some other thread's loop waits for ours, a table of all waiting
+loops tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Final
+
+from asgi_dbconn.loops.fork import after_every_fork, generation
+
+__all__ = ["Call", "calls_above", "is_blocked", "stands_still", "waiting_for"]
+
+Loop = asyncio.AbstractEventLoop
+
+
+class Call:
+    """One ``run_sync`` that has not returned yet, as those inside of it see it."""
+
+    __slots__ = ("_generation", "above", "blocks", "drives", "is_open")
+
+    def __init__(self, blocks: Loop | None) -> None:
+        self.above = next(calls_above(), None)
+        self.blocks = blocks
+        """The loop that runs in the calling thread, and stands still until the call returns."""
+        self.drives: Loop | None = None
+        """The idle loop that the calling thread runs meanwhile."""
+        self.is_open = True
+        self._generation = generation()
+
+    @property
+    def counts(self) -> bool:
+        # A child that was forked inside of a call is not inside of it: that thread is not there.
+        return self.is_open and self._generation == generation()
+
+    def enter(self) -> None:
+        """Be the innermost call of the current context, which is the job's."""
+        _innermost.set(self)
+
+    def close(self) -> None:
+        """The call returns. Contexts may outlive it; they must not keep its loops alive."""
+        self.is_open = False
+        self.blocks = self.drives = None
+
+
+_innermost: ContextVar[Call | None] = ContextVar("asgi_dbconn_call", default=None)
+
+
+def calls_above() -> Iterator[Call]:
+    """The open calls that this context is inside of, the innermost first."""
+    call = _innermost.get()
+    while call is not None:
+        if call.counts:
+            yield call
+        call = call.above
+
+
+class _Waiting:
+    """Which loop stands still until which other one has done something."""
+
+    def __init__(self) -> None:
+        self._start_empty()
+        after_every_fork(self._start_empty)
+
+    def _start_empty(self) -> None:
+        self.lock = threading.Lock()
+        self.targets: dict[Loop, Loop] = {}
+
+
+_waiting: Final = _Waiting()
+
+
+def is_blocked(loop: Loop) -> bool:
+    """Whether another ``loop`` than the running one stands still until this code has finished.
+
+    To wait from here for anything on it, its connections for instance, would never end.
+    """
+    here = asyncio._get_running_loop()
+    if loop is here:
+        return False
+    return any(call.blocks is loop for call in calls_above()) or _leads_here(loop, here)
+
+
+def stands_still(loop: Loop) -> bool:
+    """Whether a ``run_sync`` of any thread keeps ``loop`` from running at this moment."""
+    return loop in _waiting.targets
+
+
+class waiting_for:  # noqa: N801 - reads as a block: with waiting_for(...)
+    """While the block waits, the loop of this thread stands still because of ``target``.
+
+    ``as`` tells whether it may: False if the target waits for this thread's loop already, which
+    two threads that wait for each other's loops could not both find out otherwise.
+    """
+
+    def __init__(self, here: Loop | None, target: Loop) -> None:
+        self._here = here
+        self._target = target
+        self._entered = False
+
+    def __enter__(self) -> bool:
+        if self._here is None:
+            return True
+        with _waiting.lock:
+            self._entered = not _leads_here(self._target, self._here)
+            if self._entered:
+                _waiting.targets[self._here] = self._target
+        return self._entered
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._entered and self._here is not None:
+            with _waiting.lock:
+                _waiting.targets.pop(self._here, None)
+
+
+def _leads_here(loop: Loop, here: Loop | None) -> bool:
+    if here is None:
+        return False
+    step: Loop | None = loop
+    while step is not None and step is not here:
+        step = _waiting.targets.get(step)
+    return step is here

@@ -1,0 +1,30 @@
+"""A moment by which something must have happened, on the clock of all threads."""
+
+from __future__ import annotations
+
+import time
+
+__all__ = ["Deadline"]
+
+
+class Deadline:
+    """``seconds`` from now; None never comes, 0 and less has been."""
+
+    __slots__ = ("_at",)
+
+    def __init__(self, seconds: float | None) -> None:
+        self._at = None if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float | None:
+        """Seconds until then, negative ones once it is over; None if it never comes."""
+        return None if self._at is None else self._at - time.monotonic()
+
+    def is_over(self) -> bool:
+        return self._at is not None and time.monotonic() >= self._at
+
+    def within(self, seconds: float | None) -> float | None:
+        """``seconds``, or what is left if that is less. For what waits."""
+        left = self.left()
+        if left is None or seconds is None:
+            return seconds if left is None else left
+        return min(seconds, left)

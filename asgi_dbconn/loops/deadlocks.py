@@ -1,0 +1,28 @@
+"""Who may object to blocking a loop: those who hold something there that others will wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+__all__ = ["Objection", "object_to_blocking", "objection_to_blocking"]
+
+Objection = Callable[[asyncio.AbstractEventLoop, Awaitable[Any]], str | None]
+"""Asked for the loop that would stand still and the awaitable that would run meanwhile: None, or
+what is held there, as in "the transaction of database 'default'"."""
+
+_objections: Final[list[Objection]] = []
+
+
+def object_to_blocking(objection: Objection) -> None:
+    """Ask ``objection`` whenever run_sync is about to block the loop that runs in its thread.
+
+    It is called in that thread and in the context of the call, must not wait, and must be quick.
+    """
+    _objections.append(objection)
+
+
+def objection_to_blocking(loop: asyncio.AbstractEventLoop, work: Awaitable[Any]) -> str | None:
+    """The first objection, if any."""
+    return next(filter(None, (objection(loop, work) for objection in _objections)), None)

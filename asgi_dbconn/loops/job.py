@@ -1,0 +1,278 @@
+"""One awaitable on its way to a result: started on a loop, waited for by a thread.
+
+The wrapper around the awaitable says itself that it has finished, from inside the loop: no future,
+no chain of callbacks, and no exception that could end the loop it runs on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from contextvars import Context, copy_context
+from typing import Any, Generic, TypeVar
+
+from asgi_dbconn.errors import LoopGoneError, RunSyncTimeout
+from asgi_dbconn.loops import limits
+from asgi_dbconn.loops.awaitables import discard
+from asgi_dbconn.loops.beside_asgiref import belongs_to_another_thread, forget_the_waiting_thread
+from asgi_dbconn.loops.calls import Call
+from asgi_dbconn.loops.watching import existing_watch
+
+__all__ = ["Job"]
+
+T = TypeVar("T")
+_MISSING: Any = object()
+
+
+class Job(Generic[T]):
+    """Made by the thread that waits; ``start``, ``cancel`` and the work itself belong to the loop.
+
+    Everything else may be called from any thread. It finishes exactly once, whatever comes first:
+    the result, an error, a cancellation before the first step, or the end of its loop.
+    """
+
+    def __init__(self, awaitable: Awaitable[T], call: Call) -> None:
+        self.is_finished = False
+        self.may_move = not asyncio.isfuture(awaitable)
+        """Whether another loop than the first one may do it, as long as it has not begun."""
+        self.has_expired = False
+        """Whether it was cancelled because its time was over."""
+        self.when_finished: Callable[[], object] | None = None
+        """Called in the thread where it finishes, just before the waiting thread is woken."""
+        self._awaitable = awaitable
+        self._context = copy_context()
+        self._context.run(call.enter)
+        forget_the_waiting_thread(self._context)
+        # Taken after our own changes, so that these are not mistaken for the work's.
+        self._before: Context = self._context.copy()
+        self._after: Context | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._result: T = _MISSING
+        self._error: BaseException | None = None
+        self._work_coroutine: Coroutine[Any, Any, None] | None = None
+        self._is_unentered = True
+        self._is_cancelled = False
+        self._is_abandoned = False
+        # Lists whose one element somebody takes: each happens once, and taking it is one step.
+        self.ticket: list[None] = [None]
+        self._to_finish: list[None] = [None]
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    # -- on the loop
+
+    def start(self, ticket: list[None], *, eagerly: bool) -> None:
+        """Begin the work on the running loop. ``eagerly`` runs it up to its first wait at once;
+        only for loops of ours, because another's may have ideas of its own about its tasks.
+        """
+        if not _taken(ticket):
+            return  # withdrawn
+        loop = asyncio.get_running_loop()
+        watch = existing_watch(loop)
+        if watch is not None and watch.is_ending:
+            self._refuse(_gone("is being closed"))
+        elif eagerly and _CAN_BE_EAGER:
+            self._context.run(_eager_task, self._work(), loop)
+        else:
+            self._start_soon(loop)
+
+    def start_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin the work on a loop that this thread is about to run."""
+        if _taken(self.ticket):
+            self._start_soon(loop)
+
+    def cancel(self) -> None:
+        """Ask the work to unwind. Does nothing once it has finished."""
+        self._is_cancelled = True
+        if self._task is not None and not self.is_finished:
+            self._task.cancel()
+
+    def expire(self) -> None:
+        """Like :meth:`cancel`, because time is over."""
+        self.has_expired = True
+        self.cancel()
+
+    # -- from anywhere
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it can no longer be withdrawn."""
+        return not self.ticket
+
+    def withdraw(self) -> bool:
+        """Whether it had not begun, and therefore may begin elsewhere."""
+        if not _taken(self.ticket):
+            return False
+        self.ticket = [None]
+        return True
+
+    def refuse(self, error: BaseException) -> bool:
+        """Whether it had not begun; then it never will, and ``error`` is its end."""
+        if not _taken(self.ticket):
+            return False
+        self._refuse(error)
+        return True
+
+    def wait(self, seconds: float | None) -> bool:
+        """Whether it has finished within ``seconds``; None waits for ever.
+
+        Returns early after :meth:`wake`. Only for the thread that made the job.
+        """
+        if not self.is_finished:
+            longest = threading.TIMEOUT_MAX if seconds is None else max(0.0, seconds)
+            self._lock.acquire(timeout=min(longest, threading.TIMEOUT_MAX))
+        return self.is_finished
+
+    def wake(self) -> None:
+        """Let the waiting thread look whether something has changed."""
+        with suppress(RuntimeError):  # woken already, and has not looked yet
+            self._lock.release()
+
+    def loop_is_gone(self) -> None:
+        """The loop will never run again, so this is the end of what it had begun."""
+        if not self.refuse(_gone("was closed")):
+            if self._is_unentered and not self.is_finished:
+                discard(self._work_coroutine)
+                discard(self._awaitable)
+            self._finish(_MISSING, _gone("was closed"))
+
+    def result(self) -> T:
+        """What the waiting thread returns or raises, with the work's context variables brought
+        back. If the work goes on although it was cancelled, nothing of it can be brought back.
+        """
+        if not self.is_finished:
+            self._is_abandoned = True
+            raise RunSyncTimeout(
+                f"The timeout of run_sync is over, and {self} ignores its cancellation for "
+                f"{limits.GRACE:g} s. It goes on, unwatched. Let CancelledError pass through it."
+            )
+        self._bring_context_back()
+        error, self._error = self._error, None
+        if error is None:
+            return self._result
+        try:
+            if self.has_expired and isinstance(error, asyncio.CancelledError):
+                raise RunSyncTimeout(
+                    f"The timeout of run_sync was over before {self} had finished; it has been "
+                    "cancelled. Give it more time, or let it do less."
+                ) from error
+            raise error
+        finally:
+            del error  # or error, traceback and frame refer to each other
+
+    def __str__(self) -> str:
+        name = getattr(self._awaitable, "__qualname__", None)
+        return name if isinstance(name, str) else type(self._awaitable).__qualname__
+
+    # -- inside
+
+    def _start_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._work_coroutine = self._work()
+        self._task = self._context.run(loop.create_task, self._work_coroutine)
+        self._task.add_done_callback(self._task_is_done)
+        if self._is_cancelled:
+            self._task.cancel()
+
+    async def _work(self) -> None:
+        self._is_unentered = False
+        self._task = asyncio.current_task()
+        try:
+            self._result = await self._awaitable
+            error = None
+        except BaseException as raised:
+            # All of them: SystemExit too belongs to the thread that waits, not to this loop.
+            error = self._in_other_words(raised)
+        self._after = copy_context()
+        self._finish(self._result, error)
+
+    def _in_other_words(self, error: BaseException) -> BaseException:
+        task = self._task
+        if task is None:
+            return error
+        if isinstance(error, GeneratorExit) and task.get_loop().is_closed():
+            return _gone("was closed")  # the garbage collector ends what it left behind
+        if not isinstance(error, asyncio.CancelledError) or self._is_cancelled:
+            return error
+        if _loop_is_ending(task):
+            gone = _gone("ended, and cancelled its work")
+            gone.__cause__ = error
+            return gone
+        return error
+
+    def _task_is_done(self, task: asyncio.Task[None]) -> None:
+        # A task that is cancelled before its first step never enters the wrapper.
+        if task.cancelled() and not self.is_finished:
+            error: BaseException = asyncio.CancelledError()
+            if not self._is_cancelled and _loop_is_ending(task):
+                error = _gone("ended before the work had begun")
+            self._refuse(error)
+
+    def _refuse(self, error: BaseException) -> None:
+        discard(self._awaitable)
+        self._finish(_MISSING, error)
+
+    def _finish(self, result: T, error: BaseException | None) -> None:
+        if not _taken(self._to_finish):
+            return  # the loop went in the meantime, and the waiting thread with it
+        self._result, self._error = result, error
+        self._task = self._work_coroutine = None  # they refer to us
+        self.is_finished = True
+        if self._is_abandoned and error is not None:
+            self._report(error)
+        if self.when_finished is not None:
+            self.when_finished()
+        self.wake()
+
+    def _report(self, error: BaseException) -> None:
+        if not isinstance(error, asyncio.CancelledError):
+            message = f"{self} failed after run_sync had given up waiting for it"
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": message, "exception": error}
+            )
+
+    def _bring_context_back(self) -> None:
+        if self._after is not None:
+            before = self._before
+            for variable, value in self._after.items():
+                # By identity: to compare values would run code that does not expect it.
+                if before.get(variable, _MISSING) is not value and not belongs_to_another_thread(
+                    value
+                ):
+                    variable.set(value)
+
+
+def _taken(ticket: list[None]) -> bool:
+    try:
+        ticket.pop()
+    except IndexError:
+        return False
+    return True
+
+
+def _gone(what: str) -> LoopGoneError:
+    return LoopGoneError(
+        f"The event loop that run_sync handed its work to {what}. "
+        "Finish such work before the loop ends, or give a loop that lives longer."
+    )
+
+
+def _loop_is_ending(task: asyncio.Task[Any]) -> bool:
+    """Whether ``task`` was cancelled because its loop ends, and not for its own sake."""
+    watch = existing_watch(task.get_loop())
+    if watch is not None and watch.is_ending:
+        return True
+    # asyncio.run and its kin cancel all tasks before any of them takes another step.
+    others = asyncio.all_tasks(task.get_loop())
+    return (task.cancelled() or task.cancelling() > 0) and all(
+        other.cancelling() > 0 for other in others
+    )
+
+
+_CAN_BE_EAGER = hasattr(asyncio, "eager_task_factory")
+
+
+def _eager_task(coroutine: Any, loop: asyncio.AbstractEventLoop) -> None:
+    start: Any = asyncio.Task
+    start(coroutine, loop=loop, eager_start=True)

@@ -1,0 +1,58 @@
+"""One thing per event loop: made when first asked for, gone with its loop, unknown to a child."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from asgi_dbconn.loops.fork import after_every_fork, park
+
+__all__ = ["PerLoop"]
+
+T = TypeVar("T")
+
+
+class PerLoop(Generic[T]):
+    """Belongs to a module, and is safe from every thread.
+
+    A value must not refer to its loop, or neither ever goes. After a fork the child starts with
+    none: the values speak of threads that it does not have.
+    """
+
+    def __init__(self, make: Callable[[asyncio.AbstractEventLoop], T]) -> None:
+        self._make = make
+        self._start_empty()
+        after_every_fork(self._in_child)
+
+    def get(self, loop: asyncio.AbstractEventLoop) -> T | None:
+        """The loop's value if it has one already."""
+        return self._values.get(loop)
+
+    def of(self, loop: asyncio.AbstractEventLoop) -> T:
+        """The loop's value. Whoever asks first has it made; all others wait for that one."""
+        value = self._values.get(loop)
+        if value is None:
+            with self._lock:
+                value = self._values.get(loop)
+                if value is None:
+                    value = self._values[loop] = self._make(loop)
+        return value
+
+    def forget(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The next one who asks has another value made."""
+        with self._lock:
+            self._values.pop(loop, None)
+
+    def _start_empty(self) -> None:
+        # Re-entrant, because a signal handler may ask while its own thread is asking.
+        self._lock = threading.RLock()
+        self._values: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, T] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def _in_child(self) -> None:
+        park(self._values)
+        self._start_empty()

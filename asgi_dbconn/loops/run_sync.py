@@ -1,0 +1,166 @@
+"""``run_sync``: the result of an awaitable, for synchronous code, wherever that code runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from inspect import isawaitable
+from typing import Any, Final, NoReturn, TypeVar, cast
+
+from sqlalchemy.util import await_
+
+from asgi_dbconn.errors import DeadlockError, LoopError, LoopGoneError, NestingError, RunSyncTimeout
+from asgi_dbconn.loops import limits
+from asgi_dbconn.loops.awaitables import discard, preferred_loop
+from asgi_dbconn.loops.calls import Call, calls_above
+from asgi_dbconn.loops.deadline import Deadline
+from asgi_dbconn.loops.deadlocks import objection_to_blocking
+from asgi_dbconn.loops.decision import Situation, Way, decide
+from asgi_dbconn.loops.driving import can_await_here
+from asgi_dbconn.loops.environment import ambient, process_default
+from asgi_dbconn.loops.homes import home_loop, is_at_home
+from asgi_dbconn.loops.job import Job
+from asgi_dbconn.loops.looking import look_at
+from asgi_dbconn.loops.routing import route, run_privately
+
+__all__ = ["run_sync"]
+
+T = TypeVar("T")
+Loop = asyncio.AbstractEventLoop
+
+
+def run_sync(
+    awaitable: Awaitable[T], timeout: float | None = None, *, loop: Loop | None = None
+) -> T:
+    """Wait for any awaitable in synchronous code, and return or raise what it does.
+
+    May be called in any thread, with or without an event loop running in it. Without ``loop`` the
+    work runs on the loop that this code belongs to: in a greenlet of ``models.sync`` that is the
+    running one; else it is the subloop of the loop that runs here and has to wait, the
+    environment's, that of the application, or one made for this call.
+
+    ``timeout`` is in seconds; None waits for ever, 0 and less has expired. Then, and on Ctrl-C,
+    the work is cancelled and gets up to 5 seconds to unwind. Context variables go in, and those
+    that the work sets come back.
+
+    Raises RunSyncTimeout, DeadlockError if waiting could never end, LoopGoneError if the loop is
+    closed, NestingError if such calls call each other too deeply, and TypeError if ``awaitable``
+    is none. What is refused was not begun.
+    """
+    if not isawaitable(awaitable):
+        raise TypeError(
+            f"run_sync needs something to await, not {type(awaitable).__name__}. "
+            "Call the coroutine function: run_sync(work()), not run_sync(work)."
+        )
+    here = asyncio._get_running_loop()
+    future: Any = awaitable if asyncio.isfuture(awaitable) else None
+    try:
+        wanted = _candidate(awaitable, future, loop, here)
+        situation = Situation(
+            loop=look_at(wanted, here),
+            can_await_here=loop is None and here is not None and can_await_here(),
+            is_future=future is not None,
+            is_done=future is not None and future.done(),
+            depth=sum(1 for _ in calls_above()),
+        )
+        way = decide(situation)
+        if way is Way.AWAIT_HERE:
+            return await_(awaitable if timeout is None else _within(awaitable, timeout))
+        if way is Way.TAKE_RESULT:
+            return cast("asyncio.Future[T]", future).result()
+        if way in _REFUSALS:
+            _refuse(way)
+        if way is Way.SUBLOOP and here is not None:
+            _ask_for_objections(here, awaitable)
+    except BaseException:
+        discard(awaitable)
+        raise
+    return _wait_for(awaitable, wanted, here, Deadline(timeout))
+
+
+def _candidate(
+    awaitable: Awaitable[Any], future: Any, explicit: Loop | None, here: Loop | None
+) -> Loop | None:
+    if future is not None:
+        loop: Loop = future.get_loop()
+        return loop  # whatever was asked for: a future cannot be awaited anywhere else
+    found = explicit or here
+    if found is not None:
+        return found
+    environment = ambient()
+    if environment is not None:
+        return environment.loop
+    preferred = preferred_loop(awaitable)
+    if preferred is not None and is_at_home(preferred):
+        return preferred
+    environment = process_default()
+    return environment.loop if environment is not None else home_loop()
+
+
+def _wait_for(
+    awaitable: Awaitable[T], loop: Loop | None, here: Loop | None, deadline: Deadline
+) -> T:
+    call = Call(blocks=here)
+    job = Job(awaitable, call)
+    try:
+        if deadline.is_over():
+            job.has_expired = True
+            job.refuse(asyncio.CancelledError())
+        elif loop is None:
+            run_privately(job, call, deadline)
+        else:
+            route(job, loop, call, deadline)
+    except BaseException as error:
+        job.refuse(error)
+        raise
+    finally:
+        call.close()
+    return job.result()
+
+
+async def _within(awaitable: Awaitable[T], timeout: float) -> T:
+    limit = asyncio.timeout(timeout)
+    try:
+        async with limit:
+            return await awaitable
+    except TimeoutError as error:
+        if not limit.expired():
+            raise  # its own
+        raise RunSyncTimeout(
+            f"The timeout of run_sync, {timeout:g} s, was over before the work had finished; it "
+            "has been cancelled. Give it more time, or let it do less."
+        ) from error
+
+
+def _ask_for_objections(here: Loop, awaitable: Awaitable[Any]) -> None:
+    held = objection_to_blocking(here, awaitable)
+    if held is not None:
+        raise DeadlockError(
+            f"run_sync would block the event loop that holds {held}, and what it runs meanwhile "
+            "could wait for that for ever. Call this synchronous code by `await models.sync(...)`: "
+            "it then runs on the same loop, connection and transaction."
+        )
+
+
+_REFUSALS: Final[dict[Way, tuple[type[LoopError], str]]] = {
+    Way.REFUSE_DEADLOCK: (
+        DeadlockError,
+        "run_sync was given a future of the very event loop that it would block, so nobody could "
+        "ever finish it. Await it, or call this synchronous code by `await models.sync(...)`.",
+    ),
+    Way.REFUSE_CLOSED: (
+        LoopGoneError,
+        "The event loop that run_sync was to use is closed, or belongs to the process that this "
+        "one was forked from. Give a loop that is open, or none.",
+    ),
+    Way.REFUSE_DEPTH: (
+        NestingError,
+        f"run_sync was called by what run_sync runs, {limits.DEPTH} levels deep, which is probably "
+        "a recursion without an end. Let the inner functions be async, and await them.",
+    ),
+}
+
+
+def _refuse(way: Way) -> NoReturn:
+    kind, text = _REFUSALS[way]
+    raise kind(text)

@@ -1,0 +1,89 @@
+"""Whose turn it is to run an idle event loop: one thread at a time, each until its job is done.
+
+A loop cannot change threads in the middle of a job: a query of SQLAlchemy's is a greenlet, and
+greenlets stay in their thread. So the second thread waits. But if the first one's job waits for
+the second thread, neither would ever end; then the second is a *guest*: its job joins the loop
+that the first one runs, and the first one stays until its guests are done.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Final
+
+from asgi_dbconn.loops.job import Job
+from asgi_dbconn.loops.per_loop import PerLoop
+
+__all__ = ["Turn", "turn_of"]
+
+
+class Turn:
+    """The right to run one loop that nobody runs. Made once per loop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._door = threading.Lock()
+        self._is_open = False
+        self._is_staying = False
+        self._guests: set[Job[Any]] = set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether some thread runs the loop and takes guests."""
+        return self._is_open
+
+    def take(self, seconds: float | None) -> bool:
+        """Whether it became our turn within ``seconds``; None waits for ever.
+
+        Look at the loop again afterwards: its previous driver may have changed everything.
+        """
+        if seconds is None:
+            seconds = threading.TIMEOUT_MAX
+        return self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def open(self) -> None:
+        """The driver begins, and takes guests from now on."""
+        with self._door:
+            self._is_open = True
+
+    def join(self, guest: Job[Any]) -> bool:
+        """Whether ``guest`` was taken. Its driver will then stay for it, or wake it on leaving."""
+        with self._door:
+            if self._is_open:
+                self._guests.add(guest)
+            return self._is_open
+
+    def has(self, guest: Job[Any]) -> bool:
+        """Whether the loop is still run for ``guest``."""
+        return guest in self._guests
+
+    def leave(self, guest: Job[Any]) -> bool:
+        """The guest has finished. Whether the driver was waiting for it, and has to be told."""
+        with self._door:
+            self._guests.discard(guest)
+            return self._is_staying
+
+    def close_if_empty(self) -> bool:
+        """Whether the driver may leave because nobody is left; nobody can join any more then."""
+        with self._door:
+            self._is_open = self._is_staying = bool(self._guests)
+            return not self._is_open
+
+    def close(self) -> None:
+        """The driver leaves whoever is there. The guests are woken: one of them takes over."""
+        with self._door:
+            self._is_open = self._is_staying = False
+            guests, self._guests = self._guests, set()
+        for guest in guests:
+            guest.wake()
+
+
+_turns: Final = PerLoop(lambda _: Turn())
+
+
+def turn_of(loop: Any) -> Turn:
+    """The turn of ``loop``, from any thread."""
+    return _turns.of(loop)

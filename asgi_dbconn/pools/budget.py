@@ -1,0 +1,137 @@
+"""``max_connections``: how many connections a database may have over all loops of the process.
+
+Each loop has a pool of its own, so their sizes add up. Whoever needs one more connection than the
+budget has waits in line, first come, first served, and meanwhile the pools are asked for one that
+they do not use. Where all are in use, a connection that comes back to a busy loop goes to the line
+only once somebody has waited for a while: moving connections between loops at every check-in would
+cost more than it brings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from asgi_dbconn.errors import PoolTimeout
+
+__all__ = ["Budget", "Share"]
+
+_PATIENCE: Final = 0.25
+"""Seconds that somebody waits before a loop with waiters of its own gives a connection up."""
+
+
+class Share:
+    """The right to one physical connection, from before it is opened until it has ended."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget: Budget | None = budget
+        self.is_used = False
+        """Whether a connection was begun with it, whose end gives it back."""
+
+    def free(self, *_: object) -> None:
+        """Give it back; any thread may, and more than once."""
+        budget, self._budget = self._budget, None
+        if budget is not None:
+            budget._give_back()
+
+
+class _Waiter:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.since = time.monotonic()  # looked at in other threads, so not a loop's clock
+        self.granted: asyncio.Future[Share] = loop.create_future()
+
+    def grant(self, share: Share) -> None:
+        if self.granted.done():  # it went away at this very moment
+            share.free()
+        else:
+            self.granted.set_result(share)
+
+
+class Budget:
+    """One per database, shared by its pools. Thread-safe; the lock is never held while waiting."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = math.inf if limit is None else limit
+        self._askers: list[Callable[[], None]] = []
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """In a child: what is open belongs to the parent."""
+        self._lock = threading.Lock()
+        self._taken = 0
+        self._leaving = 0
+        self._waiters: deque[_Waiter] = deque()
+        self._askers.clear()
+
+    def join(self, ask: Callable[[], None]) -> Callable[[], None]:
+        """Call ``ask``, from any thread, when somebody lacks a connection; returns how to leave."""
+        self._askers.append(ask)
+        return lambda: self._askers.remove(ask) if ask in self._askers else None
+
+    async def take(self, database: str, deadline: float) -> Share:
+        """A share, at the latest when the running loop's clock shows ``deadline``; PoolTimeout."""
+        with self._lock:
+            if self._taken < self._limit and not self._waiters:
+                self._taken += 1
+                return Share(self)
+            waiter = _Waiter(asyncio.get_running_loop())
+            self._waiters.append(waiter)
+        for ask in tuple(self._askers):
+            ask()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await waiter.granted
+        except BaseException as error:
+            self._withdraw(waiter)
+            if isinstance(error, TimeoutError):
+                raise self._timed_out(database, waiter) from None
+            raise
+
+    def wants_one(self, *, from_busy_loop: bool) -> bool:
+        """Whether to give up a connection now. Whoever is told so has to end one.
+
+        ``from_busy_loop``: others on the same loop wait for it as well.
+        """
+        if not self._waiters:  # the ordinary case, without the lock
+            return False
+        with self._lock:
+            if len(self._waiters) <= self._leaving:
+                return False
+            waiter = self._waiters[0]
+            if from_busy_loop and time.monotonic() - waiter.since < _PATIENCE:
+                return False
+            self._leaving += 1
+            return True
+
+    def _give_back(self) -> None:
+        with self._lock:
+            self._leaving = max(self._leaving - 1, 0)
+            while self._waiters:
+                waiter = self._waiters.popleft()
+                # A loop that was closed in the meantime needs nothing any more.
+                with suppress(RuntimeError):
+                    waiter.loop.call_soon_threadsafe(waiter.grant, Share(self))
+                    return
+            self._taken -= 1
+
+    def _withdraw(self, waiter: _Waiter) -> None:
+        with self._lock:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+        if waiter.granted.done() and not waiter.granted.cancelled():
+            waiter.granted.result().free()  # granted and cancelled in the same turn of the loop
+
+    def _timed_out(self, database: str, waiter: _Waiter) -> PoolTimeout:
+        waited = time.monotonic() - waiter.since
+        return PoolTimeout(
+            f"Database {database!r}: all {self._limit} connections that the process may have "
+            f"(max_connections) are in use, and none came free within {waited:.2f} s "
+            "(acquire_timeout). Use fewer event loops, or raise max_connections."
+        )

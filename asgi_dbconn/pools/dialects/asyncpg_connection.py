@@ -1,0 +1,117 @@
+"""asyncpg's connection, closed by one at a time, and set up to be missed when it is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from typing import Any, Final
+
+import asyncpg
+
+__all__ = ["Connection", "connect"]
+
+# What the kernel does about a peer that has vanished: asked after half a minute of silence, given
+# up after another. The system's own default would be two hours.
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+
+_OVERTAKEN_AFTER: Final = 0.25
+"""Seconds after which the request to cancel is sent again: one that overtook its statement, on a
+connection of its own, found nothing to cancel and was ignored."""
+
+_WATCH_SETTING: Final = "client_connection_check_interval"
+_WATCH: Final = f"SET {_WATCH_SETTING} = '10s'"
+_WATCH_SINCE: Final = 14  # the major version of PostgreSQL that has it
+
+
+class Connection(asyncpg.Connection):
+    """Where asyncpg's ``close()`` or ``terminate()`` is called while another ``close()`` is under
+    way, it takes the request away that was to cancel the statement. Here both leave it in peace.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._closing: asyncio.Future[None] | None = None
+        self._is_taken_care_of = False
+        self.session_setup = ""
+        """The statements that a reset of the session has to repeat."""
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        if not self._is_taken_care_of:
+            await self._close(timeout)
+
+    def terminate(self) -> None:
+        if not self._is_taken_care_of:
+            super().terminate()
+
+    def take_care_of(self) -> None:
+        """From now on only :meth:`end` and :meth:`hang_up` end it."""
+        self._is_taken_care_of = True
+
+    async def end(self, timeout: float) -> None:
+        """Close it, or wait for whoever is about to."""
+        if self._closing is None:
+            await self._close(timeout)
+        else:
+            await asyncio.wait({self._closing}, timeout=timeout)
+
+    def hang_up(self) -> None:
+        """End it now, without asking the server."""
+        super().terminate()
+
+    async def _close(self, timeout: float | None) -> None:
+        if self._closing is not None:
+            return
+        loop = asyncio.get_running_loop()
+        self._closing = loop.create_future()
+        closing = loop.create_task(super().close(timeout=timeout))
+        try:
+            while closing not in (await asyncio.wait({closing}, timeout=_OVERTAKEN_AFTER))[0]:
+                self._cancel_current_command(loop.create_future())  # type: ignore[attr-defined]
+            await closing
+        except asyncio.CancelledError:
+            closing.cancel()
+            await asyncio.wait({closing})
+            raise
+        finally:
+            self._closing.set_result(None)
+
+    async def watch_client(self, timeout: float) -> None:
+        """Let the server look, while it executes something, whether we are still there.
+
+        A process that is killed would otherwise leave its statements running.
+        """
+        try:
+            await self.execute(_WATCH, timeout=timeout)
+        except asyncpg.PostgresError:
+            return  # the server's platform cannot
+        self.session_setup = _WATCH
+
+
+async def connect(*positional: Any, watch_client: bool, **arguments: Any) -> Any:
+    """``asyncpg.connect`` for such a connection, within its ``timeout``."""
+    give_up_at = time.monotonic() + arguments["timeout"]
+    arguments = {"connection_class": Connection, **arguments}
+    settings = arguments.get("server_settings") or {}
+    connection = await asyncpg.connect(*positional, **arguments)
+    try:
+        _keep_alive(connection)
+        is_able = connection.get_server_version().major >= _WATCH_SINCE
+        is_ours = isinstance(connection, Connection)  # else connect_args chose another class
+        if watch_client and is_ours and is_able and _WATCH_SETTING not in settings:
+            await connection.watch_client(max(give_up_at - time.monotonic(), 0.001))
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+def _keep_alive(connection: Any) -> None:
+    peer = connection._transport.get_extra_info("socket")
+    if peer is None or peer.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        option = getattr(socket, name, None)  # not every system has each of them
+        if option is not None:
+            peer.setsockopt(socket.IPPROTO_TCP, option, value)

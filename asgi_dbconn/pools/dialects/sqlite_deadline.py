@@ -1,0 +1,61 @@
+"""``query_timeout`` on SQLite, which has no such thing: it is asked every now and then to stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, Final
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine, ExceptionContext
+from sqlalchemy.util import await_only
+
+__all__ = ["has_passed", "install"]
+
+_KEY: Final = "asgi_dbconn.deadline"
+_STEPS: Final = 10_000  # of SQLite's virtual machine between two looks at the clock: about 0.1 ms
+_STOPPED: Final = ("SQLITE_INTERRUPT", "SQLITE_BUSY", "SQLITE_LOCKED")
+
+
+class _Deadline:
+    """Of the statement that a connection executes; set in the loop, read in the driver's thread."""
+
+    at = math.inf
+    was_missed = False
+
+    def has_passed(self) -> bool:
+        return time.monotonic() >= self.at
+
+
+def install(engine: Engine, seconds: float) -> None:
+    """Stop statements of ``engine`` after so many seconds; they fail as interrupted, or locked."""
+
+    def watch(connection: Any, record: Any) -> None:
+        deadline = record.info[_KEY] = _Deadline()
+        await_only(connection.driver_connection.set_progress_handler(deadline.has_passed, _STEPS))
+
+    def begin(connection: Connection, *_: Any) -> None:
+        deadline: _Deadline = connection.info[_KEY]
+        deadline.at, deadline.was_missed = time.monotonic() + seconds, False
+
+    def end(connection: Connection, *_: Any) -> None:
+        connection.info[_KEY].at = math.inf
+
+    def failed(context: ExceptionContext) -> None:
+        connection = context.connection
+        if connection is not None and not connection.invalidated and not connection.closed:
+            deadline: _Deadline = connection.info[_KEY]
+            # Only once: the ROLLBACK that comes next must not be stopped, too.
+            deadline.was_missed, deadline.at = deadline.has_passed(), math.inf
+
+    event.listen(engine, "connect", watch)
+    event.listen(engine, "before_cursor_execute", begin)
+    event.listen(engine, "after_cursor_execute", end)
+    event.listen(engine, "handle_error", failed)
+
+
+def has_passed(connection: Connection, error: BaseException) -> bool:
+    """Whether that is why ``error`` came about."""
+    deadline: _Deadline | None = connection.info.get(_KEY)
+    stopped = getattr(error, "sqlite_errorname", "") in _STOPPED
+    return stopped and deadline is not None and deadline.was_missed

@@ -1,0 +1,74 @@
+"""Saying who took a connection and did not give it back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from typing import Final
+
+from asgi_dbconn.call_site import calling_lines
+from asgi_dbconn.pools.events import Events
+
+__all__ = ["LeakAlarm"]
+
+_log = logging.getLogger("asgi_dbconn")
+
+_SHOWN_LINES: Final = 6
+_LAST_LINE: Final = re.compile(r'.*File "(?P<file>[^"]*)", line (?P<line>\d+)', re.DOTALL)
+
+
+class LeakAlarm:
+    """Goes off after ``leak_after`` seconds; lives as long as somebody holds the connection.
+
+    Made in the task that takes it, because its stack is what a person will look for.
+    """
+
+    def __init__(self, database: str, holder: str, leak_after: float, events: Events) -> None:
+        self._database = database
+        self._holder = holder
+        self._events = events
+        self._loop = asyncio.get_running_loop()
+        self._taken_at = self._loop.time()
+        self._taken_by = calling_lines(_SHOWN_LINES)
+        self._has_gone_off = False
+        self.was_dropped = False
+        """Set by whoever finds out, in any thread, that it will never be given back."""
+        self._timer = self._loop.call_later(leak_after, self._go_off)
+
+    @property
+    def place(self) -> str:
+        """File and line that took the connection, in short."""
+        found = _LAST_LINE.match(self._taken_by)
+        return f"{found['file']}:{found['line']}" if found else ""
+
+    def end(self) -> None:
+        """The pool has the connection, or at least its place, back."""
+        self._timer.cancel()
+        held = self._loop.time() - self._taken_at
+        if self.was_dropped:
+            self._log("dropped a connection without giving it back, after %.1f s", held)
+            if not self._has_gone_off:
+                self._events.leaked(self._holder, held)
+        elif self._has_gone_off:
+            _log.warning(
+                "database %r: %s gave its connection back after all, after %.1f s",
+                self._database,
+                self._holder,
+                held,
+            )
+
+    def _go_off(self) -> None:
+        self._has_gone_off = True
+        held = self._loop.time() - self._taken_at
+        self._log("has held a connection for %.1f s (leak_after)", held)
+        self._events.leaked(self._holder, held)
+
+    def _log(self, what: str, held: float) -> None:
+        _log.warning(
+            f"database %r: %s {what}; it was taken here:\n%s",
+            self._database,
+            self._holder,
+            held,
+            self._taken_by,
+        )

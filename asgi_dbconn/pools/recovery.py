@@ -1,0 +1,97 @@
+"""Riding out a server that refuses connections for a while, as one that restarts does.
+
+A pool that has been connected before does not fail its users for that at once. Their acquires wait
+until their deadline, and meanwhile one of them tries, with growing pauses: a server that comes up
+again is not met by a herd.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from sqlalchemy.util import await_only
+
+from asgi_dbconn.errors import DatabaseUnavailable
+from asgi_dbconn.pools.backoff import backoff
+
+__all__ = ["Recovery"]
+
+_log = logging.getLogger("asgi_dbconn")
+
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 0.5
+
+
+class Recovery:
+    """The patience of one pool; lives as long as it, on its loop."""
+
+    def __init__(self, database: str, may_pass: Callable[[DatabaseUnavailable], bool]) -> None:
+        self._database = database
+        self._may_pass = may_pass
+        self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
+        self._failure: DatabaseUnavailable | None = None
+        self._pauses: Iterator[float] = iter(())
+        self._next_at = 0.0
+        self._began_at = 0.0
+
+    def connect(self, attempt: Callable[[], Any], deadline: float) -> Any:
+        """What ``attempt`` gives, now or in one of the next, until ``deadline`` (loop's clock).
+
+        Inside SQLAlchemy's greenlet. Raises the last DatabaseUnavailable at the deadline, and at
+        once what does not pass.
+        """
+        while True:
+            failure = self._failure
+            if failure is not None:
+                await_only(self._wait_for_turn(deadline, failure))
+            try:
+                if failure is not None and self._failure is None:
+                    continue  # somebody else's turn went well
+                connection = attempt()
+            except DatabaseUnavailable as error:
+                if not self._may_pass(error):
+                    self._failure = None
+                    raise
+                self._note(error)
+            else:
+                self._forget()
+                return connection
+            finally:
+                if failure is not None:
+                    self._turn.release()
+
+    async def _wait_for_turn(self, deadline: float, failure: DatabaseUnavailable) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._turn.acquire()
+                try:
+                    if self._failure is not None:
+                        await asyncio.sleep(self._next_at - self._loop.time())
+                except BaseException:
+                    self._turn.release()
+                    raise
+        except TimeoutError:
+            (reason,) = failure.args
+            # A copy for each: one exception raised in several tasks mixes up their tracebacks.
+            raise DatabaseUnavailable(
+                f"{reason} That has been so for {self._loop.time() - self._began_at:.1f} s; gave "
+                "up trying again at the end of acquire_timeout."
+            ) from failure.__cause__
+
+    def _note(self, failure: DatabaseUnavailable) -> None:
+        if self._failure is None:
+            _log.warning("%s Trying again.", failure)
+            self._began_at = self._loop.time()
+            self._pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        self._failure = failure
+        self._next_at = self._loop.time() + next(self._pauses)
+
+    def _forget(self) -> None:
+        if self._failure is not None:
+            self._failure = None
+            down = self._loop.time() - self._began_at
+            _log.warning("database %r takes connections again, after %.1f s", self._database, down)

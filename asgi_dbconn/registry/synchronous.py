@@ -1,0 +1,60 @@
+"""What a registry offers to synchronous code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from sqlalchemy.util import greenlet_spawn
+
+from asgi_dbconn.registry.environments import AsyncEnvironment, WarmLoops
+from asgi_dbconn.registry.wsgi import WSGIApp, WSGIMiddleware
+
+__all__ = ["SynchronousUse"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class SynchronousUse(AbstractAsyncContextManager[Any]):
+    """For a class that connects when it is entered and disconnects when it is left."""
+
+    def __init__(self) -> None:
+        self._warm_loops = WarmLoops(self)
+
+    def with_async_env(
+        self, loop: asyncio.AbstractEventLoop | None = None
+    ) -> AbstractContextManager[object]:
+        """Connected inside ``with models.with_async_env():``, for ``run_sync`` in any thread.
+
+        On ``loop``, or else the one that this thread or an outer block has, or else one that is
+        made for the block. Re-entrant: an inner block opens nothing. Raises what connecting does.
+        """
+        return AsyncEnvironment.connecting(self, loop)
+
+    def with_loop(self, loop: asyncio.AbstractEventLoop) -> AbstractContextManager[object]:
+        """The same on a loop that stays connected afterwards: entering it again costs nothing.
+
+        Until the loop ends (``loop.run_until_complete(loop.shutdown_asyncgens())``, then
+        ``loop.close()``) or ``disconnect(force=True)``.
+        """
+        return self._warm_loops.environment(loop)
+
+    def wsgi(self, app: WSGIApp) -> WSGIMiddleware:
+        """``app``, for Flask and any other WSGI server, connected from its first request on.
+
+        One loop and one pool for all threads of a process; closed when the process ends.
+        """
+        return WSGIMiddleware(app, self)
+
+    async def sync(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the synchronous ``function`` so that ``run_sync`` inside it costs no thread.
+
+        It runs on this loop, in this task, and in the scope that is open: same connection, same
+        transaction. While it waits by ``run_sync`` the loop goes on; while it computes, the loop
+        stands still.
+        """
+        return await greenlet_spawn(partial(function, *args, **kwargs))

@@ -1,0 +1,46 @@
+"""Names of schemas: used exactly as written, or refused before any SQL."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+from asgi_dbconn.errors import InvalidSchemaName
+
+__all__ = ["check_schema"]
+
+_LONGEST: Final = 63
+"""Bytes. PostgreSQL cuts longer names off without an error (NAMEDATALEN), so that two tenants whose
+names begin alike would share one schema."""
+_TOKEN: Final = "__[SCHEMA_"  # noqa: S105 - what SQLAlchemy puts where a schema will be named
+
+
+def check_schema(name: str | None) -> str | None:
+    """``name``, if PostgreSQL would use it as it is; None is no schema.
+
+    Raises InvalidSchemaName. There is no normalisation: what looks alike and is not stays two.
+    """
+    if name is None:
+        return None
+    if not isinstance(name, str) or not name:
+        raise InvalidSchemaName(
+            f"A schema is named by a string with something in it, or by None, not {name!r}."
+        )
+    if any(unicodedata.category(each) in {"Cc", "Cs"} for each in name):
+        raise InvalidSchemaName(
+            f"The schema name {name!r} contains a control character, or half of one that is "
+            "written in two parts. Use letters, digits and punctuation."
+        )
+    length = len(name.encode())
+    if length > _LONGEST:
+        raise InvalidSchemaName(
+            f"The schema name {name!r} has {length} bytes, and PostgreSQL would cut it off after "
+            f"{_LONGEST}. Choose a shorter name; letters outside of ASCII take several bytes."
+        )
+    if name.lower().startswith("pg_") or name.lower() == "information_schema":
+        raise InvalidSchemaName(f"The schema {name!r} belongs to PostgreSQL. Choose another name.")
+    if _TOKEN in name:
+        raise InvalidSchemaName(
+            f"The schema name {name!r} contains {_TOKEN!r}, which SQLAlchemy would replace."
+        )
+    return name

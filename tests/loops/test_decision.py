@@ -1,0 +1,38 @@
+"""The table of ``run_sync``, without a loop."""
+
+from __future__ import annotations
+
+import pytest
+
+from asgi_dbconn.loops.decision import LoopState, Situation, Way, decide
+
+S = LoopState
+ROWS = [
+    (Situation(can_await_here=True, loop=S.BLOCKED), Way.AWAIT_HERE),
+    (Situation(can_await_here=True, loop=S.BLOCKED, is_future=True), Way.AWAIT_HERE),
+    (Situation(is_future=True, is_done=True, loop=S.CLOSED), Way.TAKE_RESULT),
+    (Situation(is_future=True, is_done=True, loop=S.BLOCKED), Way.TAKE_RESULT),
+    (Situation(is_future=True, loop=S.BLOCKED), Way.REFUSE_DEADLOCK),
+    (Situation(is_future=True, loop=S.RUNNING), Way.HAND_OVER),
+    (Situation(is_future=True, loop=S.IDLE), Way.DRIVE),
+    (Situation(is_future=True, loop=S.CLOSED), Way.REFUSE_CLOSED),
+    (Situation(loop=S.NONE), Way.PRIVATE_LOOP),
+    (Situation(loop=S.CLOSED), Way.REFUSE_CLOSED),
+    (Situation(loop=S.BLOCKED), Way.SUBLOOP),
+    (Situation(loop=S.RUNNING), Way.HAND_OVER),
+    (Situation(loop=S.OURS_ELSEWHERE), Way.PROMOTE),
+    (Situation(loop=S.IDLE), Way.DRIVE),
+    (Situation(loop=S.BLOCKED, depth=15), Way.SUBLOOP),
+    (Situation(loop=S.BLOCKED, depth=16), Way.REFUSE_DEPTH),
+    (Situation(loop=S.NONE, depth=16), Way.REFUSE_DEPTH),
+    (Situation(can_await_here=True, depth=99, loop=S.BLOCKED), Way.AWAIT_HERE),
+]
+
+
+@pytest.mark.parametrize(("situation", "way"), ROWS)
+def test_the_first_row_that_applies_counts(situation: Situation, way: Way) -> None:
+    assert decide(situation) is way
+
+
+def test_every_way_is_shown() -> None:
+    assert {way for _, way in ROWS} == set(Way)
