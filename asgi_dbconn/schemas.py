@@ -15,7 +15,7 @@ names begin alike would share one schema."""
 _TOKEN: Final = "__[SCHEMA_"  # noqa: S105 - what SQLAlchemy puts where a schema will be named
 
 
-def check_schema(name: str | None) -> str | None:
+def check_schema(name: object) -> str | None:
     """``name``, if PostgreSQL would use it as it is; None is no schema.
 
     Raises InvalidSchemaName. There is no normalisation: what looks alike and is not stays two.

@@ -28,10 +28,17 @@ class Binding(Protocol):
     """Where models find their databases and their tables' MetaData."""
 
     @property
+    def databases(self) -> Mapping[str | None, Database]: ...
+
+    @property
     def metadatas(self) -> Mapping[str | None, MetaData]: ...
 
     def adopt_metadata(self, name: str | None, metadata: MetaData) -> None:
         """Make ``metadata`` that of the database ``name``, if none of its tables exist yet."""
+        ...
+
+    def current_schema(self) -> str | None:
+        """The schema that queries of this context run in, unless they say otherwise."""
         ...
 
     def find_database(self, choice: DatabaseChoice) -> Database:

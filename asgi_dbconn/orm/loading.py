@@ -1,4 +1,5 @@
-"""Work done on one connection, on the synchronous side of the greenlet: objects in and out.
+"""Objects and values out of the database: work on one connection, on the greenlet's synchronous
+side.
 
 Each verb gets a Session of its own that ends with it, so objects come back detached and complete:
 nothing is shared between two queries, and nothing is loaded behind anybody's back.
@@ -6,69 +7,43 @@ nothing is shared between two queries, and nothing is loaded behind anybody's ba
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Column, Delete, Executable, Select, Update
-from sqlalchemy.engine import Connection, CursorResult
-from sqlalchemy.orm import Mapper, Session, object_mapper, selectin_polymorphic
-from sqlalchemy.orm.attributes import instance_state, set_committed_value
+from sqlalchemy import Executable, Select
+from sqlalchemy.engine import Connection, Row
+from sqlalchemy.orm import Mapper, Session, selectin_polymorphic
 from sqlalchemy.sql.base import ExecutableOption
 
-__all__ = ["affected", "insert", "is_one_statement", "load", "scalar", "whole_objects"]
+from asgi_dbconn.orm.place import Origin
 
-T = TypeVar("T")
+__all__ = ["is_one_statement", "load", "load_rows", "scalar", "session_for", "whole_objects"]
 
 
-def load(connection: Connection, statement: Select[Any]) -> Sequence[Any]:
-    """The objects that ``statement`` selects, each once."""
-    with _session(connection) as session:
+def load(
+    connection: Connection, options: Mapping[str, Any], origin: Origin, *, statement: Select[Any]
+) -> Sequence[Any]:
+    """The objects that ``statement`` selects, each once; they know where they came from."""
+    with session_for(connection, options) as session:
+        if origin is not None:
+            statement = statement.execution_options(identity_token=origin)
         objects = session.execute(statement).scalars().unique().all()
         session.expunge_all()
     return objects
 
 
-def scalar(connection: Connection, statement: Executable) -> Any:
+def load_rows(
+    connection: Connection, options: Mapping[str, Any], _: Origin, *, statement: Select[Any]
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """The rows that ``statement`` selects, as they are."""
+    return connection.execute(statement, execution_options=options).all()
+
+
+def scalar(
+    connection: Connection, options: Mapping[str, Any], _: Origin, *, statement: Executable
+) -> Any:
     """The one value that ``statement`` selects."""
-    return connection.execute(statement).scalar_one()
-
-
-def affected(connection: Connection, statement: Update | Delete) -> int:
-    """How many rows ``statement`` changed."""
-    with _session(connection) as session:
-        result = session.execute(statement, execution_options={"synchronize_session": False})
-        return result.rowcount if isinstance(result, CursorResult) else 0
-
-
-def insert(connection: Connection, instance: T) -> T:
-    """``instance``, stored, with what the database filled in."""
-    mapper = object_mapper(instance)
-    with _session(connection) as session:
-        session.add(instance)
-        session.flush()
-        _note_nulls(mapper, instance)
-        # What the database filled in came back with the INSERT, where it has RETURNING.
-        missing = _complete(mapper) & instance_state(instance).unloaded
-        if missing:
-            session.refresh(instance, missing)
-        session.expunge_all()
-    return instance
-
-
-def _note_nulls(mapper: Mapper[Any], instance: object) -> None:
-    """What was left out was inserted as NULL; SQLAlchemy would SELECT it to know."""
-    for key in _complete(mapper) & instance_state(instance).unloaded:
-        (column, *_) = mapper.column_attrs[key].columns
-        if isinstance(column, Column) and not (
-            column.primary_key or column.default or column.server_default or column.foreign_keys
-        ):
-            # Not setattr: that would call validators, and mean 'null' to a JSON column.
-            set_committed_value(instance, key, None)
-
-
-def _complete(mapper: Mapper[Any]) -> set[str]:
-    """The attributes that an object has to have to count as complete."""
-    return {attribute.key for attribute in mapper.column_attrs if not attribute.deferred}
+    return connection.execute(statement, execution_options=options).scalar_one()
 
 
 def whole_objects(mapper: Mapper[Any]) -> list[ExecutableOption]:
@@ -88,9 +63,13 @@ def is_one_statement(mapper: Mapper[Any]) -> bool:
     ) and not whole_objects(mapper)
 
 
-def _session(connection: Connection) -> Session:
-    # The connection's owner has begun the transaction and will commit it. A failed flush rolls it
-    # back here already; closing the session leaves it alone.
+def session_for(connection: Connection, options: Mapping[str, Any]) -> Session:
+    """A Session for one verb. It neither begins nor commits: the connection's owner does."""
+    # A failed flush rolls the transaction back here already; closing the session leaves it alone.
     return Session(
-        connection, autoflush=False, expire_on_commit=False, join_transaction_mode="rollback_only"
+        connection,
+        autoflush=False,
+        expire_on_commit=False,
+        join_transaction_mode="rollback_only",
+        execution_options=options,
     )

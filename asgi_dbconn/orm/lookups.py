@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, func, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnClause,
+    ColumnElement,
+    TextClause,
+    and_,
+    false,
+    func,
+    not_,
+    tuple_,
+)
 from sqlalchemy.orm import Mapper, QueryableAttribute, RelationshipProperty
+from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.sql.visitors import iterate
 
 from asgi_dbconn.errors import FieldError
 
-__all__ = ["conditions", "field", "primary_key", "primary_key_is"]
+__all__ = [
+    "conditions",
+    "equalities",
+    "field",
+    "negated",
+    "primary_key",
+    "primary_key_is",
+    "related",
+]
 
 Operator = Callable[[Any, Any], ColumnElement[bool]]
 
@@ -26,12 +46,12 @@ _OPERATORS: Final[Mapping[str, Operator]] = {
     "istartswith": lambda column, value: column.istartswith(value, autoescape=True),
     "endswith": lambda column, value: column.endswith(value, autoescape=True),
     "iendswith": lambda column, value: column.iendswith(value, autoescape=True),
-    "in": lambda column, value: column.in_(value),
+    "in": lambda column, value: column.in_(_several("in", value)),
     "lt": lambda column, value: column < value,
     "lte": lambda column, value: column <= value,
     "gt": lambda column, value: column > value,
     "gte": lambda column, value: column >= value,
-    "range": lambda column, value: column.between(*value),
+    "range": lambda column, value: column.between(*_pair(value)),
     "isnull": lambda column, value: column.is_(None) if value else column.is_not(None),
     "regex": lambda column, value: column.regexp_match(value),
 }
@@ -40,6 +60,38 @@ _OPERATORS: Final[Mapping[str, Operator]] = {
 def conditions(mapper: Mapper[Any], lookups: Mapping[str, Any]) -> list[ColumnElement[bool]]:
     """An expression for each lookup. Raises FieldError naming the choices."""
     return [_condition(mapper, name, name.split("__"), value) for name, value in lookups.items()]
+
+
+def negated(*expressions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Not all of them are true. Where that is unknown, because of a NULL, they are not."""
+    together = and_(*expressions)
+    # Only where it may be unknown: an index does not help with what is inside of a function.
+    return not_(func.coalesce(together, false())) if _may_be_null(together) else not_(together)
+
+
+def equalities(mapper: Mapper[Any], lookups: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that a new object needs so that ``lookups`` find it: those of plain fields.
+
+    Raises FieldError for a lookup that no value answers, as ``name__icontains``.
+    """
+    for name in lookups:
+        if "__" in name and name not in mapper.all_orm_descriptors:
+            raise FieldError(
+                f"{name!r} can find a {mapper.class_.__name__}, but not make one. Look it up by "
+                "plain fields, or give the values in `defaults`."
+            )
+    return dict(lookups)
+
+
+def related(mapper: Mapper[Any], name: str, path: str) -> QueryableAttribute[Any]:
+    """The relation ``name``, a step of ``path``. Raises FieldError naming those there are."""
+    if name in mapper.relationships:
+        attribute: QueryableAttribute[Any] = getattr(mapper.class_, name)
+        return attribute
+    there_are = ", ".join(sorted(each.key for each in mapper.relationships)) or "none"
+    raise FieldError(
+        f"{mapper.class_.__name__} has no relation {name!r} (in {path!r}). There are: {there_are}."
+    )
 
 
 def field(mapper: Mapper[Any], name: str) -> QueryableAttribute[Any]:
@@ -112,6 +164,30 @@ def _operator(whole: str, rest: list[str]) -> Operator:
             "A relation is followed by a field of the other model."
         )
     return operator
+
+
+def _may_be_null(expression: ColumnElement[bool]) -> bool:
+    elements = list(iterate(expression))
+    columns = [each for each in elements if isinstance(each, Column)]
+    is_known = columns and not any(
+        isinstance(each, TextClause | ColumnClause) and not isinstance(each, Column)
+        for each in elements
+    )
+    return not is_known or any(each.nullable for each in columns)
+
+
+def _several(lookup: str, value: Any) -> Any:
+    if isinstance(value, SelectBase):
+        return value
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise FieldError(f"The lookup {lookup!r} takes several values, as a list, not {value!r}.")
+    return list(value)
+
+
+def _pair(value: Any) -> Any:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise FieldError(f"The lookup 'range' takes two values, (from, to), not {value!r}.")
+    return value
 
 
 def _no_field(mapper: Mapper[Any], name: str) -> FieldError:

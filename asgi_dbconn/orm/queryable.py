@@ -8,6 +8,7 @@ from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
 
 from asgi_dbconn.errors import ConfigurationError
+from asgi_dbconn.orm import objects
 from asgi_dbconn.orm.binding import INHERIT, Binding, Choice
 from asgi_dbconn.orm.queryset import QuerySet
 
@@ -37,7 +38,7 @@ class QueryDescriptor:
                 f"{owner.__name__} is bound to no registry. Give one to its base: "
                 "class Base(Queryable, DeclarativeBase, registry=models)."
             )
-        return QuerySet(owner, binding, binding.find_database(database))
+        return QuerySet.over(owner, binding, binding.find_database(database))
 
 
 class Queryable:
@@ -71,6 +72,26 @@ class Queryable:
         if "__dbconn__" in cls.__dict__:
             _choose_metadata(cls)
         super().__init_subclass__(**declarative)
+
+    async def save(self) -> None:
+        """Store this object: an INSERT if it is new, else one UPDATE of what was changed, and
+        nothing if nothing was.
+
+        It goes to the database and schema that it came from, whatever is ambient; a new one goes
+        where a query of this moment would. Raises ObjectNotFound if its row is gone.
+        """
+        await objects.save(self)
+
+    async def delete(self) -> None:
+        """Delete the row of this object, with the cascades of its relationships."""
+        await objects.delete(self)
+
+    async def refresh(self, *names: str) -> None:
+        """Load every column anew, or these columns and relations: ``await user.refresh("posts")``.
+
+        What was changed and not saved is lost. Raises ObjectNotFound if the row is gone.
+        """
+        await objects.refresh(self, names)
 
 
 def _choose_metadata(cls: type[Queryable]) -> None:

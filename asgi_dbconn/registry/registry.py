@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import MappingProxyType
 from typing import Self, TypeVar, Unpack, overload
 
@@ -25,12 +25,15 @@ from asgi_dbconn.lifespan.absence import WithoutLifespan
 from asgi_dbconn.lifespan.middleware import LifespanMiddleware
 from asgi_dbconn.options import OptionArguments, hide_password
 from asgi_dbconn.orm.binding import INHERIT, Choice, DatabaseChoice
+from asgi_dbconn.orm.place import refuse_on_sqlite
 from asgi_dbconn.orm.queryset import QuerySet
 from asgi_dbconn.pools.drain_report import DrainReport
 from asgi_dbconn.pools.observer import Observer
 from asgi_dbconn.pools.statistics import PoolStats
 from asgi_dbconn.registry.lifecycle import connect_all, disconnect_all
 from asgi_dbconn.registry.synchronous import SynchronousUse
+from asgi_dbconn.registry.tenancy import SchemaChoice, bound_connection
+from asgi_dbconn.schemas import check_schema
 from asgi_dbconn.types import ASGIApp
 from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
 
@@ -57,6 +60,7 @@ class Registry(SynchronousUse):
         database: DatabaseArgument,
         *,
         extra: Mapping[str, DatabaseArgument] = MappingProxyType({}),
+        schema: str | None = None,
         **options: Unpack[OptionArguments],
     ) -> None:
         # What is raised from here on must not find a secret in our local variables.
@@ -67,6 +71,7 @@ class Registry(SynchronousUse):
         self._databases = {name: _database(each, name, options) for name, each in given.items()}
         self._metadatas: dict[str | None, MetaData] = {name: MetaData() for name in given}
         self._probe = Probe()
+        self._schema = SchemaChoice(schema)
         super().__init__()
 
     @property
@@ -233,19 +238,33 @@ class Registry(SynchronousUse):
 
     # -- using one of them
 
+    def current_schema(self) -> str | None:
+        """The schema of this context: that of ``with_schema``, or else the registry's own."""
+        return self._schema.current()
+
+    def with_schema(self, schema: str | None) -> AbstractContextManager[None]:
+        """Queries, and scopes that are opened, run in ``schema`` inside the ``with`` block.
+
+        None is no schema. Tasks that are started inside inherit it, others never see it. Raises
+        InvalidSchemaName, before any SQL.
+        """
+        return self._schema.chosen(schema)
+
     def query(self, model: type[T]) -> QuerySet[T]:
         """A query over any class mapped by SQLAlchemy, on the database its table belongs to."""
-        return QuerySet(model, self, self._database_of(model))
+        return QuerySet.over(model, self, self._database_of(model))
 
     def connection(
         self, database: DatabaseChoice = None
     ) -> AbstractAsyncContextManager[AsyncConnection]:
-        """See ``Database.connection``."""
-        return self.find_database(database).connection()
+        """See ``Database.connection``. Carries the schema of this moment."""
+        chosen = self.find_database(database)
+        return self._schema.carried(chosen, chosen.connection(), lambda connection: connection)
 
     def session(self, database: DatabaseChoice = None) -> AbstractAsyncContextManager[AsyncSession]:
-        """See ``Database.session``."""
-        return self.find_database(database).session()
+        """See ``Database.session``. Carries the schema of this moment."""
+        chosen = self.find_database(database)
+        return self._schema.carried(chosen, chosen.session(), bound_connection)
 
     def transaction(
         self,
@@ -254,20 +273,32 @@ class Registry(SynchronousUse):
         isolation_level: IsolationLevel | None = None,
         readonly: bool = False,
     ) -> AbstractAsyncContextManager[Transaction]:
-        """See ``Database.transaction``."""
-        return self.find_database(database).transaction(
-            isolation_level=isolation_level, readonly=readonly
-        )
+        """See ``Database.transaction``. Carries the schema of this moment."""
+        chosen = self.find_database(database)
+        begun = chosen.transaction(isolation_level=isolation_level, readonly=readonly)
+        return self._schema.carried(chosen, begun, lambda transaction: transaction.connection)
 
-    async def create_all(self, database: str | Choice | None = INHERIT) -> None:
-        """Create the tables that do not exist yet, in every database or in one of them."""
-        for name in self._named(database):
-            await create_tables(self._databases[name], self._metadatas[name])
+    async def create_all(
+        self, database: str | Choice | None = INHERIT, *, schema: str | Choice | None = INHERIT
+    ) -> None:
+        """Create the tables that do not exist yet, in every database or in one of them.
 
-    async def drop_all(self, database: str | Choice | None = INHERIT) -> None:
-        """Drop the tables of the models, with their rows, in every database or in one of them."""
+        In ``schema``, or else that of the context, which is created, too.
+        """
         for name in self._named(database):
-            await drop_tables(self._databases[name], self._metadatas[name])
+            chosen = self._chosen_schema(self._databases[name], schema)
+            await create_tables(self._databases[name], self._metadatas[name], chosen)
+
+    async def drop_all(
+        self, database: str | Choice | None = INHERIT, *, schema: str | Choice | None = INHERIT
+    ) -> None:
+        """Drop the tables of the models, with their rows, in every database or in one of them.
+
+        In ``schema``, or else that of the context; the schema itself stays.
+        """
+        for name in self._named(database):
+            chosen = self._chosen_schema(self._databases[name], schema)
+            await drop_tables(self._databases[name], self._metadatas[name], chosen)
 
     def __repr__(self) -> str:
         if not hasattr(self, "_databases"):
@@ -283,6 +314,11 @@ class Registry(SynchronousUse):
             return list(self._databases)
         self.find_database(database)
         return [database]
+
+    def _chosen_schema(self, database: Database, schema: str | Choice | None) -> str | None:
+        chosen = self.current_schema() if isinstance(schema, Choice) else check_schema(schema)
+        refuse_on_sqlite(database, chosen)
+        return chosen
 
     def _label(self, name: str | None) -> str:
         return "the default database" if name is None else f"database {name!r}"

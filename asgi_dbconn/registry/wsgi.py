@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Any
 
+from asgi_dbconn.errors import StartupFailed
 from asgi_dbconn.loops.environment import Environment, process_default
-from asgi_dbconn.loops.fork import after_fork, generation
+from asgi_dbconn.loops.fork import after_fork
 from asgi_dbconn.loops.green_threads import refuse_green_threads
 from asgi_dbconn.loops.own_loop import OwnLoop
 from asgi_dbconn.loops.run_sync import run_sync
@@ -16,7 +18,6 @@ from asgi_dbconn.loops.run_sync import run_sync
 __all__ = ["WSGIApp", "WSGIMiddleware"]
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-_NEVER: Final = -1
 
 
 class WSGIMiddleware:
@@ -25,48 +26,91 @@ class WSGIMiddleware:
     The event loop has a thread of its own, one for each process: it is started by the first
     request, so after the server has forked its workers. Every thread that calls ``run_sync``
     hands its work over to it, and all share one pool.
+
+    A request raises StartupFailed if the registry cannot be connected; the next one tries again.
     """
 
     def __init__(self, app: WSGIApp, registry: AbstractAsyncContextManager[Any]) -> None:
         refuse_green_threads("models.wsgi()")
         self.app = app
         self._registry = registry
-        self._lock = threading.Lock()
-        self._connected_in = _NEVER
-        after_fork(self._after_fork)
+        self._is_entered = False  # also by our parent: its counts are inherited
+        self._start_anew()
+        after_fork(self._start_anew)
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        if self._connected_in != generation():  # in this process, and not in its parent
+        own = self._connected_on
+        if own is None or own.is_ending:
             self._connect()
         return self.app(environ, start_response)
 
-    def _connect(self) -> None:
-        with self._lock:
-            if self._connected_in == generation():
-                return
-            refuse_green_threads("models.wsgi()")
-            present = process_default()
-            if present is not None and present.own is not None and present.own.has_thread:
-                own = present.own
-                run_sync(self._registry.__aenter__(), loop=own.loop)
-            else:
-                own = self._start()
-            own.before_end(lambda: self._registry.__aexit__(None, None, None))
-            self._connected_in = generation()
+    def _start_anew(self) -> None:
+        # In a child too: the loop's thread is the parent's, and so is who held the lock.
+        self._lock = threading.Lock()
+        self._connected_on: OwnLoop | None = None
+        self._attempt: Future[OwnLoop] | None = None
 
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()  # a thread of the parent may have held it
+    def _connect(self) -> None:
+        refuse_green_threads("models.wsgi()")
+        with self._lock:
+            attempt, is_ours = self._attempt, self._attempt is None
+            if attempt is None:
+                attempt = self._attempt = Future()
+        if is_ours:
+            self._try(attempt)
+        # Who came in the meantime shares the outcome. If each tried for itself, one after the
+        # other, a database that is down would keep the last one for many times startup_timeout.
+        error = attempt.exception()
+        if error is not None:
+            # Not as it is: servers take an OSError for a broken socket, and answer nothing.
+            raise StartupFailed(
+                f"The databases of this WSGI application could not be connected: {error} "
+                "The next request tries again."
+            ) from error
+
+    def _try(self, attempt: Future[OwnLoop]) -> None:
+        try:
+            own = self._connected_on
+            if own is None or own.is_ending:  # else somebody else was done with it just now
+                own = self._connected_on = self._open()
+            attempt.set_result(own)
+        except BaseException as error:
+            attempt.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._attempt = None
+
+    def _open(self) -> OwnLoop:
+        present = process_default()
+        own = present.own if present is not None else None
+        if own is not None and own.has_thread and not own.is_ending:
+            run_sync(self._enter(), loop=own.loop)
+        else:
+            own = self._start()
+        own.before_end(self._leave)
+        return own
 
     def _start(self) -> OwnLoop:
         own = OwnLoop()
         try:
             own.start("wsgi")
-            run_sync(self._registry.__aenter__(), loop=own.loop)
+            run_sync(self._enter(), loop=own.loop)
         except BaseException:
             own.end()
             raise
         # For every thread of the process, as long as it lives: nobody leaves it.
         Environment(own).__enter__()
         return own
+
+    async def _enter(self) -> None:
+        await self._registry.__aenter__()
+        if self._is_entered:
+            await self._registry.__aexit__(None, None, None)
+        self._is_entered = True
+
+    async def _leave(self) -> None:
+        self._is_entered = False
+        await self._registry.__aexit__(None, None, None)
