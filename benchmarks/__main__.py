@@ -7,7 +7,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from benchmarks import middleware, reads, record
+from benchmarks import middleware, pools, reads, record, sync
 from benchmarks.report import Outcome, table
 
 
@@ -16,7 +16,12 @@ class Benchmark(Protocol):
     run: Callable[..., Outcome]
 
 
-BENCHMARKS: Final[Mapping[str, Benchmark]] = {"middleware": middleware, "reads": reads}
+BENCHMARKS: Final[Mapping[str, Benchmark]] = {
+    "middleware": middleware,
+    "pools": pools,
+    "reads": reads,
+    "sync": sync,
+}
 
 
 def main(words: Sequence[str] | None = None) -> None:

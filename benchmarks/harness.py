@@ -42,6 +42,10 @@ class Contender:
     run: Run
     at_least: int = 1
     """Operations in a batch; more than one where they are done at the same time."""
+    units: int = 1
+    """What is measured is one of so many parts of an operation that is only done as a whole."""
+    undo: Callable[[], Awaitable[object]] | None = None
+    """Takes back what a batch has done, outside of the measured time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Effort:
 
 @dataclass(slots=True)
 class Measurement:
-    """Seconds per operation of one contender, one sample for each round."""
+    """Seconds per operation, or unit of one, of one contender; one sample for each round."""
 
     contender: str
     operations: int
@@ -77,6 +81,11 @@ class Comparison:
 
     def cpu(self, contender: str) -> Figures:
         return Figures.of(self.measurements[contender].cpu, self.measurements[self.baseline].cpu)
+
+    def ratios(self, one: str, other: str) -> list[float]:
+        """How many times as long as ``other`` ``one`` took, on the clock, in each round."""
+        pairs = zip(self.measurements[one].wall, self.measurements[other].wall, strict=True)
+        return [above / below for above, below in pairs]
 
 
 def joined(comparisons: Sequence[Comparison]) -> Comparison:
@@ -107,10 +116,10 @@ async def compare(
         for number in range(warm_up + effort.rounds):
             for each in order.sample(contenders, len(contenders)):
                 measurement = measured[each.name]
-                wall, cpu = await _time(each.run, measurement.operations)
+                wall, cpu = await _time(each, measurement.operations)
                 if number >= warm_up:
-                    measurement.wall.append(wall / measurement.operations)
-                    measurement.cpu.append(cpu / measurement.operations)
+                    measurement.wall.append(wall / measurement.operations / each.units)
+                    measurement.cpu.append(cpu / measurement.operations / each.units)
     finally:
         gc.unfreeze()
     return Comparison(title, baseline, measured)
@@ -134,16 +143,19 @@ async def _operations(contender: Contender, batch: float) -> int:
     """How many operations take ``batch`` seconds. Finding out warms caches and pools up, too."""
     operations = contender.at_least
     while True:
-        wall, _ = await _time(contender.run, operations)
+        wall, _ = await _time(contender, operations)
         if wall >= batch / 2:
             return max(contender.at_least, round(operations * batch / wall))
         operations *= 2
 
 
-async def _time(run: Run, operations: int) -> tuple[float, float]:
+async def _time(contender: Contender, operations: int) -> tuple[float, float]:
     cpu, wall = time.process_time(), time.perf_counter()
-    waiting = run(operations)
+    waiting = contender.run(operations)
     if waiting is not None:
         await waiting
     # In the opposite order: the wall encloses nothing of the other clock's call.
-    return time.perf_counter() - wall, time.process_time() - cpu
+    taken = time.perf_counter() - wall, time.process_time() - cpu
+    if contender.undo is not None:
+        await contender.undo()
+    return taken

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from asgi_dbconn.errors import DatabaseNotConnectedWarning
 from benchmarks.harness import Comparison, Contender, Effort, Run, compare
 from benchmarks.readers import MANY, Reader, driver_pool, key_of, query_sets, sessions
 from benchmarks.report import Outcome
+from benchmarks.spreading import spread
 from tests.cast import make_cast
 from tests.support.postgres import PostgresServer
 
@@ -124,7 +125,7 @@ async def _check(name: str, reader: Reader) -> None:
 def _get(reader: Reader, tasks: int) -> Run:
     async def get_each(operations: int) -> None:
         keys = (1 + number * _STRIDE % _USERS for number in range(operations))
-        await _spread(keys, reader.get, tasks)
+        await spread(keys, reader.get, tasks)
 
     return get_each
 
@@ -134,25 +135,9 @@ def _many(reader: Reader, tasks: int) -> Run:
         return await reader.many()
 
     async def read_each(operations: int) -> None:
-        await _spread(range(operations), read, tasks)
+        await spread(range(operations), read, tasks)
 
     return read_each
-
-
-async def _spread(
-    keys: Iterable[int], read: Callable[[int], Awaitable[object]], tasks: int
-) -> None:
-    """Read every key once, by so many tasks that take them from one queue."""
-    queue = iter(keys)
-
-    async def work() -> None:
-        for key in queue:
-            await read(key)
-
-    if tasks == 1:
-        await work()
-    else:
-        await asyncio.gather(*(work() for _ in range(tasks)))
 
 
 def _prices(comparisons: Iterable[Comparison]) -> str:

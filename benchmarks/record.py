@@ -18,7 +18,10 @@ from benchmarks.report import Outcome
 __all__ = ["FOLDER", "machine", "versions", "write"]
 
 FOLDER: Final = Path(__file__).parent / "results"
-_PACKAGES: Final = ("asgi-dbconn", "sqlalchemy", "asyncpg", "aiosqlite", "greenlet", "monkay")
+_PACKAGES: Final = (
+    *("asgi-dbconn", "sqlalchemy", "asyncpg", "aiosqlite", "greenlet", "monkay"),
+    *("anyio", "asgiref", "uvloop"),
+)
 
 
 def write(name: str, outcome: Outcome, *, quick: bool) -> Path:
