@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("orm",),
     ("instance", "health"),
     ("registry",),
-    ("demo", "testing"),
+    ("contrib", "demo", "testing"),
     ("__init__",),
 )
 

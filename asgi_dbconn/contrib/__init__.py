@@ -1,0 +1,1 @@
+"""What the pools do, for the tools that watch applications; each needs an extra of its own."""

@@ -1,0 +1,106 @@
+"""The pools of a registry as Prometheus metrics. Needs ``pip install asgi-dbconn[prometheus]``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from asgi_dbconn.databases.database import Database
+from asgi_dbconn.pools.observer import Observer
+from asgi_dbconn.pools.statistics import PoolStats
+from asgi_dbconn.registry.registry import Registry
+
+__all__ = ["PrometheusMetrics"]
+
+_PREFIX: Final = "asgi_dbconn"
+# From a tenth of a millisecond, a pool that has a connection ready, to the usual timeouts.
+_BUCKETS: Final = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0)
+
+# Field of PoolStats, and what a person reads beside it.
+_COUNTED: Final = {
+    "acquired": "Connections handed out",
+    "connects": "Physical connections opened",
+    "connect_errors": "Attempts to open a connection that failed",
+    "lost": "Connections that died",
+    "retired": "Connections replaced for their age or by a refresh",
+    "timeouts": "Acquires that ended in PoolTimeout",
+    "overloads": "Acquires that ended in PoolOverloaded",
+    "leaks": "Connections that were not given back within leak_after",
+    "transient_uses": "Verbs and scopes that opened an engine for themselves",
+}
+
+
+class PrometheusMetrics(Observer):
+    """Metrics of ``models``, from its making until :meth:`close`.
+
+    What the pools look like is read when Prometheus asks; only waiting, holding and connecting are
+    measured when they happen. One for each Prometheus registry.
+    """
+
+    def __init__(self, models: Registry, *, registry: CollectorRegistry = REGISTRY) -> None:
+        self._registry = registry
+        self._snapshot = _Snapshot(models)
+        self._wait = _histogram(
+            registry, "acquire_wait", "Getting a connection"
+        )
+        self._hold = _histogram(registry, "hold", "Holding a connection")
+        self._connect = _histogram(registry, "connect", "Opening a physical connection")
+        registry.register(self._snapshot)
+        self._stop: Callable[[], None] = models.observe(self)
+
+    def close(self) -> None:
+        """Forget ``models``; the names may be used again."""
+        self._stop()
+        for each in (self._snapshot, self._wait, self._hold, self._connect):
+            self._registry.unregister(each)
+
+    def acquired(self, database: str, seconds: float) -> None:
+        self._wait.labels(database).observe(seconds)
+
+    def released(self, database: str, seconds: float) -> None:
+        self._hold.labels(database).observe(seconds)
+
+    def connection_opened(self, database: str, seconds: float) -> None:
+        self._connect.labels(database).observe(seconds)
+
+
+class _Snapshot(Collector):
+    def __init__(self, models: Registry) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[Metric]:
+        stats = {each.name or "default": each.stats() for each in self._databases()}
+        yield _gauge("connections_max", "Connections that the pools may have", stats, "size")
+        yield _gauge("waiting", "Acquires in the queue", stats, "waiting")
+        connections = GaugeMetricFamily(
+            f"{_PREFIX}_connections", "Connections that are open", labels=("database", "state")
+        )
+        for name, each in stats.items():
+            connections.add_metric((name, "idle"), each.idle)
+            connections.add_metric((name, "used"), each.in_use)
+        yield connections
+        for field, text in _COUNTED.items():
+            counter = CounterMetricFamily(f"{_PREFIX}_{field}", text, labels=("database",))
+            for name, each in stats.items():
+                counter.add_metric((name,), getattr(each, field))
+            yield counter
+
+    def _databases(self) -> Iterator[Database]:
+        yield from dict.fromkeys(self._models.databases.values())
+
+
+def _gauge(name: str, text: str, stats: dict[str, PoolStats], field: str) -> Metric:
+    gauge = GaugeMetricFamily(f"{_PREFIX}_{name}", text, labels=("database",))
+    for database, each in stats.items():
+        gauge.add_metric((database,), getattr(each, field))
+    return gauge
+
+
+def _histogram(registry: CollectorRegistry, name: str, text: str) -> Histogram:
+    return Histogram(
+        f"{_PREFIX}_{name}_seconds", text, ("database",), buckets=_BUCKETS, registry=registry
+    )
