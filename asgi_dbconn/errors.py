@@ -198,7 +198,8 @@ class LifespanError(DBConnError, RuntimeError):
 class StartupFailed(LifespanError):
     """Raised out of the lifespan call after the wrapped application reported a failed startup.
 
-    Returning instead would hang test clients that wait for the reason.
+    Returning instead would hang test clients that wait for the reason. ``models.wsgi(app)`` raises
+    it for requests while the databases cannot be connected.
     """
 
     code = "DBC301"

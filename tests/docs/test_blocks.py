@@ -17,6 +17,8 @@ PYTHON = [block for block in BLOCKS if block.language == "python"]
 # An application of a block is served once, so that a block which only defines one is not idle.
 SERVE = """
 import asyncio as _asyncio
+import inspect as _inspect
+import wsgiref.util as _wsgi
 async def _serve(app):
     told, said = _asyncio.Queue(), []
     async def send(message):
@@ -25,9 +27,18 @@ async def _serve(app):
         told.put_nowait({"type": f"lifespan.{event}"})
     await app({"type": "lifespan", "state": {}}, told.get, send)
     assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"], said
+def _request(app):
+    environ, said = {}, []
+    _wsgi.setup_testing_defaults(environ)
+    app(environ, lambda status, headers, exc_info=None: said.append(status))
+    assert said and not said[0].startswith("5"), said
 for _name in ("app", "application"):
     if _name in globals():
-        _asyncio.run(_serve(globals()[_name]))
+        _app = globals()[_name]
+        if len(_inspect.signature(_app).parameters) == 2:  # WSGI: environ, start_response
+            _request(_app)
+        else:
+            _asyncio.run(_serve(_app))
 """
 
 

@@ -25,6 +25,7 @@ def test_there_is_an_example_for_every_framework_we_name() -> None:
         "django",
         "esmerald",
         "fastapi",
+        "flask",
         "hooks",
         "starlette",
     ]
@@ -44,6 +45,6 @@ def test_an_example_is_read_at_a_glance(example: Path) -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_says_how_to_serve_it(example: Path) -> None:
     first = example.read_text().splitlines()[0]
-    named = re.search(rf"`uvicorn examples\.{example.stem}:(\w+)`", first)
+    named = re.search(rf"`(?:uvicorn|gunicorn --threads 8) examples\.{example.stem}:(\w+)`", first)
     assert named, first
     assert re.search(rf"^{named[1]} = ", example.read_text(), re.MULTILINE)

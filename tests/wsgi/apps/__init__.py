@@ -1,0 +1,1 @@
+"""The applications with synchronous code that the servers of these tests serve."""
