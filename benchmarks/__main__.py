@@ -7,7 +7,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from benchmarks import middleware, pools, reads, record, sync
+from benchmarks import middleware, pools, queries, reads, record, sync
 from benchmarks.report import Outcome, table
 
 
@@ -19,6 +19,7 @@ class Benchmark(Protocol):
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "middleware": middleware,
     "pools": pools,
+    "queries": queries,
     "reads": reads,
     "sync": sync,
 }

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from benchmarks.figures import Figures
 
@@ -22,12 +22,21 @@ __all__ = [
     "Effort",
     "Measurement",
     "Run",
+    "Spent",
     "compare",
     "compare_now",
     "joined",
 ]
 
-Run = Callable[[int], Awaitable[None] | None]
+
+class Spent(NamedTuple):
+    """Seconds for a whole batch, as another process has measured them for itself."""
+
+    wall: float
+    cpu: float
+
+
+Run = Callable[[int], Awaitable[None] | Spent | None]
 """Does so many operations: at once, or in the awaitable that it returns."""
 
 _SEED: Final = 1  # the order of the turns is random, but the same in every run
@@ -149,13 +158,15 @@ async def _operations(contender: Contender, batch: float) -> int:
         operations *= 2
 
 
-async def _time(contender: Contender, operations: int) -> tuple[float, float]:
+async def _time(contender: Contender, operations: int) -> Spent:
     cpu, wall = time.process_time(), time.perf_counter()
     waiting = contender.run(operations)
-    if waiting is not None:
+    if waiting is not None and not isinstance(waiting, Spent):
         await waiting
     # In the opposite order: the wall encloses nothing of the other clock's call.
-    taken = time.perf_counter() - wall, time.process_time() - cpu
+    taken = Spent(time.perf_counter() - wall, time.process_time() - cpu)
+    if isinstance(waiting, Spent):
+        taken = waiting
     if contender.undo is not None:
         await contender.undo()
     return taken
