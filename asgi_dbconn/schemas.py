@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Final
 
@@ -12,7 +13,12 @@ __all__ = ["check_schema"]
 _LONGEST: Final = 63
 """Bytes. PostgreSQL cuts longer names off without an error (NAMEDATALEN), so that two tenants whose
 names begin alike would share one schema."""
-_TOKEN: Final = "__[SCHEMA_"  # noqa: S105 - what SQLAlchemy puts where a schema will be named
+_MISREAD: Final = re.compile(
+    r"__\[SCHEMA_|__\[POSTCOMPILE_|__EXECMANY_TOKEN__|_IMV_VALUES_COUNTER|%|\$\d|'"
+)
+"""What SQLAlchemy does not leave alone after it has put the schema into a statement: it numbers the
+parameters of an INSERT of many rows anew, and names a sequence inside of quotes that a quote in the
+schema's name would end."""
 
 
 def check_schema(name: object) -> str | None:
@@ -37,10 +43,12 @@ def check_schema(name: object) -> str | None:
             f"The schema name {name!r} has {length} bytes, and PostgreSQL would cut it off after "
             f"{_LONGEST}. Choose a shorter name; letters outside of ASCII take several bytes."
         )
-    if name.lower().startswith("pg_") or name.lower() == "information_schema":
+    if name.startswith("pg_") or name == "information_schema":  # as PostgreSQL: by the exact case
         raise InvalidSchemaName(f"The schema {name!r} belongs to PostgreSQL. Choose another name.")
-    if _TOKEN in name:
+    misread = _MISREAD.search(name)
+    if misread is not None:
         raise InvalidSchemaName(
-            f"The schema name {name!r} contains {_TOKEN!r}, which SQLAlchemy would replace."
+            f"The schema name {name!r} contains {misread[0]!r}, which SQLAlchemy does not take for "
+            "a part of the name in every statement. Use letters, digits and other punctuation."
         )
-    return name
+    return str.__str__(name)  # not a subclass of str that says how it is to be quoted

@@ -29,7 +29,7 @@ class Absence:
     """
 
     def __init__(
-        self, target: Target, failure: DatabaseUnavailable, join: Callable[[], Awaitable[None]]
+        self, target: Target, failure: DatabaseUnavailable, join: Callable[[], Awaitable[object]]
     ) -> None:
         self._target = target
         self._failure = failure

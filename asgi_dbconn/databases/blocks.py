@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
-from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from asgi_dbconn.databases.after_commit import AfterCommit
+from asgi_dbconn.databases.crossing import Crossing
+from asgi_dbconn.databases.held_blocks import held_open
 from asgi_dbconn.databases.scopes import Scope, current_scope
-from asgi_dbconn.databases.transactions import Transaction, outermost, savepoint
+from asgi_dbconn.databases.transactions import Terms, Transaction, outermost, savepoint
 from asgi_dbconn.pools.aborted import note_aborted, raise_if_aborted
 from asgi_dbconn.pools.loop_pool import LoopPool
 
 __all__ = ["Blocks"]
+
+Pool = Callable[[], AbstractAsyncContextManager[LoopPool]]
 
 
 class _JoinedSession(AsyncSession):
@@ -29,28 +34,30 @@ class _JoinedSession(AsyncSession):
 class Blocks:
     """Opens scopes of one database, or joins the one that is open in this context."""
 
-    def __init__(self, database: object, name: str) -> None:
+    def __init__(
+        self, database: object, name: str, crossing: Callable[[], Crossing | None]
+    ) -> None:
         self._database = database
         self._name = name
+        self._crossing = crossing
 
     @asynccontextmanager
-    async def connection(
-        self, pool: Callable[[], AbstractAsyncContextManager[LoopPool]]
-    ) -> AsyncIterator[AsyncConnection]:
+    async def connection(self, pool: Pool) -> AsyncIterator[AsyncConnection]:
         outer = current_scope(self._database)
         if outer is not None:
             async with outer.joined() as scope:
                 yield scope.connection
             return
-        async with self._scope(pool) as scope:
+        after_commit = AfterCommit()
+        async with self._scope(pool, after_commit) as scope:
+            after_commit.follow(scope.sync_connection)
             async with scope.entered():
                 yield scope.connection
             await scope.commit()
+        await after_commit.run()
 
     @asynccontextmanager
-    async def session(
-        self, pool: Callable[[], AbstractAsyncContextManager[LoopPool]]
-    ) -> AsyncIterator[AsyncSession]:
+    async def session(self, pool: Pool) -> AsyncIterator[AsyncSession]:
         outer = current_scope(self._database)
         if outer is not None:
             async with (
@@ -62,7 +69,9 @@ class Blocks:
                 yield session
                 await session.commit()
             return
-        async with self._scope(pool) as scope:
+        after_commit = AfterCommit()
+        async with self._scope(pool, after_commit) as scope:
+            after_commit.follow(scope.sync_connection)
             async with (
                 scope.entered(),
                 AsyncSession(
@@ -75,29 +84,46 @@ class Blocks:
                 await session.commit()
             # Queries of the block may have begun a transaction that the session never saw.
             await scope.commit()
+        await after_commit.run()
 
     @asynccontextmanager
-    async def transaction(
-        self,
-        pool: Callable[[], AbstractAsyncContextManager[LoopPool]],
-        isolation_level: IsolationLevel | None,
-        *,
-        readonly: bool,
-    ) -> AsyncIterator[Transaction]:
+    async def transaction(self, pool: Pool, terms: Terms) -> AsyncIterator[Transaction]:
         outer = current_scope(self._database)
-        if outer is not None:
-            async with savepoint(outer, isolation_level, readonly=readonly) as transaction:
-                yield transaction
-            return
+        after_commit = AfterCommit()
+        if outer is None:
+            crossing, block = self._crossing(), partial(self._outermost, pool, terms, after_commit)
+        else:
+            crossing, block = outer.crossing, partial(savepoint, outer, terms)
+        if crossing is not None and crossing.is_needed:
+            opened = held_open(crossing, block)
+        else:
+            opened = block()
+        async with opened as transaction:
+            yield transaction
+        await after_commit.run()
+
+    @asynccontextmanager
+    async def _outermost(
+        self, pool: Pool, terms: Terms, after_commit: AfterCommit
+    ) -> AsyncIterator[Transaction]:
         async with (
-            self._scope(pool) as scope,
-            outermost(scope, isolation_level, readonly=readonly) as transaction,
+            self._scope(pool, after_commit) as scope,
+            outermost(scope, terms) as transaction,
         ):
             yield transaction
 
     @asynccontextmanager
-    async def _scope(
-        self, pool: Callable[[], AbstractAsyncContextManager[LoopPool]]
-    ) -> AsyncIterator[Scope]:
+    async def _scope(self, pool: Pool, after_commit: AfterCommit) -> AsyncIterator[Scope]:
         async with pool() as opened, opened.engine.connect() as connection:
-            yield Scope(self._database, self._name, connection)
+            try:
+                yield Scope(self._database, self._name, connection, after_commit, self._crossing())
+            finally:
+                await _let_go_of_a_failed_commit(connection)
+
+
+async def _let_go_of_a_failed_commit(connection: AsyncConnection) -> None:
+    # SQLAlchemy hands a connection whose commit failed back as it is, and some databases keep its
+    # transaction open. Without this transaction object, the pool resets the connection.
+    transaction = None if connection.closed else connection.get_transaction()
+    if transaction is not None and not transaction.is_active:
+        await connection.rollback()

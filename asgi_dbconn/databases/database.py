@@ -17,16 +17,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from asgi_dbconn.call_site import CallSite, awaiting_line, building_line
 from asgi_dbconn.databases.blocks import Blocks
-from asgi_dbconn.databases.leases import Lead, Leases, Outcome, State, Wait
+from asgi_dbconn.databases.isolations import Isolations
+from asgi_dbconn.databases.leases import Lead, Leases, State, Wait
 from asgi_dbconn.databases.loop_pools import LoopPools
 from asgi_dbconn.databases.memory import MemoryKeeper, named_memory
+from asgi_dbconn.databases.outcomes import outcome_of, same_again
 from asgi_dbconn.databases.scopes import current_scope
 from asgi_dbconn.databases.startup import (
     prove_it_answers,
     prove_it_answers_now,
     select_one,
 )
-from asgi_dbconn.databases.transactions import Transaction
+from asgi_dbconn.databases.transactions import Terms, Transaction
 from asgi_dbconn.databases.transient import TransientPools
 from asgi_dbconn.errors import DBConnError, PoolClosed, UnsupportedURL
 from asgi_dbconn.loops.fork import after_fork
@@ -75,7 +77,8 @@ class Database:
         self._leases = Leases()
         self._pools = LoopPools(self._target)
         self._transient = TransientPools(self._target)
-        self._blocks = Blocks(self, self._target.name)
+        self._isolations = Isolations(self._target)
+        self._blocks = Blocks(self, self._target.name, lambda: self._isolations.crossing)
         self._closing: asyncio.Task[DrainReport] | None = None
         after_fork(self._after_fork)
 
@@ -87,7 +90,8 @@ class Database:
     @property
     def home_loop(self) -> asyncio.AbstractEventLoop | None:
         """The loop that it was connected on, while it has a pool there; ``run_sync`` goes there."""
-        return self._pools.home
+        crossing = self._isolations.crossing
+        return self._pools.home if crossing is None else crossing.loop
 
     # -- connecting and disconnecting
 
@@ -109,9 +113,9 @@ class Database:
                     await self._open()
                     return
                 case Wait(outcome):
-                    error = await _outcome_of(outcome)
+                    error = await outcome_of(outcome)
                     if error is not None:
-                        raise _same_again(error)
+                        raise same_again(error)
 
     async def disconnect(self, *, force: bool = False) -> DrainReport | None:
         """Stop counting on the database; the last one (or ``force``) closes it, and gets a report.
@@ -135,7 +139,7 @@ class Database:
                     self._closing.add_done_callback(self._closed)
                     return await asyncio.shield(self._closing)
                 case Wait(outcome):
-                    await _outcome_of(outcome)
+                    await outcome_of(outcome)
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -152,7 +156,7 @@ class Database:
         """A snapshot of the pools of all loops, and what was counted since the process began."""
         transient = self._transient
         counted = PoolStats(**asdict(transient.counters), transient_uses=transient.uses)
-        return self._pools.stats() + counted
+        return self._pools.stats() + self._isolations.stats() + counted
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Tell ``observer`` of every event from now on; returns how to stop. For any thread."""
@@ -173,6 +177,9 @@ class Database:
 
         Raises PoolClosed if the database is not connected.
         """
+        isolation = self._isolations.current
+        if isolation is not None:
+            return isolation.engine
         pool = self._pools.here(self._leases, self._lock)
         if pool is None:
             raise PoolClosed(
@@ -194,14 +201,31 @@ class Database:
         return self._blocks.session(partial(self._pool, self._line()))
 
     def transaction(
-        self, *, isolation_level: IsolationLevel | None = None, readonly: bool = False
+        self,
+        *,
+        isolation_level: IsolationLevel | None = None,
+        readonly: bool = False,
+        force_rollback: bool = False,
     ) -> AbstractAsyncContextManager[Transaction]:
         """Everything in the block, or nothing. Inside another scope it is a savepoint.
 
-        SQLite: takes the write lock at once unless ``readonly``.
+        With ``force_rollback`` it is nothing in the end, however the block ends; its
+        ``on_commit`` callbacks are not called. SQLite: takes the write lock at once unless
+        ``readonly``.
         """
         pool = partial(self._pool, self._line())
-        return self._blocks.transaction(pool, isolation_level, readonly=readonly)
+        return self._blocks.transaction(pool, Terms(isolation_level, readonly, force_rollback))
+
+    def force_rollback(self) -> AbstractAsyncContextManager[None]:
+        """For a test: whatever anybody does with the database meanwhile is rolled back at the end.
+
+        Everybody shares one connection, in any task and on any loop; every transaction is a
+        savepoint, and so is every single query, so that code cannot tell the difference. Nested,
+        it rolls back its own part. Connects the database for that time; may be left in another
+        task. Scopes that are open already are not a part of it; inside one of them it raises
+        TransactionError.
+        """
+        return self._isolations.block(self)
 
     async def run(
         self,
@@ -219,6 +243,9 @@ class Database:
         scope = current_scope(self)
         if scope is not None:
             return await scope.run(work)
+        isolation = self._isolations.current
+        if isolation is not None:
+            return await isolation.run(work, autocommit=autocommit)
         pool = self._pools.here(self._leases, self._lock)
         if pool is not None:
             return await pool.run(work, autocommit=autocommit)
@@ -234,9 +261,12 @@ class Database:
 
     @asynccontextmanager
     async def _pool(self, site: CallSite | None) -> AsyncIterator[LoopPool]:
-        pool = self._pools.here(self._leases, self._lock)
-        if pool is not None:
-            yield pool
+        isolation = self._isolations.current
+        if isolation is not None:
+            async with isolation.pool() as pool:
+                yield pool
+        elif (here := self._pools.here(self._leases, self._lock)) is not None:
+            yield here
         else:
             async with self._transient.pool(site or building_line()) as pool:
                 yield pool
@@ -287,6 +317,7 @@ class Database:
         self._lock = threading.Lock()
         self._leases.after_fork()
         self._pools.leave_to_parent()
+        self._isolations.after_fork()
         self._target.budget.after_fork()
         self._transient = TransientPools(self._target)
         self._closing = None
@@ -300,15 +331,3 @@ class Database:
             f"<Database {self._target.name!r} {self.url} "
             f"[{state.value} | leases: {count} | loops: {len(self._pools)}]>"
         )
-
-
-async def _outcome_of(outcome: Outcome) -> BaseException | None:
-    # Shielded: one waiter's cancellation must not cancel what the others wait for.
-    return await asyncio.shield(asyncio.wrap_future(outcome))
-
-
-def _same_again(error: BaseException) -> BaseException:
-    """A copy for each waiter: one exception raised in several tasks mixes up their tracebacks."""
-    copy = type(error)(*error.args)
-    copy.__cause__ = error.__cause__
-    return copy

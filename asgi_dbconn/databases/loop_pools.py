@@ -84,7 +84,7 @@ class LoopPools:
         except DatabaseUnavailable as failure:
             self._absence = Absence(self._target, failure, partial(self.open_first, prove))
 
-    async def open_first(self, prove: Callable[[LoopPool], Awaitable[None]]) -> None:
+    async def open_first(self, prove: Callable[[LoopPool], Awaitable[None]]) -> LoopPool:
         """Make the running loop's pool and keep it if ``prove`` finds nothing wrong with it."""
         pool = LoopPool(self._target)
         try:
@@ -96,6 +96,7 @@ class LoopPools:
         self._add(pool.loop, pool)
         self._home = pool.loop
         homes.note(pool.loop)
+        return pool
 
     async def drain_all(self) -> DrainReport:
         """End every pool, each on its own loop, all at once."""

@@ -7,9 +7,10 @@ it. Whatever they do takes turns on the one connection.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -18,6 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.util import greenlet_spawn
 
+from asgi_dbconn.databases.after_commit import AfterCommit
+from asgi_dbconn.databases.crossing import Crossing
 from asgi_dbconn.errors import DeadlockError, LoopError, TransactionClosed
 from asgi_dbconn.loops.deadlocks import object_to_blocking
 from asgi_dbconn.pools.aborted import note_aborted, raise_if_aborted
@@ -49,10 +52,20 @@ def current_scope(database: object) -> Scope | None:
 class Scope:
     """One connection, in use by one context and its children, until the block ends."""
 
-    def __init__(self, database: object, name: str, connection: AsyncConnection) -> None:
+    def __init__(
+        self,
+        database: object,
+        name: str,
+        connection: AsyncConnection,
+        after_commit: AfterCommit,
+        crossing: Crossing | None = None,
+    ) -> None:
         self.database = database
         self.name = name
         self.connection = connection
+        self.after_commit = after_commit
+        self.crossing = crossing
+        """The way to it from other loops, if there is any."""
         self.session: AsyncSession | None = None
         """The session that the scope was opened for; its transaction is everybody's."""
         self.owner = asyncio.current_task()
@@ -63,15 +76,27 @@ class Scope:
 
     @asynccontextmanager
     async def entered(self) -> AsyncIterator[Scope]:
-        """Be the current scope inside the block."""
+        """Open for the time of the block, and the current scope inside."""
+        with self.current():
+            self.is_open = True
+            try:
+                yield self
+            finally:
+                self.is_open = False
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Be the current scope inside the block, which may be on another loop."""
         token = _scopes.set({**_scopes.get(), self.database: self})
-        self.is_open = True
         try:
-            yield self
+            yield
         finally:
-            self.is_open = False
             with suppress(ValueError):  # left in another context than it was entered in
                 _scopes.reset(token)
+
+    def inside(self) -> Scope:
+        """A scope for a part of this one, on the same connection; to be entered in turn."""
+        return Scope(self.database, self.name, self.connection, AfterCommit(), self.crossing)
 
     @asynccontextmanager
     async def joined(self) -> AsyncIterator[Scope]:
@@ -82,13 +107,14 @@ class Scope:
         async with self.turn():
             raise_if_aborted(self.sync_connection)
             await self.begin()
-            inner = Scope(self.database, self.name, self.connection)
+            inner = self.inside()
             async with inner.entered():
                 try:
                     yield inner
                 except BaseException as error:
                     note_aborted(self.sync_connection, error)
                     raise
+            self.after_commit.take_over(inner.after_commit)
 
     async def begin(self) -> None:
         """Let the session of the scope begin its transaction before anybody else does."""
@@ -100,6 +126,8 @@ class Scope:
 
         Raises TransactionAborted if an earlier statement of the transaction failed.
         """
+        if self.crossing is not None and self.crossing.is_needed:
+            return await self.crossing.do(partial(self.run, work))
         async with self.turn():
             connection = self.sync_connection
             raise_if_aborted(connection)

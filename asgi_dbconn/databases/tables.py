@@ -2,50 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
-from sqlalchemy import MetaData, text
+from sqlalchemy import MetaData, inspect, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateSchema
 
 from asgi_dbconn.databases.database import Database
+from asgi_dbconn.databases.schema_of_task import in_schema
 
 __all__ = ["create_tables", "drop_tables"]
 
-_MAP: Final = "schema_translate_map"
 _LOCK: Final = 0x61736769  # any number that nobody else takes; "asgi" in ASCII
 
 
 async def create_tables(database: Database, metadata: MetaData, schema: str | None) -> None:
-    """Create the tables of ``metadata`` that ``database`` does not have yet, in ``schema``."""
+    """Create the tables of ``metadata`` that ``database`` does not have yet, in ``schema``.
+
+    Schemas that are missing are created, too: that one, and those that tables name for themselves.
+    """
     async with database.transaction() as transaction:
-        connection = transaction.connection
-        await _wait_for_our_turn(connection)
-        if schema is not None:
-            await connection.execute(CreateSchema(schema, if_not_exists=True))
-        await connection.run_sync(_in_schema, schema, metadata.create_all)
+        await _wait_for_our_turn(transaction.connection)
+        await transaction.connection.run_sync(_create, metadata, schema)
 
 
 async def drop_tables(database: Database, metadata: MetaData, schema: str | None) -> None:
-    """Drop the tables of ``metadata``, with their rows, as far as ``database`` has them."""
+    """Drop the tables of ``metadata``, with their rows, as far as ``database`` has them.
+
+    In a schema only those that are its own: a table that names its schema for itself is shared.
+    """
     async with database.transaction() as transaction:
-        connection = transaction.connection
-        await _wait_for_our_turn(connection)
-        await connection.run_sync(_in_schema, schema, metadata.drop_all)
+        await _wait_for_our_turn(transaction.connection)
+        await transaction.connection.run_sync(_drop, metadata, schema)
 
 
-def _in_schema(
-    connection: Connection, schema: str | None, work: Callable[[Connection], None]
-) -> None:
-    # The connection may be that of an outer scope, which goes on with its own schema.
-    before = connection.get_execution_options().get(_MAP)
-    connection.execution_options(**{_MAP: None if schema is None else {None: schema}})
-    try:
-        work(connection)
-    finally:
-        connection.execution_options(**{_MAP: before})
+def _create(connection: Connection, metadata: MetaData, schema: str | None) -> None:
+    if connection.dialect.name == "postgresql":
+        named = {table.schema for table in metadata.tables.values()} | {schema}
+        for each in sorted(name for name in named if name is not None):
+            # Asked for first: to create one "if not exists" takes a right that the role may lack.
+            if not inspect(connection).has_schema(each):
+                connection.execute(CreateSchema(each, if_not_exists=True))
+    with in_schema(connection, schema):
+        metadata.create_all(connection)
+
+
+def _drop(connection: Connection, metadata: MetaData, schema: str | None) -> None:
+    tables = [each for each in metadata.tables.values() if schema is None or each.schema is None]
+    with in_schema(connection, schema):
+        metadata.drop_all(connection, tables=tables)
 
 
 async def _wait_for_our_turn(connection: AsyncConnection) -> None:

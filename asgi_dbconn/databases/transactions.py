@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import event
+from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from asgi_dbconn.databases.after_commit import Callback
 from asgi_dbconn.databases.scopes import Scope
-from asgi_dbconn.errors import TransactionAborted, TransactionError
+from asgi_dbconn.errors import (
+    LoopError,
+    TransactionAborted,
+    TransactionClosed,
+    TransactionError,
+)
 from asgi_dbconn.pools.aborted import forget_aborted, raise_if_aborted
 from asgi_dbconn.pools.dialects.sqlite import READONLY, WRITES
 
-__all__ = ["Transaction", "outermost", "savepoint"]
+__all__ = ["Terms", "Transaction", "outermost", "savepoint", "scope_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is special about a transaction."""
+
+    isolation_level: IsolationLevel | None = None
+    """None is the database's own."""
+    readonly: bool = False
+    force_rollback: bool = False
+    """Whether it is rolled back at its end, whatever happens."""
 
 
 class Transaction:
@@ -29,7 +49,17 @@ class Transaction:
 
     @property
     def connection(self) -> AsyncConnection:
-        """The connection that all queries of the block share."""
+        """The connection that all queries of the block share.
+
+        Raises LoopError on another loop than the connection's: an isolated database may have one.
+        """
+        crossing = self._scope.crossing
+        if crossing is not None and crossing.is_needed:
+            raise LoopError(
+                f"Database {self._scope.name!r} is isolated on another event loop, and its "
+                "connection cannot leave that. Query through models here, or begin the isolation "
+                "on the loop that uses the connection."
+            )
         return self._scope.connection
 
     async def rollback(self) -> None:
@@ -37,9 +67,27 @@ class Transaction:
 
         Inside another scope that is everything since this block began.
         """
+        crossing = self._scope.crossing
+        if crossing is not None and crossing.is_needed:
+            return await crossing.do(self.rollback)
         async with self._scope.turn():
             await self._undo()
-            await self._begin()
+            return await self._begin()
+
+    def on_commit(self, fn: Callback) -> None:
+        """Call ``fn`` without arguments once all of this is committed; never if it is not.
+
+        That is when the outermost transaction has been committed and its connection given back,
+        so its own queries are committed by themselves. What it returns is awaited if it can be.
+        Callbacks are called in order, in the task that leaves the outermost block; the
+        first that raises ends that, and its error leaves the block: the commit stands.
+        """
+        if not self._scope.is_open:
+            raise TransactionClosed(
+                f"The transaction of database {self._scope.name!r} has ended, so nothing can wait "
+                "for its commit any more. Call on_commit() inside the block."
+            )
+        self._scope.after_commit.add(fn)
 
     async def _begin(self) -> None:
         connection = self.connection
@@ -49,6 +97,7 @@ class Transaction:
         if self._begun.is_active:
             await self._begun.rollback()
         forget_aborted(self._scope.sync_connection)
+        self._scope.after_commit.forget()
 
     async def _commit(self) -> None:
         raise_if_aborted(self._scope.sync_connection)
@@ -61,27 +110,31 @@ class Transaction:
         await self._begun.commit()
 
 
+def scope_of(transaction: Transaction) -> Scope:
+    """For our own use, on whatever loop."""
+    return transaction._scope
+
+
 @asynccontextmanager
-async def outermost(
-    scope: Scope, isolation_level: IsolationLevel | None, *, readonly: bool
-) -> AsyncIterator[Transaction]:
-    """A transaction of its own: begun, and committed when the block ends well."""
-    options: dict[str, Any] = {WRITES: True, READONLY: readonly}
-    if isolation_level is not None:
-        options["isolation_level"] = isolation_level
-    if readonly and scope.connection.dialect.name == "postgresql":
+async def outermost(scope: Scope, terms: Terms) -> AsyncIterator[Transaction]:
+    """A transaction of its own: begun, and committed when the block ends well, or not at all."""
+    options: dict[str, Any] = {WRITES: True, READONLY: terms.readonly}
+    if terms.isolation_level is not None:
+        options["isolation_level"] = terms.isolation_level
+    if terms.readonly and scope.connection.dialect.name == "postgresql":
         options["postgresql_readonly"] = True
     await scope.connection.execution_options(**options)
-    async with scope.entered(), _committed(Transaction(scope, nested=False)) as transaction:
+    if terms.force_rollback:
+        event.listen(scope.sync_connection, "commit", _refuse_to_commit)
+    transaction = Transaction(scope, nested=False)
+    async with scope.entered(), _ended(transaction, keep=not terms.force_rollback):
         yield transaction
 
 
 @asynccontextmanager
-async def savepoint(
-    outer: Scope, isolation_level: IsolationLevel | None, *, readonly: bool
-) -> AsyncIterator[Transaction]:
+async def savepoint(outer: Scope, terms: Terms) -> AsyncIterator[Transaction]:
     """A transaction inside a scope. Its siblings wait until it has ended: savepoints nest."""
-    if isolation_level is not None or readonly:
+    if terms.isolation_level is not None or terms.readonly:
         raise TransactionError(
             "isolation_level and readonly belong to a whole transaction, and this one is a part "
             f"(a savepoint) of the scope of database {outer.name!r} that is open already. "
@@ -90,17 +143,26 @@ async def savepoint(
     async with outer.turn():
         raise_if_aborted(outer.sync_connection)
         await outer.begin()
-        inner = Scope(outer.database, outer.name, outer.connection)
-        async with inner.entered(), _committed(Transaction(inner, nested=True)) as transaction:
+        inner = outer.inside()
+        transaction = Transaction(inner, nested=True)
+        async with inner.entered(), _ended(transaction, keep=not terms.force_rollback):
             yield transaction
+        outer.after_commit.take_over(inner.after_commit)
 
 
 @asynccontextmanager
-async def _committed(transaction: Transaction) -> AsyncIterator[Transaction]:
+async def _ended(transaction: Transaction, *, keep: bool) -> AsyncIterator[None]:
     await transaction._begin()
     try:
-        yield transaction
-        await transaction._commit()
+        yield
+        await (transaction._commit() if keep else transaction._undo())
     except BaseException:
         await transaction._undo()
         raise
+
+
+def _refuse_to_commit(_: Connection) -> None:
+    raise TransactionError(
+        "This transaction is rolled back whatever happens (force_rollback=True), so its connection "
+        "cannot be committed by hand. Use a transaction() inside it: that is a savepoint."
+    )

@@ -10,17 +10,26 @@ from __future__ import annotations
 
 import sys
 import threading
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any
 
-__all__ = ["belongs_to_another_thread", "forget_the_waiting_thread"]
+__all__ = ["belongs_to_another_thread", "context_for_another_thread", "forget_the_waiting_thread"]
 
 
-def forget_the_waiting_thread(context: Context) -> None:
-    """Remove asgiref's note from ``context``, if asgiref is in use and has left one."""
+def forget_the_waiting_thread() -> None:
+    """Remove asgiref's note from the current context, if asgiref is in use and has left one."""
     asgiref: Any = sys.modules.get("asgiref.sync")
     if asgiref is not None:
-        context.run(_forget, asgiref.AsyncToSync)
+        _forget(asgiref)
+
+
+def context_for_another_thread() -> Context:
+    """A copy of the current context without asgiref's note, which only this thread can read."""
+    context = copy_context()
+    asgiref: Any = sys.modules.get("asgiref.sync")
+    if asgiref is not None:
+        context.run(_forget, asgiref)
+    return context
 
 
 def belongs_to_another_thread(value: object) -> bool:
@@ -31,6 +40,15 @@ def belongs_to_another_thread(value: object) -> bool:
     )
 
 
-def _forget(bridge: Any) -> None:
-    if getattr(bridge.executors, "current", None) is not None:
-        bridge.executors.current = None
+def _forget(asgiref: Any) -> None:
+    executors = asgiref.AsyncToSync.executors
+    if getattr(executors, "current", None) is not None:
+        executors.current = None
+    # The same for the executor with one thread that a request of Django's has, if that thread is
+    # this one: what must run there would be executed once we return, and we would wait for it.
+    bridge = asgiref.SyncToAsync
+    request = bridge.thread_sensitive_context.get(None)
+    executor = None if request is None else bridge.context_to_thread_executor.get(request)
+    # A thread that has only just begun is not in that set yet.
+    if executor is not None and executor._threads <= {threading.current_thread()}:
+        bridge.thread_sensitive_context.set(None)

@@ -26,7 +26,10 @@ class Call:
     __slots__ = ("_generation", "above", "blocks", "drives", "is_open")
 
     def __init__(self, blocks: Loop | None) -> None:
-        self.above = next(calls_above(), None)
+        above = _innermost.get()
+        while above is not None and not above.counts:
+            above = above.above
+        self.above: Call | None = above
         self.blocks = blocks
         """The loop that runs in the calling thread, and stands still until the call returns."""
         self.drives: Loop | None = None
@@ -39,8 +42,16 @@ class Call:
         # A child that was forked inside of a call is not inside of it: that thread is not there.
         return self.is_open and self._generation == generation()
 
+    def depth(self) -> int:
+        """How many open calls it is inside of."""
+        count, call = 0, self.above
+        while call is not None:
+            count += call.counts
+            call = call.above
+        return count
+
     def enter(self) -> None:
-        """Be the innermost call of the current context, which is the job's."""
+        """Be the innermost call of the current context, which is the work's."""
         _innermost.set(self)
 
     def close(self) -> None:
@@ -84,7 +95,12 @@ def is_blocked(loop: Loop) -> bool:
     here = asyncio._get_running_loop()
     if loop is here:
         return False
-    return any(call.blocks is loop for call in calls_above()) or _leads_here(loop, here)
+    call = _innermost.get()
+    while call is not None:
+        if call.blocks is loop and call.counts:
+            return True
+        call = call.above
+    return bool(_waiting.targets) and here is not None and _leads_here(loop, here)
 
 
 def stands_still(loop: Loop) -> bool:
@@ -99,14 +115,14 @@ class waiting_for:  # noqa: N801 - reads as a block: with waiting_for(...)
     two threads that wait for each other's loops could not both find out otherwise.
     """
 
-    def __init__(self, here: Loop | None, target: Loop) -> None:
+    __slots__ = ("_entered", "_here", "_target")
+
+    def __init__(self, here: Loop, target: Loop) -> None:
         self._here = here
         self._target = target
         self._entered = False
 
     def __enter__(self) -> bool:
-        if self._here is None:
-            return True
         with _waiting.lock:
             self._entered = not _leads_here(self._target, self._here)
             if self._entered:
@@ -114,14 +130,11 @@ class waiting_for:  # noqa: N801 - reads as a block: with waiting_for(...)
         return self._entered
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._entered and self._here is not None:
-            with _waiting.lock:
-                _waiting.targets.pop(self._here, None)
+        if self._entered:
+            _waiting.targets.pop(self._here, None)
 
 
-def _leads_here(loop: Loop, here: Loop | None) -> bool:
-    if here is None:
-        return False
+def _leads_here(loop: Loop, here: Loop) -> bool:
     step: Loop | None = loop
     while step is not None and step is not here:
         step = _waiting.targets.get(step)

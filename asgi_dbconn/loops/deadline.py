@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
-__all__ = ["Deadline"]
+__all__ = ["NEVER", "Deadline", "deadline_after"]
 
 
 class Deadline:
@@ -24,7 +25,16 @@ class Deadline:
 
     def within(self, seconds: float | None) -> float | None:
         """``seconds``, or what is left if that is less. For what waits."""
-        left = self.left()
-        if left is None or seconds is None:
-            return seconds if left is None else left
-        return min(seconds, left)
+        if self._at is None:
+            return seconds
+        left = self._at - time.monotonic()
+        return left if seconds is None else min(seconds, left)
+
+
+NEVER: Final = Deadline(None)
+"""For all who wait for ever."""
+
+
+def deadline_after(seconds: float | None) -> Deadline:
+    """The deadline ``seconds`` from now, or NEVER."""
+    return NEVER if seconds is None else Deadline(seconds)

@@ -25,4 +25,8 @@ def object_to_blocking(objection: Objection) -> None:
 
 def objection_to_blocking(loop: asyncio.AbstractEventLoop, work: Awaitable[Any]) -> str | None:
     """The first objection, if any."""
-    return next(filter(None, (objection(loop, work) for objection in _objections)), None)
+    for objection in _objections:
+        held = objection(loop, work)
+        if held is not None:
+            return held
+    return None

@@ -1,4 +1,7 @@
-"""What ``run_sync`` does in which situation: a table, decided without touching a loop."""
+"""What ``run_sync`` does in which situation: a table, decided without touching a loop.
+
+Inside of ``models.sync`` there is nothing to decide: the running loop awaits the work.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ __all__ = ["LoopState", "Situation", "Way", "decide"]
 
 class LoopState(Enum):
     """What the calling thread can expect of a loop."""
+
+    # By identity. Up to Python 3.11, Enum's own is a function that hashes the name.
+    __hash__ = object.__hash__
 
     NONE = auto()
     """There is no loop: none given, none running, no environment."""
@@ -30,7 +36,8 @@ class LoopState(Enum):
 class Way(Enum):
     """What is done; ``docs/explanation/loops-and-threads.md`` tells each and its reason."""
 
-    AWAIT_HERE = auto()
+    __hash__ = object.__hash__
+
     TAKE_RESULT = auto()
     PRIVATE_LOOP = auto()
     SUBLOOP = auto()
@@ -42,13 +49,11 @@ class Way(Enum):
     REFUSE_DEPTH = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Situation:
     """All that the decision rests on."""
 
     loop: LoopState = LoopState.NONE
-    can_await_here: bool = False
-    """We are inside a greenlet of SQLAlchemy's, and no loop was given."""
     is_future: bool = False
     """The awaitable is a future or a task, so ``loop`` is its loop."""
     is_done: bool = False
@@ -58,19 +63,15 @@ class Situation:
 
 def decide(situation: Situation) -> Way:
     """The first that applies."""
-    match situation:
-        case Situation(can_await_here=True):
-            return Way.AWAIT_HERE
-        case Situation(is_future=True, is_done=True):
-            return Way.TAKE_RESULT
-        case Situation(is_future=True, loop=LoopState.BLOCKED):
-            return Way.REFUSE_DEADLOCK
-        case Situation(loop=LoopState.CLOSED):
-            return Way.REFUSE_CLOSED
-        case Situation(depth=depth) if depth >= limits.DEPTH:
-            return Way.REFUSE_DEPTH
-        case _:
-            return _WAYS[situation.loop]
+    if situation.is_future and situation.is_done:
+        return Way.TAKE_RESULT
+    if situation.is_future and situation.loop is LoopState.BLOCKED:
+        return Way.REFUSE_DEADLOCK
+    if situation.loop is LoopState.CLOSED:
+        return Way.REFUSE_CLOSED
+    if situation.depth >= limits.DEPTH:
+        return Way.REFUSE_DEPTH
+    return _WAYS[situation.loop]
 
 
 _WAYS = {

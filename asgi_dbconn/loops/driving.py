@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import Context
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from greenlet import getcurrent
 from sqlalchemy.util.concurrency import in_greenlet
 
 from asgi_dbconn.errors import LoopGoneError
 from asgi_dbconn.loops import limits
-from asgi_dbconn.loops.deadline import Deadline
+from asgi_dbconn.loops.deadline import NEVER, Deadline
 from asgi_dbconn.loops.interrupts import first_press_counts, presses
 from asgi_dbconn.loops.job import Job
 from asgi_dbconn.loops.turns import Turn
 
-__all__ = ["can_await_here", "drive", "drive_to_the_end"]
+__all__ = ["can_await_here", "drive", "drive_alone", "drive_to_the_end"]
+
+T = TypeVar("T")
 
 _STRAY_STOPS: Final = 1
 """A ``loop.stop()`` may have been left over from before. The next one is meant."""
@@ -52,43 +54,76 @@ def drive(
     and goes on to the caller once that has unwound. Raises LoopGoneError if the loop is stopped.
     """
     running = asyncio._get_running_loop()
-    with nullcontext() if running is None else _outside_of(running):
-        if turn is not None:
-            turn.open()
-        me = threading.get_ident()
-        job.when_finished = partial(_stop_if_driven_by, loop, me)
-        timers = _Timers(loop, job, deadline)
-        try:
-            job.start_on(loop)
-            for _ in range(1 + _STRAY_STOPS):
-                if not (job.is_finished or timers.grace_is_over):
-                    loop.run_forever()
-            if not (job.is_finished or timers.grace_is_over):
-                raise LoopGoneError(
-                    f"The event loop was stopped before {job} had finished, which it therefore "
-                    "cannot. Call loop.stop() when run_sync has returned, or cancel the task."
-                )
-            timers.cancel()
-            if turn is not None:
-                _stay_for_guests(loop, turn)
-        except BaseException:
-            _unwind(loop, job)
-            raise
-        finally:
-            timers.cancel()
-            job.when_finished = None
-            if turn is not None:
-                turn.close()
+    if running is None:
+        drive_alone(loop, job, deadline, turn)
+    else:
+        with _outside_of(running):
+            drive_alone(loop, job, deadline, turn)
 
 
-def drive_to_the_end(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
-    """Run an idle ``loop`` in this thread until ``work`` is done, however often it is stopped."""
+def drive_to_the_end(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], seconds: float
+) -> asyncio.Task[T]:
+    """Run an idle ``loop`` in this thread until ``work`` is done, however often it is stopped; but
+    no longer than ``seconds``.
+    """
     running = asyncio._get_running_loop()
-    with nullcontext() if running is None else _outside_of(running):
-        task = loop.create_task(work)
+    if running is not None:
+        with _outside_of(running):
+            return drive_to_the_end(loop, work, seconds)
+    task = loop.create_task(work)
+    loop.call_soon(loop.stop)  # a single turn is enough for work that has nothing to wait for
+    loop.run_forever()
+    if not task.done():
+        limit = Deadline(seconds)
+        timer = loop.call_later(seconds, loop.stop, context=Context())
         task.add_done_callback(lambda _: loop.stop())
-        while not task.done():
+        while not (task.done() or limit.is_over()):
             loop.run_forever()
+        timer.cancel()
+    return task
+
+
+def drive_alone(
+    loop: asyncio.AbstractEventLoop, job: Job[Any], deadline: Deadline, turn: Turn | None
+) -> None:
+    """:func:`drive` in a thread in which no other loop runs."""
+    if turn is not None:
+        turn.open()
+    timers = None if deadline is NEVER else _Timers(loop, job, deadline)
+    try:
+        job.start_on(loop)
+        # Not before: a loop whose tasks begin at once may have finished it, and needs no stop.
+        job.when_finished = partial(_stop_if_driven_by, loop, threading.get_ident())
+        if not job.is_finished:
+            loop.run_forever()
+        if not job.is_finished:
+            _insist(loop, job, timers)
+        if timers is not None:
+            timers.cancel()
+        if turn is not None and not turn.close_if_empty():
+            _stay_for_guests(loop, turn)
+    except BaseException:
+        _unwind(loop, job)
+        raise
+    finally:
+        if timers is not None:
+            timers.cancel()
+        job.when_finished = None
+        if turn is not None and turn.is_open:
+            turn.close()
+
+
+def _insist(loop: asyncio.AbstractEventLoop, job: Job[Any], timers: _Timers | None) -> None:
+    """The loop was stopped, and the job has not finished."""
+    for _ in range(_STRAY_STOPS):
+        if not (job.is_finished or _has_given_up(timers)):
+            loop.run_forever()
+    if not (job.is_finished or _has_given_up(timers)):
+        raise LoopGoneError(
+            f"The event loop was stopped before {job} had finished, which it therefore "
+            "cannot. Call loop.stop() when run_sync has returned, or cancel the task."
+        )
 
 
 class _Timers:
@@ -115,6 +150,10 @@ class _Timers:
             self._timer.cancel()
 
 
+def _has_given_up(timers: _Timers | None) -> bool:
+    return timers is not None and timers.grace_is_over
+
+
 def _stop_if_driven_by(loop: asyncio.AbstractEventLoop, thread: int) -> None:
     # A loop that was taken over may be running in its owner's thread again: that one is not ours.
     if threading.get_ident() == thread:
@@ -130,8 +169,6 @@ def _unwind(loop: asyncio.AbstractEventLoop, job: Job[Any]) -> None:
 
 
 def _stay_for_guests(loop: asyncio.AbstractEventLoop, turn: Turn) -> None:
-    if turn.close_if_empty():
-        return
     limit = Deadline(limits.GRACE)
     while not (turn.close_if_empty() or limit.is_over()):
         timer = loop.call_later(max(0.0, limit.left() or 0.0), loop.stop, context=Context())

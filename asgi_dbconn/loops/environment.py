@@ -82,7 +82,7 @@ def ambient() -> Environment | None:
 
 def process_default() -> Environment | None:
     """The environment that was entered first, of those that are open in this process."""
-    return next(iter(_defaults.open), None)
+    return next((each for each in _defaults.open if not each.loop.is_closed()), None)
 
 
 class _Defaults:

@@ -11,10 +11,13 @@ from functools import partial
 from typing import Any
 
 from asgi_dbconn.loops import limits
+from asgi_dbconn.loops.at_once import create_task_at_once
+from asgi_dbconn.loops.beside_asgiref import context_for_another_thread
 from asgi_dbconn.loops.calls import stands_still
 from asgi_dbconn.loops.deadline import Deadline
 from asgi_dbconn.loops.interrupts import first_press_counts, presses
-from asgi_dbconn.loops.job import Job
+from asgi_dbconn.loops.job import CreateTask, Job
+from asgi_dbconn.loops.own_loop import OwnLoop, Post
 from asgi_dbconn.loops.turns import Turn
 from asgi_dbconn.loops.watching import watch
 
@@ -33,19 +36,23 @@ class Verdict(Enum):
 
 
 def hand_over(
-    job: Job[Any], loop: asyncio.AbstractEventLoop, deadline: Deadline, *, ours: bool
+    job: Job[Any], loop: asyncio.AbstractEventLoop, deadline: Deadline, own: OwnLoop | None
 ) -> Verdict:
     """Let ``loop``, which runs in another thread, do ``job``. For the thread that made the job.
 
-    A loop of ours does not stop without closing, and its closing is announced. Another's is looked
-    at now and then while we wait. Interrupted, the job is cancelled and given time to unwind.
+    ``own`` is the record of a loop of ours in its thread. Such a loop does not stop without
+    closing, and its closing is announced. Another's is looked at now and then while we wait.
+    Interrupted, the job is cancelled and given time to unwind.
     """
     end_of_loop = watch(loop)
     end_of_loop.add(job.loop_is_gone)
+    pressed = presses()
     try:
-        _post(job, loop, eagerly=ours)
-        runs = _always if ours else loop.is_running
-        return _wait(job, loop, deadline, runs, is_told=ours)
+        if own is not None:
+            _post(job, own.post, create_task_at_once)
+            return _wait(job, loop, deadline, pressed, _always, is_told=True)
+        _post(job, loop.call_soon_threadsafe, loop.create_task)
+        return _wait(job, loop, deadline, pressed, loop.is_running, is_told=False)
     finally:
         end_of_loop.remove(job.loop_is_gone)
 
@@ -63,9 +70,10 @@ def visit(
             loop.stop()
 
     job.when_finished = tell_the_driver
+    pressed = presses()
     try:
-        _post(job, loop, eagerly=False)
-        return _wait(job, loop, deadline, partial(turn.has, job), is_told=True)
+        _post(job, loop.call_soon_threadsafe, loop.create_task)
+        return _wait(job, loop, deadline, pressed, partial(turn.has, job), is_told=True)
     finally:
         job.when_finished = None
 
@@ -76,24 +84,25 @@ def expire(job: Job[Any], loop: asyncio.AbstractEventLoop) -> None:
     _cancel(job, loop)
 
 
-def _post(job: Job[Any], loop: asyncio.AbstractEventLoop, *, eagerly: bool) -> None:
+def _post(job: Job[Any], call_soon: Post, create_task: CreateTask) -> None:
     if not job.has_begun:
-        # A loop that was closed this very moment refuses; its watch has told the job, or the next
-        # look at the loop will.
-        with suppress(RuntimeError):
-            start = partial(job.start, job.ticket, eagerly=eagerly)
-            loop.call_soon_threadsafe(start, context=Context())
+        try:
+            call_soon(job.start, job.ticket, create_task, context=context_for_another_thread())
+        except (RuntimeError, OSError):
+            # A loop that was closed this very moment refuses; its watch has told the job, or the
+            # next look at the loop will.
+            return
 
 
 def _wait(
     job: Job[Any],
     loop: asyncio.AbstractEventLoop,
     deadline: Deadline,
+    pressed: int,
     runs: Callable[[], bool],
     *,
     is_told: bool,
 ) -> Verdict:
-    pressed = presses()
     try:
         if job.wait(deadline.within(limits.FIRST_LOOK)):
             return Verdict.OVER

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
 from asgi_dbconn.errors import LoopGoneError
+from asgi_dbconn.loops.own_loop import OwnLoop
 from asgi_dbconn.loops.run_sync import run_sync
 
 __all__ = ["Held"]
@@ -18,11 +19,13 @@ class Held:
     """Entered and left in one task, as cancel scopes and context variables want it.
 
     That task waits on its loop in between, whether the loop runs or not. It leaves the manager
-    when it is told to, or when its loop ends before.
+    when it is told to, or when its loop ends before. Only if the loop is closed under it, the
+    manager is left elsewhere.
     """
 
     def __init__(self, manager: AbstractAsyncContextManager[Any]) -> None:
         self._manager = manager
+        self._entered = AsyncExitStack()
         self._leave: asyncio.Event
         self._task: asyncio.Task[None] | None = None
 
@@ -41,7 +44,18 @@ class Held:
         try:
             run_sync(self._finish(task), loop=task.get_loop())
         except LoopGoneError:
-            return  # its loop has ended, and with it the task, in good order
+            if not task.done():  # else its loop has ended, and with it the task, in good order
+                self._leave_elsewhere(task)
+
+    def _leave_elsewhere(self, task: asyncio.Task[None]) -> None:
+        # The loop was closed under its task, which will not take another step. What was entered
+        # there is left on a loop made for it, which for a registry gives back its count.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        own = OwnLoop()
+        try:
+            run_sync(self._entered.pop_all().aclose(), loop=own.loop)
+        finally:
+            own.end()
 
     async def _begin(self) -> None:
         self._leave = asyncio.Event()
@@ -58,7 +72,8 @@ class Held:
         self._task = task
 
     async def _hold(self, entered: asyncio.Future[None]) -> None:
-        async with self._manager:
+        async with self._entered:
+            await self._entered.enter_async_context(self._manager)
             entered.set_result(None)
             await self._leave.wait()
 

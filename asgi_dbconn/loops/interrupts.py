@@ -10,18 +10,23 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from importlib import import_module
+from typing import Any, Final
 
 __all__ = ["first_press_counts", "presses"]
 
 
+# What `signal.getsignal` calls. That one first tries to find a name for the handler, up to
+# Python 3.12, and fails by writing out the whole handler: ten microseconds for each wait.
+_getsignal: Final[Callable[[int], Any]] = import_module("_signal").getsignal
+
+
 def presses() -> int:
-    """How often Ctrl-C has been pressed since the ``asyncio.run`` of this thread began."""
-    runner = _runner()
-    count: int = getattr(runner, "_interrupt_count", 0)
+    """How often Ctrl-C has been pressed since the ``asyncio.run`` of the main thread began."""
+    count: int = getattr(_runner(), "_interrupt_count", 0)
     return count
 
 
@@ -30,9 +35,8 @@ def first_press_counts(presses_before: int) -> Iterator[None]:
     """Inside the block Ctrl-C raises KeyboardInterrupt; raises it at once if there was a press
     since ``presses_before`` was counted. In another thread than the main one it does nothing.
     """
-    runner = _runner()
-    if runner is None:
-        yield
+    if threading.current_thread() is not threading.main_thread() or _runner() is None:
+        yield  # handlers run in the main thread
         return
     if presses() > presses_before:
         raise KeyboardInterrupt
@@ -40,15 +44,12 @@ def first_press_counts(presses_before: int) -> Iterator[None]:
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        if _getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, handler)
 
 
 def _runner() -> Any:
-    """The Runner whose handler is installed, if this is the thread that handlers run in."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-    handler = signal.getsignal(signal.SIGINT)
-    method = handler.func if isinstance(handler, partial) else None
-    runner = getattr(method, "__self__", None)
+    """The Runner whose handler is installed."""
+    handler = _getsignal(signal.SIGINT)
+    runner = getattr(handler.func, "__self__", None) if isinstance(handler, partial) else None
     return runner if isinstance(runner, asyncio.Runner) else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any, Generic, TypeVar
 
@@ -18,11 +17,13 @@ from asgi_dbconn.loops import limits
 from asgi_dbconn.loops.awaitables import discard
 from asgi_dbconn.loops.beside_asgiref import belongs_to_another_thread, forget_the_waiting_thread
 from asgi_dbconn.loops.calls import Call
-from asgi_dbconn.loops.watching import existing_watch
+from asgi_dbconn.loops.watching import is_ending
 
-__all__ = ["Job"]
+__all__ = ["CreateTask", "Job"]
 
 T = TypeVar("T")
+CreateTask = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+"""The ``create_task`` of a loop, or another function that does the same."""
 _MISSING: Any = object()
 
 
@@ -33,28 +34,30 @@ class Job(Generic[T]):
     the result, an error, a cancellation before the first step, or the end of its loop.
     """
 
-    def __init__(self, awaitable: Awaitable[T], call: Call) -> None:
-        self.is_finished = False
-        self.may_move = not asyncio.isfuture(awaitable)
-        """Whether another loop than the first one may do it, as long as it has not begun."""
-        self.has_expired = False
-        """Whether it was cancelled because its time was over."""
-        self.when_finished: Callable[[], object] | None = None
-        """Called in the thread where it finishes, just before the waiting thread is woken."""
+    # What most jobs never change is written here, and costs them nothing.
+    is_finished = False
+    has_expired = False
+    """Whether it was cancelled because its time was over."""
+    when_finished: Callable[[], object] | None = None
+    """Called in the thread where it finishes, just before the waiting thread is woken."""
+    _before: Context
+    _after: Context | None = None
+    _task: asyncio.Task[None] | None = None
+    _result: T = _MISSING
+    _error: BaseException | None = None
+    _work_coroutine: Coroutine[Any, Any, None] | None = None
+    _is_unentered = True
+    _is_handed_over = True
+    _is_cancelled = False
+    _is_abandoned = False
+
+    def __init__(self, awaitable: Awaitable[T], call: Call, *, may_move: bool) -> None:
+        self.may_move = may_move
+        """Whether another loop than the first one may do it, as long as it has not begun: it is
+        no future.
+        """
         self._awaitable = awaitable
-        self._context = copy_context()
-        self._context.run(call.enter)
-        forget_the_waiting_thread(self._context)
-        # Taken after our own changes, so that these are not mistaken for the work's.
-        self._before: Context = self._context.copy()
-        self._after: Context | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._result: T = _MISSING
-        self._error: BaseException | None = None
-        self._work_coroutine: Coroutine[Any, Any, None] | None = None
-        self._is_unentered = True
-        self._is_cancelled = False
-        self._is_abandoned = False
+        self._call = call
         # Lists whose one element somebody takes: each happens once, and taking it is one step.
         self.ticket: list[None] = [None]
         self._to_finish: list[None] = [None]
@@ -63,25 +66,22 @@ class Job(Generic[T]):
 
     # -- on the loop
 
-    def start(self, ticket: list[None], *, eagerly: bool) -> None:
-        """Begin the work on the running loop. ``eagerly`` runs it up to its first wait at once;
-        only for loops of ours, because another's may have ideas of its own about its tasks.
+    def start(self, ticket: list[None], create_task: CreateTask) -> None:
+        """Begin the work on the running loop, by ``create_task``, in the current context; that is
+        one :func:`~asgi_dbconn.loops.beside_asgiref.context_for_another_thread`.
         """
         if not _taken(ticket):
             return  # withdrawn
-        loop = asyncio.get_running_loop()
-        watch = existing_watch(loop)
-        if watch is not None and watch.is_ending:
+        if is_ending(asyncio.get_running_loop()):
             self._refuse(_gone("is being closed"))
-        elif eagerly and _CAN_BE_EAGER:
-            self._context.run(_eager_task, self._work(), loop)
         else:
-            self._start_soon(loop)
+            self._start(create_task)
 
     def start_on(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin the work on a loop that this thread is about to run."""
         if _taken(self.ticket):
-            self._start_soon(loop)
+            self._is_handed_over = False
+            self._start(loop.create_task)
 
     def cancel(self) -> None:
         """Ask the work to unwind. Does nothing once it has finished."""
@@ -127,8 +127,10 @@ class Job(Generic[T]):
 
     def wake(self) -> None:
         """Let the waiting thread look whether something has changed."""
-        with suppress(RuntimeError):  # woken already, and has not looked yet
+        try:
             self._lock.release()
+        except RuntimeError:
+            return  # woken already, and has not looked yet
 
     def loop_is_gone(self) -> None:
         """The loop will never run again, so this is the end of what it had begun."""
@@ -168,16 +170,26 @@ class Job(Generic[T]):
 
     # -- inside
 
-    def _start_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _start(self, create_task: CreateTask) -> None:
         self._work_coroutine = self._work()
-        self._task = self._context.run(loop.create_task, self._work_coroutine)
-        self._task.add_done_callback(self._task_is_done)
+        task = create_task(self._work_coroutine)
+        if self._is_unentered:
+            self._task = task
+            task.add_done_callback(self._task_is_done)
         if self._is_cancelled:
-            self._task.cancel()
+            task.cancel()
 
     async def _work(self) -> None:
         self._is_unentered = False
-        self._task = asyncio.current_task()
+        if self._task is None:
+            self._task = asyncio.current_task()  # begun at once, while it was being created
+        else:
+            self._task.remove_done_callback(self._task_is_done)
+        self._call.enter()
+        if not self._is_handed_over:
+            forget_the_waiting_thread()
+        # Taken after our own changes, so that these are not mistaken for the work's.
+        self._before = copy_context()
         try:
             self._result = await self._awaitable
             error = None
@@ -214,7 +226,9 @@ class Job(Generic[T]):
         self._finish(_MISSING, error)
 
     def _finish(self, result: T, error: BaseException | None) -> None:
-        if not _taken(self._to_finish):
+        try:
+            self._to_finish.pop()
+        except IndexError:
             return  # the loop went in the meantime, and the waiting thread with it
         self._result, self._error = result, error
         self._task = self._work_coroutine = None  # they refer to us
@@ -260,19 +274,10 @@ def _gone(what: str) -> LoopGoneError:
 
 def _loop_is_ending(task: asyncio.Task[Any]) -> bool:
     """Whether ``task`` was cancelled because its loop ends, and not for its own sake."""
-    watch = existing_watch(task.get_loop())
-    if watch is not None and watch.is_ending:
+    if is_ending(task.get_loop()):
         return True
     # asyncio.run and its kin cancel all tasks before any of them takes another step.
     others = asyncio.all_tasks(task.get_loop())
     return (task.cancelled() or task.cancelling() > 0) and all(
         other.cancelling() > 0 for other in others
     )
-
-
-_CAN_BE_EAGER = hasattr(asyncio, "eager_task_factory")
-
-
-def _eager_task(coroutine: Any, loop: asyncio.AbstractEventLoop) -> None:
-    start: Any = asyncio.Task
-    start(coroutine, loop=loop, eager_start=True)

@@ -12,7 +12,7 @@ from asgi_dbconn.loops.fork import generation
 from asgi_dbconn.loops.own_loop import own_loop
 from asgi_dbconn.loops.turns import turn_of
 
-__all__ = ["look_at"]
+__all__ = ["look_at", "look_from_outside"]
 
 Loop = asyncio.AbstractEventLoop
 
@@ -21,10 +21,19 @@ def look_at(loop: Loop | None, here: Loop | None) -> LoopState:
     """The state of ``loop`` for a thread in which the loop ``here`` runs, if any."""
     if loop is None:
         return LoopState.NONE
+    if loop is here:
+        return LoopState.BLOCKED
     if loop.is_closed():
         return LoopState.CLOSED
-    if loop is here or is_blocked(loop):
+    if is_blocked(loop):
         return LoopState.BLOCKED
+    return look_from_outside(loop)
+
+
+def look_from_outside(loop: Loop) -> LoopState:
+    """The state of ``loop`` for a thread in which no loop runs and that is in no ``run_sync``."""
+    if loop.is_closed():
+        return LoopState.CLOSED
     own = own_loop(loop)
     if own is not None and own.has_thread:
         return LoopState.RUNNING

@@ -11,15 +11,16 @@ from contextvars import Context
 from typing import Final
 
 from asgi_dbconn.loops import limits
-from asgi_dbconn.loops.driving import drive_to_the_end
 from asgi_dbconn.loops.fork import after_every_fork, park
+from asgi_dbconn.loops.mailbox import Mailbox
 from asgi_dbconn.loops.turns import turn_of
-from asgi_dbconn.loops.watching import watch
+from asgi_dbconn.loops.watching import end_begins
 from asgi_dbconn.loops.winding_down import wind_down
 
-__all__ = ["OwnLoop", "own_loop"]
+__all__ = ["OwnLoop", "Post", "own_loop"]
 
 Loop = asyncio.AbstractEventLoop
+Post = Callable[..., object]
 _KNOWN_KINDS: Final = {"asyncio", "uvloop", "winloop"}
 
 
@@ -35,20 +36,26 @@ class OwnLoop:
         self.loop = _same_kind(like)
         self.owner = threading.get_ident()
         """The thread that may run it without asking."""
+        self.has_thread = False
+        """Whether it runs by itself, so that work is handed over to it."""
         self._thread: threading.Thread | None = None
+        self._mailbox: Mailbox | None = None
         self._is_ending = False
         self._ends = threading.Lock()
         self._clean_ups: list[Callable[[], Awaitable[object]]] = []
         _all.add(self)
 
     @property
-    def has_thread(self) -> bool:
-        """Whether it runs by itself, so that work is handed over to it."""
-        return self._thread is not None
-
-    @property
     def is_ending(self) -> bool:
         return self._is_ending
+
+    @property
+    def post(self) -> Post:
+        """Calls something on the loop soon, as ``call_soon_threadsafe`` does. Once it has a thread.
+
+        Raises RuntimeError or OSError if the loop is closed.
+        """
+        return self.loop.call_soon_threadsafe if self._mailbox is None else self._mailbox.post
 
     def before_end(self, clean_up: Callable[[], Awaitable[object]]) -> None:
         """Await ``clean_up()`` on the loop when it ends, before its tasks are cancelled.
@@ -61,11 +68,19 @@ class OwnLoop:
     def start(self, name: str) -> None:
         """Give it a thread. Once, and only while nobody runs it: the caller has its turn.
 
-        Raises RuntimeError if no thread can be started, as late in the interpreter's exit.
+        Raises RuntimeError if no thread can be started, as late in the interpreter's exit, and
+        OSError if the process has no descriptors left.
         """
         thread = threading.Thread(target=self._serve, name=f"asgi-dbconn {name}", daemon=True)
-        thread.start()
+        with suppress(NotImplementedError):
+            self._mailbox = Mailbox(self.loop)
+        try:
+            thread.start()
+        except BaseException:
+            self._close_mailbox()
+            raise
         self._thread = thread
+        self.has_thread = True
 
     def stop(self) -> None:
         """Tell the thread to end the loop; do not wait for that.
@@ -108,24 +123,25 @@ class OwnLoop:
         with self._ends:
             if self.loop.is_closed():
                 return
-            watch(self.loop).is_ending = True
+            end_begins(self.loop)
             try:
-                drive_to_the_end(self.loop, wind_down(reversed(self._clean_ups)))
+                wind_down(self.loop, reversed(self._clean_ups))
             finally:
+                self._close_mailbox()
                 self.loop.close()
                 _all.remove(self)
 
-
-def own_loop(loop: Loop) -> OwnLoop | None:
-    """The record of ``loop`` if it is one of ours and not closed."""
-    return _all.by_loop.get(loop)
+    def _close_mailbox(self) -> None:
+        mailbox, self._mailbox = self._mailbox, None
+        if mailbox is not None:
+            mailbox.close(self.loop)
 
 
 class _All:
     """Every loop of ours that is not closed, so that exit ends them and a child leaves them."""
 
     def __init__(self) -> None:
-        self.by_loop: dict[Loop, OwnLoop] = {}
+        self.by_loop: Final[dict[Loop, OwnLoop]] = {}
         self._is_registered = False
         after_every_fork(self._in_child)
 
@@ -150,11 +166,13 @@ class _All:
 
     def _in_child(self) -> None:
         # Closing them would reach into the parent's selectors, and so would their finalisers.
-        park(self.by_loop)
-        self.by_loop = {}
+        park(dict(self.by_loop))
+        self.by_loop.clear()
 
 
 _all: Final = _All()
+own_loop: Final = _all.by_loop.get
+"""The record of a loop if it is one of ours and not closed, else None."""
 
 
 def _same_kind(like: Loop | None) -> Loop:

@@ -29,29 +29,34 @@ class PerLoop(Generic[T]):
 
     def get(self, loop: asyncio.AbstractEventLoop) -> T | None:
         """The loop's value if it has one already."""
-        return self._values.get(loop)
+        return self._values.get(weakref.ref(loop))
 
     def of(self, loop: asyncio.AbstractEventLoop) -> T:
         """The loop's value. Whoever asks first has it made; all others wait for that one."""
-        value = self._values.get(loop)
+        value = self._values.get(weakref.ref(loop))
         if value is None:
             with self._lock:
-                value = self._values.get(loop)
+                value = self.get(loop)
                 if value is None:
-                    value = self._values[loop] = self._make(loop)
+                    value = self._make(loop)
+                    self._values[weakref.ref(loop, self._drop)] = value
         return value
 
     def forget(self, loop: asyncio.AbstractEventLoop) -> None:
         """The next one who asks has another value made."""
         with self._lock:
-            self._values.pop(loop, None)
+            self._values.pop(weakref.ref(loop), None)
 
     def _start_empty(self) -> None:
         # Re-entrant, because a signal handler may ask while its own thread is asking.
         self._lock = threading.RLock()
-        self._values: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, T] = (
-            weakref.WeakKeyDictionary()
-        )
+        # Not a WeakKeyDictionary, whose every look-up goes through functions written in Python.
+        values = self._values = dict[weakref.ref[asyncio.AbstractEventLoop], T]()
+
+        def drop(reference: weakref.ref[asyncio.AbstractEventLoop]) -> None:
+            values.pop(reference, None)
+
+        self._drop = drop
 
     def _in_child(self) -> None:
         park(self._values)

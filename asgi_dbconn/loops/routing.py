@@ -25,15 +25,15 @@ __all__ = ["route", "run_privately"]
 Loop = asyncio.AbstractEventLoop
 
 
-def route(job: Job[Any], loop: Loop, call: Call, deadline: Deadline) -> None:
+def route(job: Job[Any], loop: Loop, state: LoopState, call: Call, deadline: Deadline) -> None:
     """Return when the job has finished, or ignores that its time is over.
 
-    Loops start, stop and close while we look at them, so after every step they are looked at
-    again. A job that has begun stays with its loop; one that has not may go to a subloop.
+    ``state`` is what ``loop`` is doing now. Loops start, stop and close while we look at them, so
+    after every step they are looked at again. A job that has begun stays with its loop; one that
+    has not may go to a subloop.
     """
     here = call.blocks
-    while not (job.is_finished or job.has_expired):
-        state = look_at(loop, here)
+    while True:
         if state is LoopState.CLOSED:
             job.loop_is_gone()
         elif state is LoopState.BLOCKED and not job.may_move:
@@ -46,17 +46,14 @@ def route(job: Job[Any], loop: Loop, call: Call, deadline: Deadline) -> None:
                 loop = subloop_of(loop).loop
             except RuntimeError:  # the interpreter is exiting, and starts no threads any more
                 return run_privately(job, call, deadline)
-        else:
-            with waiting_for(here, loop) as may_wait:
-                if not may_wait:
-                    continue  # that loop has just begun to wait for ours
-                verdict = _work_on(job, loop, state, call, deadline)
-            if verdict is Verdict.WITHDRAWN:
-                try:
-                    loop = subloop_of(loop).loop
-                except RuntimeError:
-                    return run_privately(job, call, deadline)
-    return None
+        elif _work_on(job, loop, state, call, deadline) is Verdict.WITHDRAWN:
+            try:
+                loop = subloop_of(loop).loop
+            except RuntimeError:
+                return run_privately(job, call, deadline)
+        if job.is_finished or job.has_expired:
+            return None
+        state = look_at(loop, here)
 
 
 def run_privately(job: Job[Any], call: Call, deadline: Deadline) -> None:
@@ -64,8 +61,11 @@ def run_privately(job: Job[Any], call: Call, deadline: Deadline) -> None:
     own = OwnLoop()
     try:
         call.drives = own.loop
-        with waiting_for(call.blocks, own.loop):
+        if call.blocks is None:
             drive(own.loop, job, deadline)
+        else:
+            with waiting_for(call.blocks, own.loop):
+                drive(own.loop, job, deadline)
     finally:
         own.end()
 
@@ -73,15 +73,26 @@ def run_privately(job: Job[Any], call: Call, deadline: Deadline) -> None:
 def _work_on(
     job: Job[Any], loop: Loop, state: LoopState, call: Call, deadline: Deadline
 ) -> Verdict:
-    if state in {LoopState.IDLE, LoopState.OURS_ELSEWHERE}:
+    if call.blocks is None:
+        return _work_there(job, loop, state, call, deadline)
+    with waiting_for(call.blocks, loop) as may_wait:
+        if not may_wait:
+            return Verdict.STOPPED  # that loop has just begun to wait for ours
+        return _work_there(job, loop, state, call, deadline)
+
+
+def _work_there(
+    job: Job[Any], loop: Loop, state: LoopState, call: Call, deadline: Deadline
+) -> Verdict:
+    if state is LoopState.IDLE or state is LoopState.OURS_ELSEWHERE:
         return _in_turn(job, loop, call, deadline)
     own = own_loop(loop)
-    return hand_over(job, loop, deadline, ours=own is not None and own.has_thread)
+    return hand_over(job, loop, deadline, own if own is not None and own.has_thread else None)
 
 
 def _in_turn(job: Job[Any], loop: Loop, call: Call, deadline: Deadline) -> Verdict:
     turn = turn_of(loop)
-    if not turn.take(0):
+    if not turn.take_now():
         own = own_loop(loop)
         is_below = any(above.drives is loop for above in calls_above())
         # Whoever is below the driver, or shares its loop by our own doing, need not try to wait.
@@ -96,7 +107,7 @@ def _in_turn(job: Job[Any], loop: Loop, call: Call, deadline: Deadline) -> Verdi
         if state is LoopState.OURS_ELSEWHERE and own is not None:
             try:
                 own.start("environment")
-            except RuntimeError:  # no threads any more: then this one runs it
+            except (RuntimeError, OSError):  # no threads any more: then this one runs it
                 own.owner = threading.get_ident()
         elif state is LoopState.IDLE:
             call.drives = loop

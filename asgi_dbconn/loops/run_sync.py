@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from inspect import isawaitable
+from types import CoroutineType
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 from sqlalchemy.util import await_
 
 from asgi_dbconn.errors import DeadlockError, LoopError, LoopGoneError, NestingError, RunSyncTimeout
 from asgi_dbconn.loops import limits
-from asgi_dbconn.loops.awaitables import discard, preferred_loop
-from asgi_dbconn.loops.calls import Call, calls_above
-from asgi_dbconn.loops.deadline import Deadline
+from asgi_dbconn.loops.awaitables import preferred_loop
+from asgi_dbconn.loops.calls import Call
+from asgi_dbconn.loops.deadline import deadline_after
 from asgi_dbconn.loops.deadlocks import objection_to_blocking
 from asgi_dbconn.loops.decision import Situation, Way, decide
 from asgi_dbconn.loops.driving import can_await_here
@@ -22,6 +23,7 @@ from asgi_dbconn.loops.homes import home_loop, is_at_home
 from asgi_dbconn.loops.job import Job
 from asgi_dbconn.loops.looking import look_at
 from asgi_dbconn.loops.routing import route, run_privately
+from asgi_dbconn.loops.straight_way import goes_straight
 
 __all__ = ["run_sync"]
 
@@ -47,35 +49,44 @@ def run_sync(
     closed, NestingError if such calls call each other too deeply, and TypeError if ``awaitable``
     is none. What is refused was not begun.
     """
-    if not isawaitable(awaitable):
+    is_coroutine = type(awaitable) is CoroutineType  # nearly always, and sooner asked than the rest
+    if not (is_coroutine or isawaitable(awaitable)):
         raise TypeError(
             f"run_sync needs something to await, not {type(awaitable).__name__}. "
             "Call the coroutine function: run_sync(work()), not run_sync(work)."
         )
     here = asyncio._get_running_loop()
-    future: Any = awaitable if asyncio.isfuture(awaitable) else None
+    if here is not None and loop is None and can_await_here():
+        return await_(awaitable if timeout is None else _within(awaitable, timeout))
+    future: Any = None if is_coroutine or not asyncio.isfuture(awaitable) else awaitable
+    call = Call(blocks=here)
+    job = Job(awaitable, call, may_move=future is None)
     try:
         wanted = _candidate(awaitable, future, loop, here)
-        situation = Situation(
-            loop=look_at(wanted, here),
-            can_await_here=loop is None and here is not None and can_await_here(),
-            is_future=future is not None,
-            is_done=future is not None and future.done(),
-            depth=sum(1 for _ in calls_above()),
-        )
-        way = decide(situation)
-        if way is Way.AWAIT_HERE:
-            return await_(awaitable if timeout is None else _within(awaitable, timeout))
-        if way is Way.TAKE_RESULT:
-            return cast("asyncio.Future[T]", future).result()
-        if way in _REFUSALS:
-            _refuse(way)
-        if way is Way.SUBLOOP and here is not None:
-            _ask_for_objections(here, awaitable)
+        is_plain = here is None and future is None and timeout is None and call.above is None
+        if not (is_plain and wanted is not None and goes_straight(job, wanted, call)):
+            state = look_at(wanted, here)
+            is_done = future is not None and future.done()
+            way = decide(Situation(state, future is not None, is_done, call.depth()))
+            if way is Way.TAKE_RESULT:
+                return cast("asyncio.Future[T]", future).result()
+            if way in _REFUSALS:
+                _refuse(way)
+            if way is Way.SUBLOOP and here is not None:
+                _ask_for_objections(here, awaitable)
+            if timeout is not None and timeout <= 0:
+                job.has_expired = True
+                job.refuse(asyncio.CancelledError())
+            elif wanted is None:
+                run_privately(job, call, deadline_after(timeout))
+            else:
+                route(job, wanted, state, call, deadline_after(timeout))
     except BaseException:
-        discard(awaitable)
+        job.refuse(asyncio.CancelledError())  # nobody asks for it any more
         raise
-    return _wait_for(awaitable, wanted, here, Deadline(timeout))
+    finally:
+        call.close()
+    return job.result()
 
 
 def _candidate(
@@ -95,27 +106,6 @@ def _candidate(
         return preferred
     environment = process_default()
     return environment.loop if environment is not None else home_loop()
-
-
-def _wait_for(
-    awaitable: Awaitable[T], loop: Loop | None, here: Loop | None, deadline: Deadline
-) -> T:
-    call = Call(blocks=here)
-    job = Job(awaitable, call)
-    try:
-        if deadline.is_over():
-            job.has_expired = True
-            job.refuse(asyncio.CancelledError())
-        elif loop is None:
-            run_privately(job, call, deadline)
-        else:
-            route(job, loop, call, deadline)
-    except BaseException as error:
-        job.refuse(error)
-        raise
-    finally:
-        call.close()
-    return job.result()
 
 
 async def _within(awaitable: Awaitable[T], timeout: float) -> T:

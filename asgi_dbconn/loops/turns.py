@@ -23,14 +23,10 @@ class Turn:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._door = threading.Lock()
-        self._is_open = False
+        self.is_open = False
+        """Whether some thread runs the loop and takes guests."""
         self._is_staying = False
         self._guests: set[Job[Any]] = set()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether some thread runs the loop and takes guests."""
-        return self._is_open
 
     def take(self, seconds: float | None) -> bool:
         """Whether it became our turn within ``seconds``; None waits for ever.
@@ -38,23 +34,26 @@ class Turn:
         Look at the loop again afterwards: its previous driver may have changed everything.
         """
         if seconds is None:
-            seconds = threading.TIMEOUT_MAX
+            return self._lock.acquire()
         return self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
+
+    def take_now(self) -> bool:
+        """Whether it became our turn without waiting."""
+        return self._lock.acquire(blocking=False)
 
     def release(self) -> None:
         self._lock.release()
 
     def open(self) -> None:
         """The driver begins, and takes guests from now on."""
-        with self._door:
-            self._is_open = True
+        self.is_open = True
 
     def join(self, guest: Job[Any]) -> bool:
         """Whether ``guest`` was taken. Its driver will then stay for it, or wake it on leaving."""
         with self._door:
-            if self._is_open:
+            if self.is_open:
                 self._guests.add(guest)
-            return self._is_open
+            return self.is_open
 
     def has(self, guest: Job[Any]) -> bool:
         """Whether the loop is still run for ``guest``."""
@@ -69,21 +68,17 @@ class Turn:
     def close_if_empty(self) -> bool:
         """Whether the driver may leave because nobody is left; nobody can join any more then."""
         with self._door:
-            self._is_open = self._is_staying = bool(self._guests)
-            return not self._is_open
+            self.is_open = self._is_staying = bool(self._guests)
+            return not self.is_open
 
     def close(self) -> None:
         """The driver leaves whoever is there. The guests are woken: one of them takes over."""
         with self._door:
-            self._is_open = self._is_staying = False
+            self.is_open = self._is_staying = False
             guests, self._guests = self._guests, set()
         for guest in guests:
             guest.wake()
 
 
-_turns: Final = PerLoop(lambda _: Turn())
-
-
-def turn_of(loop: Any) -> Turn:
-    """The turn of ``loop``, from any thread."""
-    return _turns.of(loop)
+turn_of: Final = PerLoop(lambda _: Turn()).of
+"""The turn of a loop, from any thread."""

@@ -17,7 +17,7 @@ from typing import Final
 from asgi_dbconn.loops.fork import generation
 from asgi_dbconn.loops.per_loop import PerLoop
 
-__all__ = ["Watch", "existing_watch", "watch"]
+__all__ = ["Watch", "end_begins", "is_ending", "watch"]
 
 _YEARS: Final = 3e8
 
@@ -27,8 +27,9 @@ class Watch:
 
     def __init__(self) -> None:
         self.is_ending = False
-        """Whether the loop is being ended by us; what is cancelled there now, is so for good."""
         self.is_gone = False
+        self.is_told = False
+        """Whether anything would tell it that the loop is gone."""
         self._listeners: set[Callable[[], None]] = set()
         self._generation = generation()
 
@@ -76,8 +77,8 @@ class _Sentinel:
         self._watch.loop_is_gone()
 
 
-def _begin(loop: asyncio.AbstractEventLoop) -> Watch:
-    watch = Watch()
+def _place_sentinel(loop: asyncio.AbstractEventLoop, watch: Watch) -> None:
+    watch.is_told = True
     sentinel = _Sentinel(watch)
     if asyncio._get_running_loop() is loop:
         sentinel()
@@ -85,17 +86,25 @@ def _begin(loop: asyncio.AbstractEventLoop) -> Watch:
         # A loop that is closed already refuses, and the sentinel dies right here.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(sentinel, context=Context())
-    return watch
 
 
-_watches: Final = PerLoop(_begin)
+_watches: Final = PerLoop(lambda _: Watch())
 
 
 def watch(loop: asyncio.AbstractEventLoop) -> Watch:
     """The watch over ``loop``, from any thread; it begins with the first call."""
-    return _watches.of(loop)
+    watch = _watches.of(loop)
+    if not watch.is_told:  # two threads may place one each: the second message is no news
+        _place_sentinel(loop, watch)
+    return watch
 
 
-def existing_watch(loop: asyncio.AbstractEventLoop) -> Watch | None:
-    """The watch over ``loop`` if anybody has asked for one."""
-    return _watches.get(loop)
+def end_begins(loop: asyncio.AbstractEventLoop) -> None:
+    """We are ending ``loop``."""
+    _watches.of(loop).is_ending = True
+
+
+def is_ending(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether we are ending ``loop``; what is cancelled there now, is so for good."""
+    watch = _watches.get(loop)
+    return watch is not None and watch.is_ending

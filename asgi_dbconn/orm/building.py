@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from sqlalchemy import Select
-from sqlalchemy.orm import joinedload, load_only, selectinload
+from sqlalchemy.orm import RelationshipProperty, joinedload, load_only, selectinload
 
 from asgi_dbconn.call_site import CallSite
 from asgi_dbconn.errors import ConfigurationError, FieldError
 from asgi_dbconn.orm.binding import INHERIT, Choice, DatabaseChoice
 from asgi_dbconn.orm.description import Description
-from asgi_dbconn.orm.lookups import conditions, field, negated, related
+from asgi_dbconn.orm.loading import is_one_statement
+from asgi_dbconn.orm.lookups import column, conditions, primary_key, related
+from asgi_dbconn.orm.negation import negated
+from asgi_dbconn.orm.not_awaited import NotAwaited
+from asgi_dbconn.orm.operators import is_expression
 from asgi_dbconn.orm.place import Place
 
 if TYPE_CHECKING:
@@ -23,8 +28,14 @@ __all__ = ["Building"]
 
 T = TypeVar("T")
 
+_HINTS = {
+    bool: " Python has compared already: is an attribute of the class on one side? `is` and `not` "
+    "are Python's own; write == None and ~(...). For a constant, sqlalchemy.true().",
+    str: " SQL of your own goes into sqlalchemy.text().",
+}
 
-class Building(Generic[T]):
+
+class Building(NotAwaited, Generic[T]):
     """Immutable: may be kept, shared between tasks and loops, and used many times."""
 
     __slots__ = ("_built_at", "_description", "_place")
@@ -45,30 +56,27 @@ class Building(Generic[T]):
     def filter(self, *expressions: _ColumnExpressionArgument[bool], **lookups: Any) -> Self:
         """Only rows for which all of these are true.
 
-        Raises FieldError, at once, if a lookup names what the model does not have.
+        Lookups through the same relation are about the same related row; in another ``filter()``
+        they may be about another one. Raises FieldError, at once, if a lookup names what the model
+        does not have, or if an expression is none.
         """
-        description = self._description
-        return self._with(
-            description.narrowed(*expressions, *conditions(description.mapper, lookups))  # type: ignore[arg-type]
-        )
+        return self._with(self._description.narrowed(*self._wanted("filter", expressions, lookups)))
 
     def exclude(self, *expressions: _ColumnExpressionArgument[bool], **lookups: Any) -> Self:
         """Only rows for which these are not all true; rows where that is unknown (NULL) stay."""
+        unwanted = self._wanted("exclude", expressions, lookups)
+        if not unwanted:
+            return self
         description = self._description
-        return self._with(
-            description.narrowed(
-                negated(*expressions, *conditions(description.mapper, lookups))  # type: ignore[arg-type]
-            )
-        )
+        return self._with(description.narrowed(negated(unwanted, description.mapper.tables)))
 
     def order_by(self, *fields: _ColumnExpressionArgument[Any] | str) -> Self:
         """Order by expressions or names; ``"-name"`` is descending. Replaces an earlier order."""
-        return self._with(
-            self._description.changed(order=tuple(self._ordering(each) for each in fields))
-        )
+        order = tuple(step for each in fields for step in self._ordering(each))
+        return self._with(self._description.changed(order=order))
 
     def limit(self, rows: int) -> Self:
-        """At most so many rows."""
+        """At most so many rows. Replaces an earlier limit."""
         return self._with(self._description.changed(limit=_count("limit", rows)))
 
     def offset(self, rows: int) -> Self:
@@ -76,34 +84,40 @@ class Building(Generic[T]):
         return self._with(self._description.changed(offset=_count("offset", rows)))
 
     def distinct(self) -> Self:
-        """Each row once."""
+        """Each row once: for ``values()``, and where an expression brings in another table.
+
+        PostgreSQL orders distinct rows by what is selected only.
+        """
         return self._with(self._description.changed(is_distinct=True))
 
     def options(self, *options: ORMOption) -> Self:
         """SQLAlchemy's loader options, as ``selectinload(User.posts)``."""
-        return self._loading(*options)
+        return self._loading(options, takes_several=True)
 
     def select_related(self, *relations: str | Any) -> Self:
         """Load these relations in the same statement, by a join; ``"author__country"`` goes on.
 
         For relations to one object; a collection would repeat its parent's row.
         """
-        return self._loading(*(self._relation(joinedload, each) for each in relations))
+        return self._loading(
+            [self._relation(joinedload, each) for each in _some("select_related", relations)],
+            takes_several=not all(self._is_joined_at_once(each) for each in relations),
+        )
 
     def prefetch_related(self, *relations: str | Any) -> Self:
         """Load these relations, collections too, by one more statement for each step."""
-        return self._loading(*(self._relation(selectinload, each) for each in relations))
+        return self._loading(
+            [self._relation(selectinload, each) for each in _some("prefetch_related", relations)],
+            takes_several=True,
+        )
 
     def only(self, *fields: str | Any) -> Self:
         """Load these columns and the primary key, and leave the others out.
 
         Reading one that was left out raises DetachedInstanceError; ``refresh()`` loads it.
         """
-        mapper = self._description.mapper
-        chosen = [field(mapper, each) if isinstance(each, str) else each for each in fields]
-        if not chosen:
-            raise ConfigurationError("only() needs at least one field.")
-        return self._loading(load_only(*chosen))
+        chosen = [self._column("only", each) for each in _some("only", fields)]
+        return self._loading([load_only(*chosen)], takes_several=False)
 
     def with_for_update(
         self,
@@ -113,10 +127,16 @@ class Building(Generic[T]):
         read: bool = False,
         key_share: bool = False,
     ) -> Self:
-        """Lock the rows until the transaction ends; use it inside ``models.transaction()``.
+        """Lock the rows of this model until the transaction ends.
 
-        SQLite ignores it: a transaction there has locked the whole database already.
+        Awaited outside of a scope it raises TransactionError: nothing would stay locked. SQLite
+        ignores it: a transaction there has locked the whole database already.
         """
+        if nowait and skip_locked:
+            raise ConfigurationError(
+                "A row that is locked by others is either an error (nowait) or left out "
+                "(skip_locked). Choose one."
+            )
         lock = {"nowait": nowait, "skip_locked": skip_locked, "read": read, "key_share": key_share}
         return self._with(self._description.changed(lock=lock))
 
@@ -153,15 +173,53 @@ class Building(Generic[T]):
         copy._built_at = self._built_at
         return copy
 
-    def _loading(self, *options: Any) -> Self:
-        present = self._description.options
-        return self._with(self._description.changed(options=(*present, *options)))
+    def _wanted(
+        self, verb: str, expressions: tuple[Any, ...], lookups: dict[str, Any]
+    ) -> list[Any]:
+        for each in expressions:
+            if not is_expression(each) and not callable(each):
+                raise FieldError(
+                    f"{verb}() takes expressions, as User.name == 'x', and lookups, as name='x', "
+                    f"not {each!r}.{_HINTS.get(type(each), '')}"
+                )
+        return [*expressions, *conditions(self._description.mapper, lookups)]
 
-    def _ordering(self, by: Any) -> Any:
+    def _loading(self, options: Iterable[Any], *, takes_several: bool) -> Self:
+        before = self._description
+        return self._with(
+            before.changed(
+                options=(*before.options, *options),
+                takes_several=before.takes_several or takes_several,
+            )
+        )
+
+    def _ordering(self, by: Any) -> list[Any]:
         if not isinstance(by, str):
-            return by
-        attribute = field(self._description.mapper, by.removeprefix("-"))
-        return attribute.desc() if by.startswith("-") else attribute.asc()
+            return [self._column("order_by", by)]
+        mapper, name = self._description.mapper, by.removeprefix("-")
+        is_key = name == "pk" and name not in mapper.all_orm_descriptors
+        attributes = primary_key(mapper) if is_key else [column(mapper, name)]
+        return [each.desc() if by.startswith("-") else each.asc() for each in attributes]
+
+    def _column(self, verb: str, chosen: Any) -> Any:
+        if isinstance(chosen, str):
+            return column(self._description.mapper, chosen)
+        if isinstance(getattr(chosen, "property", None), RelationshipProperty):
+            return column(chosen.property.parent, chosen.key)  # says that it is none
+        if is_expression(chosen):
+            return chosen
+        raise FieldError(f"{verb}() takes names and expressions, not {chosen!r}.")
+
+    def _is_joined_at_once(self, relation: str | Any) -> bool:
+        """Whether what is related loads nothing more by itself."""
+        mapper = self._description.mapper
+        if not isinstance(relation, str):
+            return is_one_statement(relation.property.mapper)
+        for name in relation.split("__"):
+            mapper = mapper.relationships[name].mapper
+            if not is_one_statement(mapper):
+                return False
+        return True
 
     def _relation(self, load: Any, path: str | Any) -> Any:
         if not isinstance(path, str):
@@ -172,9 +230,13 @@ class Building(Generic[T]):
             step = load if option is None else getattr(option, load.__name__)
             option = step(attribute)
             mapper = attribute.property.mapper
-        if option is None:
-            raise FieldError("A relation is named by a string with something in it.")
         return option
+
+
+def _some(verb: str, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not given:
+        raise ConfigurationError(f"{verb}() needs at least one name.")
+    return given
 
 
 def _count(verb: str, rows: Any) -> int:

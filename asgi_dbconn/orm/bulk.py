@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from sqlalchemy import Column, select, tuple_, update
 from sqlalchemy import insert as insert_into
-from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
-from sqlalchemy.orm import Mapper, Session
-from sqlalchemy.orm.attributes import instance_dict
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.attributes import set_committed_value
 
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm.loading import session_for
-from asgi_dbconn.orm.lookups import field, primary_key
-from asgi_dbconn.orm.place import Origin
-from asgi_dbconn.orm.storing import remember
+from asgi_dbconn.orm.lookups import primary_key
+from asgi_dbconn.orm.origin import Origin, note_origin
+from asgi_dbconn.orm.rows import RowReader
 
-__all__ = [
-    "BATCH",
-    "Insertion",
-    "insert",
-    "insert_returning",
-    "key_and_values",
-    "update_by_key",
-    "values_of",
-]
+__all__ = ["BATCH", "Changes", "Insertion", "insert", "insert_returning", "update_by_key"]
 
 BATCH: Final = 1000
-"""Rows in one statement."""
-_MOST_PARAMETERS: Final = 32_000  # in one statement, for PostgreSQL and SQLite alike
-_CONFLICTS: Final = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
-
-Rows = list[dict[str, Any]]
+"""Rows in one statement, where several are sent in one."""
+_INSERTS: Final = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
 class Insertion:
@@ -45,137 +34,200 @@ class Insertion:
     def __init__(
         self,
         mapper: Mapper[Any],
-        rows: Rows,
+        rows: Iterable[Any],
         *,
         ignore_conflicts: bool,
         update_conflicts: Sequence[str],
         unique_fields: Sequence[str],
         batch_size: int,
     ) -> None:
-        if batch_size < 1:
-            raise ConfigurationError(f"batch_size is at least 1 row, not {batch_size!r}.")
-        if ignore_conflicts and update_conflicts:
-            raise ConfigurationError(
-                "bulk_create() either ignores rows that are there already or updates them: give "
-                "ignore_conflicts or update_conflicts."
-            )
+        reader = RowReader(mapper)
         self.mapper = mapper
-        self.rows = rows
         self.ignores = ignore_conflicts
-        self.updates = [field(mapper, each).key for each in update_conflicts]
-        self.unique = [field(mapper, each) for each in unique_fields] or primary_key(mapper)
-        self.batch_size = batch_size
-        if self.has_conflicts:
-            self._check()
+        self.updates = [reader.column(each) for each in update_conflicts]
+        self.unique = [reader.column(each) for each in unique_fields]
+        self._check()
+        self.rows = [self._checked(reader.values_of(each)) for each in rows]
+        self.how: Mapping[str, Any] = {"insertmanyvalues_page_size": _checked_size(batch_size)}
 
     @property
     def has_conflicts(self) -> bool:
         return self.ignores or bool(self.updates)
 
-    def batches(self) -> Iterator[Rows]:
-        """So many rows at a time that one statement can hold them."""
-        columns = max((len(each) for each in self.rows), default=1)
-        size = max(min(self.batch_size, _MOST_PARAMETERS // max(columns, 1)), 1)
-        for start in range(0, len(self.rows), size):
-            yield self.rows[start : start + size]
-
-    def statement(self, dialect: str, batch: Rows) -> Any:
-        """One INSERT for ``batch``, with its conflict clause."""
-        make = _CONFLICTS.get(dialect)
+    def statement(self, dialect: str) -> Any:
+        """An INSERT of one row, with its conflict clause, to be executed with all of them."""
+        if not self.has_conflicts:
+            return insert_into(self.mapper.class_)
+        make = _INSERTS.get(dialect)
         if make is None:
             raise ConfigurationError(f"{dialect} has no ON CONFLICT.")
-        statement: Any = make(self.mapper.class_).values(batch)
+        statement: Any = make(self.mapper.class_)
+        unique = [self._column(name) for name in self.unique]
         if self.ignores:
-            return statement.on_conflict_do_nothing()
-        columns = {name: _column(self.mapper, name) for name in self.updates}
+            # Without names: whichever constraint says that it is there already.
+            return statement.on_conflict_do_nothing(index_elements=unique or None)
         return statement.on_conflict_do_update(
-            index_elements=[each.property.columns[0] for each in self.unique],
-            set_={column: statement.excluded[column.key] for column in columns.values()},
+            index_elements=unique or list(self.mapper.primary_key),
+            set_=dict(self._new_values(statement.excluded)),
         )
 
+    def _new_values(self, excluded: Any) -> Iterator[tuple[Column[Any], Any]]:
+        chosen = [self._column(name) for name in self.updates]
+        for column in chosen:
+            yield column, excluded[column.key]
+        # SQLAlchemy knows no `onupdate` here, and an UPDATE it is.
+        table: Any = self.mapper.local_table
+        for column in table.columns:
+            if column.onupdate is not None and not any(column is each for each in chosen):
+                yield column, _on_update(column, excluded)
+
+    def _column(self, name: str) -> Any:
+        return self.mapper.column_attrs[name].columns[0]
+
     def _check(self) -> None:
-        if len(self.mapper.tables) > 1:
+        name = self.mapper.class_.__name__
+        if self.ignores and self.updates:
             raise ConfigurationError(
-                f"A {self.mapper.class_.__name__} has rows in several tables, and a conflict is "
-                "settled in one. Insert them without ignore_conflicts and update_conflicts."
+                "bulk_create() either ignores rows that are there already or updates them: give "
+                "ignore_conflicts or update_conflicts."
             )
-        if len({frozenset(each) for each in self.rows}) > 1:
+        if self.unique and not self.has_conflicts:
             raise ConfigurationError(
-                "Rows that may be there already go out in one statement, so all of them need the "
-                "same fields. Give each row every field."
+                "unique_fields say which rows are there already, and nothing says what to do about "
+                "them. Give ignore_conflicts or update_conflicts, too."
+            )
+        if self.has_conflicts and len(self.mapper.tables) > 1:
+            raise ConfigurationError(
+                f"A {name} has rows in several tables, and a conflict is settled in one. Insert "
+                "them without ignore_conflicts and update_conflicts."
             )
 
+    def _checked(self, row: dict[str, Any]) -> dict[str, Any]:
+        for name in self.updates:
+            if name not in row:
+                raise ConfigurationError(
+                    f"update_conflicts names {name!r}, and a row without it would overwrite what "
+                    "is stored with nothing. Give each row that field."
+                )
+        return row
 
-def values_of(mapper: Mapper[Any], row: Any) -> dict[str, Any]:
-    """The values of a dict, or of an object that is not stored yet."""
-    if isinstance(row, Mapping):
-        return {field(mapper, name).key: value for name, value in row.items()}
-    present = instance_dict(row)
-    return {each.key: present[each.key] for each in mapper.column_attrs if each.key in present}
 
+class Changes:
+    """Some fields of many objects that are stored already, by their primary keys.
 
-def key_and_values(mapper: Mapper[Any], instance: object, names: Sequence[str]) -> dict[str, Any]:
-    """What an UPDATE of these fields by primary key needs."""
-    keys = [each.key for each in primary_key(mapper)]
-    return {name: getattr(instance, name) for name in (*keys, *names)}
+    Raises ConfigurationError or FieldError for what cannot be.
+    """
+
+    def __init__(
+        self, mapper: Mapper[Any], objects: Iterable[Any], fields: Sequence[str], *, batch_size: int
+    ) -> None:
+        if isinstance(fields, str) or not fields:
+            raise ConfigurationError(
+                f"bulk_update() takes a list of at least one field, not {fields!r}."
+            )
+        if mapper.version_id_col is not None:
+            raise ConfigurationError(
+                f"{mapper.class_.__name__} counts versions, which bulk_update() would not compare. "
+                "save() the objects one by one."
+            )
+        reader = RowReader(mapper)
+        self.mapper = mapper
+        self.names = [reader.column(each) for each in fields]
+        self.batch_size = _checked_size(batch_size)
+        self.key = [each.key for each in primary_key(mapper)]
+        if not set(self.key).isdisjoint(self.names):
+            raise ConfigurationError(
+                "bulk_update() finds the rows by their primary key, so it cannot change that."
+            )
+        self._objects = list(objects)
+        # In the order of their keys: two that lock the same rows in another order would deadlock.
+        self.rows = sorted((self._row(each) for each in self._objects), key=self.key_of)
+
+    def key_of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[each] for each in self.key)
+
+    def batches(self) -> Iterator[list[dict[str, Any]]]:
+        for start in range(0, len(self.rows), self.batch_size):
+            yield self.rows[start : start + self.batch_size]
+
+    def settle(self) -> None:
+        """Note on the objects that this is stored, or they would store it once more."""
+        for each in self._objects:
+            for name in self.names:
+                set_committed_value(each, name, getattr(each, name))
+
+    def _row(self, instance: Any) -> dict[str, Any]:
+        row = {name: getattr(instance, name) for name in (*self.key, *self.names)}
+        if None in self.key_of(row):
+            raise ConfigurationError(
+                f"This {type(instance).__name__} has no primary key, so it is not stored yet. "
+                "bulk_create() is for new ones."
+            )
+        return row
 
 
 def insert(
     connection: Connection, options: Mapping[str, Any], _: Origin, *, plan: Insertion
 ) -> int:
     """How many rows were stored, changed ones included."""
-    stored = 0
+    statement = plan.statement(connection.dialect.name)
     with session_for(connection, options) as session:
-        for batch in plan.batches():
-            if plan.has_conflicts:
-                statement = plan.statement(connection.dialect.name, batch)
-                # Counted by what comes back: no driver counts the rows that were left out.
-                key = primary_key(plan.mapper)[0]
-                stored += len(session.execute(statement.returning(key)).all())
-            else:
-                session.execute(insert_into(plan.mapper.class_), batch)
-                stored += len(batch)
-    return stored
+        if not plan.has_conflicts:
+            session.execute(statement, plan.rows)
+            return len(plan.rows)
+        # Counted by what comes back: no driver counts the rows that were left out.
+        statement = statement.returning(plan.mapper.primary_key[0])
+        return len(session.execute(statement, plan.rows, execution_options=plan.how).all())
 
 
 def insert_returning(
     connection: Connection, options: Mapping[str, Any], origin: Origin, *, plan: Insertion
 ) -> list[Any]:
-    """The stored objects, in the order of the rows."""
-    objects: list[Any] = []
+    """The stored objects; without conflicts in the order of the rows."""
+    # Where a row was there already, its key says nothing about the order.
+    statement = plan.statement(connection.dialect.name).returning(
+        plan.mapper.class_, sort_by_parameter_order=not plan.has_conflicts
+    )
+    how = {**plan.how, "populate_existing": True}
     with session_for(connection, options) as session:
-        for batch in plan.batches():
-            objects += _returned(session, connection.dialect.name, plan, batch)
+        objects = list(session.scalars(statement, plan.rows, execution_options=how))
         session.expunge_all()
     for each in objects:
-        remember(each, origin)
+        note_origin(each, origin)
     return objects
 
 
 def update_by_key(
-    connection: Connection,
-    options: Mapping[str, Any],
-    _: Origin,
-    *,
-    mapper: Mapper[Any],
-    rows: Rows,
-    batch_size: int,
+    connection: Connection, options: Mapping[str, Any], _: Origin, *, changes: Changes
 ) -> int:
-    """One UPDATE, executed for every row."""
+    """One UPDATE, executed for every row that is there; how many those are."""
+    columns = changes.mapper.primary_key
+    key: Any = columns[0] if len(columns) == 1 else tuple_(*columns)
+    changed = 0
     with session_for(connection, options) as session:
-        for start in range(0, len(rows), batch_size):
-            session.execute(update(mapper.class_), rows[start : start + batch_size])
-    return len(rows)
+        for batch in changes.batches():
+            keys = [changes.key_of(each) for each in batch]
+            # Locked and looked at first: no driver counts what many executions have changed.
+            stored = select(*columns).where(
+                key.in_(keys if len(columns) > 1 else [each for (each,) in keys])
+            )
+            found = session.execute(stored.order_by(*columns).with_for_update())
+            there = {tuple(each) for each in found}
+            rows = [each for each in batch if changes.key_of(each) in there]
+            if rows:
+                session.execute(update(changes.mapper.class_), rows)
+            changed += len(there)
+    return changed
 
 
-def _returned(session: Session, dialect: str, plan: Insertion, batch: Rows) -> Sequence[Any]:
-    model = plan.mapper.class_
-    if plan.has_conflicts:
-        statement = plan.statement(dialect, batch).returning(model)
-        return session.scalars(statement, execution_options={"populate_existing": True}).all()
-    statement = insert_into(model).returning(model, sort_by_parameter_order=True)
-    return session.scalars(statement, batch).all()
+def _on_update(column: Column[Any], excluded: Any) -> Any:
+    if column.default is not None or column.server_default is not None:
+        return excluded[column.key]  # what a new row would get
+    default: Any = column.onupdate
+    return default.arg(None) if default.is_callable else default.arg
 
 
-def _column(mapper: Mapper[Any], name: str) -> Any:
-    return mapper.column_attrs[name].columns[0]
+def _checked_size(rows: int) -> int:
+    if type(rows) is not int or rows < 1:
+        raise ConfigurationError(f"batch_size is at least 1 row, not {rows!r}.")
+    return rows

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Row
 from sqlalchemy.orm import Mapper, Session, selectin_polymorphic
 from sqlalchemy.sql.base import ExecutableOption
 
-from asgi_dbconn.orm.place import Origin
+from asgi_dbconn.orm.origin import Origin
 
 __all__ = ["is_one_statement", "load", "load_rows", "scalar", "session_for", "whole_objects"]
 
@@ -24,9 +24,9 @@ def load(
     connection: Connection, options: Mapping[str, Any], origin: Origin, *, statement: Select[Any]
 ) -> Sequence[Any]:
     """The objects that ``statement`` selects, each once; they know where they came from."""
-    with session_for(connection, options) as session:
-        if origin is not None:
-            statement = statement.execution_options(identity_token=origin)
+    # For the whole session: what the options load by statements of their own comes from there, too.
+    token = {} if origin is None else {"identity_token": origin}
+    with session_for(connection, {**options, **token}) as session:
         objects = session.execute(statement).scalars().unique().all()
         session.expunge_all()
     return objects

@@ -2,71 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import (
-    Column,
-    ColumnClause,
-    ColumnElement,
-    TextClause,
-    and_,
-    false,
-    func,
-    not_,
-    tuple_,
-)
-from sqlalchemy.orm import Mapper, QueryableAttribute, RelationshipProperty
-from sqlalchemy.sql.selectable import SelectBase
-from sqlalchemy.sql.visitors import iterate
+from sqlalchemy import ColumnElement, and_, tuple_
+from sqlalchemy.orm import Mapper, QueryableAttribute
 
 from asgi_dbconn.errors import FieldError
+from asgi_dbconn.orm.operators import OPERATORS, RELATION_OPERATORS, Operator
 
 __all__ = [
+    "column",
     "conditions",
     "equalities",
     "field",
-    "negated",
     "primary_key",
     "primary_key_is",
     "related",
 ]
 
-Operator = Callable[[Any, Any], ColumnElement[bool]]
 
-# Values are always escaped: "50%" is two digits and a per cent sign, not a pattern.
-_OPERATORS: Final[Mapping[str, Operator]] = {
-    "exact": lambda column, value: column.is_(None) if value is None else column == value,
-    "ne": lambda column, value: column.is_not(None) if value is None else column != value,
-    "iexact": lambda column, value: func.lower(column) == func.lower(value),
-    "contains": lambda column, value: column.contains(value, autoescape=True),
-    "icontains": lambda column, value: column.icontains(value, autoescape=True),
-    "startswith": lambda column, value: column.startswith(value, autoescape=True),
-    "istartswith": lambda column, value: column.istartswith(value, autoescape=True),
-    "endswith": lambda column, value: column.endswith(value, autoescape=True),
-    "iendswith": lambda column, value: column.iendswith(value, autoescape=True),
-    "in": lambda column, value: column.in_(_several("in", value)),
-    "lt": lambda column, value: column < value,
-    "lte": lambda column, value: column <= value,
-    "gt": lambda column, value: column > value,
-    "gte": lambda column, value: column >= value,
-    "range": lambda column, value: column.between(*_pair(value)),
-    "isnull": lambda column, value: column.is_(None) if value else column.is_not(None),
-    "regex": lambda column, value: column.regexp_match(value),
-}
+@dataclass(frozen=True, slots=True)
+class _Lookup:
+    whole: str
+    """As it was written, for messages."""
+    path: tuple[str, ...]
+    """What is left of it, seen from the model that is looked at."""
+    value: Any
 
 
 def conditions(mapper: Mapper[Any], lookups: Mapping[str, Any]) -> list[ColumnElement[bool]]:
-    """An expression for each lookup. Raises FieldError naming the choices."""
-    return [_condition(mapper, name, name.split("__"), value) for name, value in lookups.items()]
-
-
-def negated(*expressions: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Not all of them are true. Where that is unknown, because of a NULL, they are not."""
-    together = and_(*expressions)
-    # Only where it may be unknown: an index does not help with what is inside of a function.
-    return not_(func.coalesce(together, false())) if _may_be_null(together) else not_(together)
+    """An expression for each lookup, and one for those that go through the same relation: they are
+    about the same related row. Raises FieldError naming the choices.
+    """
+    return _conditions(
+        mapper,
+        [_Lookup(name, _path(mapper, name), value) for name, value in lookups.items()],
+    )
 
 
 def equalities(mapper: Mapper[Any], lookups: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,13 +48,21 @@ def equalities(mapper: Mapper[Any], lookups: Mapping[str, Any]) -> dict[str, Any
 
     Raises FieldError for a lookup that no value answers, as ``name__icontains``.
     """
-    for name in lookups:
-        if "__" in name and name not in mapper.all_orm_descriptors:
+    values: dict[str, Any] = {}
+    for name, value in lookups.items():
+        plain = name.removesuffix("__exact")
+        if plain == "pk" and _is_shorthand(mapper, plain):
+            key = primary_key(mapper)
+            given = value if isinstance(value, tuple) else (value,)
+            values.update(zip((each.key for each in key), given, strict=True))
+        elif plain in mapper.all_orm_descriptors:
+            values[plain] = value
+        else:
             raise FieldError(
                 f"{name!r} can find a {mapper.class_.__name__}, but not make one. Look it up by "
                 "plain fields, or give the values in `defaults`."
             )
-    return dict(lookups)
+    return values
 
 
 def related(mapper: Mapper[Any], name: str, path: str) -> QueryableAttribute[Any]:
@@ -100,6 +82,28 @@ def field(mapper: Mapper[Any], name: str) -> QueryableAttribute[Any]:
         attribute: QueryableAttribute[Any] = getattr(mapper.class_, name)
         return attribute
     raise _no_field(mapper, name)
+
+
+def column(mapper: Mapper[Any], name: str) -> QueryableAttribute[Any]:
+    """The attribute ``name``, if it has a value in each row; ``pk`` is a key of one column.
+
+    Raises FieldError for a relation, too.
+    """
+    if name in mapper.relationships:
+        raise FieldError(
+            f"{name!r} of {mapper.class_.__name__} is a relation, and here a column is asked for. "
+            "Name a column, or load the relation by select_related() or prefetch_related()."
+        )
+    if name == "pk" and _is_shorthand(mapper, name):
+        key = primary_key(mapper)
+        if len(key) > 1:
+            names = ", ".join(each.key for each in key)
+            raise FieldError(
+                f"The primary key of {mapper.class_.__name__} is several columns. Name them: "
+                f"{names}."
+            )
+        return key[0]
+    return field(mapper, name)
 
 
 def primary_key(mapper: Mapper[Any]) -> list[QueryableAttribute[Any]]:
@@ -123,71 +127,65 @@ def primary_key_is(mapper: Mapper[Any], value: Any) -> ColumnElement[bool]:
     return and_(*(attribute == each for attribute, each in zip(key, values, strict=True)))
 
 
-def _condition(mapper: Mapper[Any], whole: str, path: list[str], value: Any) -> ColumnElement[bool]:
-    name, *rest = path
-    if name == "pk" and "pk" not in mapper.all_orm_descriptors:
-        return _primary_key_condition(mapper, whole, rest, value)
-    attribute = field(mapper, name)
-    relation = mapper.relationships.get(name)
-    if relation is not None and rest:
-        return _related(attribute, relation, whole, rest, value)
-    return _operator(whole, rest)(attribute, value)
+def _path(mapper: Mapper[Any], name: str) -> tuple[str, ...]:
+    return (name,) if name in mapper.all_orm_descriptors else tuple(name.split("__"))
 
 
-def _primary_key_condition(
-    mapper: Mapper[Any], whole: str, rest: list[str], value: Any
-) -> ColumnElement[bool]:
-    key = primary_key(mapper)
-    if not rest or rest == ["exact"]:
-        return primary_key_is(mapper, value)
-    return _operator(whole, rest)(key[0] if len(key) == 1 else tuple_(*key), value)
+def _conditions(mapper: Mapper[Any], lookups: Iterable[_Lookup]) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    through: dict[str, list[_Lookup]] = {}
+    for each in lookups:
+        name, *rest = each.path
+        if name == "pk" and _is_shorthand(mapper, name):
+            found.append(_primary_key_condition(mapper, each, rest))
+        elif name not in mapper.relationships:
+            found.append(_operator(OPERATORS, each, rest)(field(mapper, name), each.value))
+        elif _is_about_the_relation(mapper, name, rest):
+            operator = _operator(RELATION_OPERATORS, each, rest)
+            found.append(operator(related(mapper, name, each.whole), each.value))
+        else:
+            through.setdefault(name, []).append(replace(each, path=tuple(rest)))
+    return found + [_related(mapper, name, inner) for name, inner in through.items()]
 
 
-def _related(
-    attribute: QueryableAttribute[Any],
-    relation: RelationshipProperty[Any],
-    whole: str,
-    rest: list[str],
-    value: Any,
-) -> ColumnElement[bool]:
+def _is_about_the_relation(mapper: Mapper[Any], name: str, rest: Sequence[str]) -> bool:
+    # A field of the other model that is called like an operator, as `in`, is the field.
+    fields = mapper.relationships[name].mapper.all_orm_descriptors
+    return not rest or (len(rest) == 1 and rest[0] in RELATION_OPERATORS and rest[0] not in fields)
+
+
+def _related(mapper: Mapper[Any], name: str, lookups: Sequence[_Lookup]) -> ColumnElement[bool]:
     # EXISTS, not a join: a parent with three matching children is still one row.
-    inside = _condition(relation.mapper, whole, rest, value)
+    attribute = related(mapper, name, lookups[0].whole)
+    relation = mapper.relationships[name]
+    inside = and_(*_conditions(relation.mapper, lookups))
     return attribute.any(inside) if relation.uselist else attribute.has(inside)
 
 
-def _operator(whole: str, rest: list[str]) -> Operator:
-    name = "__".join(rest) or "exact"
-    operator = _OPERATORS.get(name)
+def _primary_key_condition(
+    mapper: Mapper[Any], lookup: _Lookup, rest: Sequence[str]
+) -> ColumnElement[bool]:
+    key = primary_key(mapper)
+    if not rest or rest == ["exact"]:
+        return primary_key_is(mapper, lookup.value)
+    operator = _operator(OPERATORS, lookup, rest)
+    return operator(key[0] if len(key) == 1 else tuple_(*key), lookup.value)
+
+
+def _is_shorthand(mapper: Mapper[Any], name: str) -> bool:
+    """Whether ``pk`` means the primary key, and is no field of the model's own."""
+    return name not in mapper.all_orm_descriptors
+
+
+def _operator(known: Mapping[str, Operator], lookup: _Lookup, rest: Sequence[str]) -> Operator:
+    name = "__".join(rest) if rest else "exact"
+    operator = known.get(name)
     if operator is None:
         raise FieldError(
-            f"There is no lookup {name!r} (in {whole!r}). Lookups are: {', '.join(_OPERATORS)}. "
+            f"There is no lookup {name!r} (in {lookup.whole!r}). Lookups are: {', '.join(known)}. "
             "A relation is followed by a field of the other model."
         )
     return operator
-
-
-def _may_be_null(expression: ColumnElement[bool]) -> bool:
-    elements = list(iterate(expression))
-    columns = [each for each in elements if isinstance(each, Column)]
-    is_known = columns and not any(
-        isinstance(each, TextClause | ColumnClause) and not isinstance(each, Column)
-        for each in elements
-    )
-    return not is_known or any(each.nullable for each in columns)
-
-
-def _several(lookup: str, value: Any) -> Any:
-    if isinstance(value, SelectBase):
-        return value
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise FieldError(f"The lookup {lookup!r} takes several values, as a list, not {value!r}.")
-    return list(value)
-
-
-def _pair(value: Any) -> Any:
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        raise FieldError(f"The lookup 'range' takes two values, (from, to), not {value!r}.")
-    return value
 
 
 def _no_field(mapper: Mapper[Any], name: str) -> FieldError:

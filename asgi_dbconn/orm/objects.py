@@ -2,53 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar
 
-from sqlalchemy import inspect
-from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import object_mapper
-from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.exc import StaleDataError
 
+from asgi_dbconn.call_site import CallSite
 from asgi_dbconn.errors import FieldError
-from asgi_dbconn.orm import storing
-from asgi_dbconn.orm.binding import INHERIT, Binding
+from asgi_dbconn.orm import graph, storing
+from asgi_dbconn.orm.belonging import check_same_place, place_of
 from asgi_dbconn.orm.errors import ObjectNotFound
-from asgi_dbconn.orm.place import Origin, Place, Work
+from asgi_dbconn.orm.place import Place, Work
 
-__all__ = ["delete", "is_stored_alone", "refresh", "save"]
+__all__ = ["delete", "refresh", "run", "save", "store"]
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
-class _Bound(Protocol):
-    __dbconn__: tuple[Binding, str | None]
-
-
-async def save(instance: Any) -> None:
+def save(instance: Any) -> Coroutine[Any, Any, None]:
     """Store ``instance``: an INSERT if it is new, else one UPDATE of what was changed."""
-    if instance_state(instance).key is None:
-        work: Work[Any] = partial(storing.insert, instance=instance)
-    elif not instance_state(instance).modified:
-        return  # nothing to send
-    else:
-        work = partial(storing.change, instance=instance)
-    await _do(instance, work, alone=is_stored_alone(instance))
+    place = place_of(instance)
+    return _save(place, instance, place.built_at())
 
 
-async def delete(instance: Any) -> None:
+async def store(place: Place, instance: T, built_at: CallSite | None) -> T:
+    """``instance``, stored at ``place`` with what hangs on it, as far as it is new or changed."""
+    others = graph.hanging_on(instance)
+    graph.check_can_be_added(instance, others)
+    check_same_place(place, instance, others)
+    if not any(graph.is_to_be_stored(each) for each in (instance, *others)):
+        return instance  # nothing to send
+    alone = graph.is_stored_alone(instance, others)
+    work = partial(storing.store, instance=instance, alone=alone)
+    try:
+        return await run(place, work, alone=alone, built_at=built_at)
+    except StaleDataError as error:
+        if any(object_mapper(each).version_id_col is not None for each in (instance, *others)):
+            raise  # changed by somebody else, or deleted: it is up to the model's owner
+        raise storing.gone(instance) from error
+
+
+def delete(instance: Any) -> Coroutine[Any, Any, None]:
     """Delete the row of ``instance``, with the cascades of its relationships."""
     _check_is_stored(instance, "deleted")
-    alone = len(object_mapper(instance).tables) == 1 and not object_mapper(instance).relationships
-    await _do(instance, partial(storing.remove, instance=instance), alone=alone)
-    instance_state(instance).key = None  # as if it had never been stored
+    place = place_of(instance)
+    return _delete(place, instance, place.built_at())
 
 
-async def refresh(instance: Any, names: tuple[str, ...]) -> None:
+def refresh(instance: Any, names: tuple[str, ...]) -> Coroutine[Any, Any, None]:
     """Load columns or relations of ``instance`` anew."""
     _check_is_stored(instance, "refreshed")
-    mapper = object_mapper(instance)
+    place, mapper = place_of(instance), object_mapper(instance)
     for name in names:
         if name not in mapper.attrs:
             there_are = ", ".join(sorted(mapper.attrs.keys()))
@@ -56,50 +64,43 @@ async def refresh(instance: Any, names: tuple[str, ...]) -> None:
                 f"{type(instance).__name__} has nothing called {name!r} to load. "
                 f"There are: {there_are}."
             )
-    alone = all(name in mapper.column_attrs for name in names) and len(mapper.tables) == 1
-    await _do(instance, partial(storing.refresh, instance=instance, names=names), alone=alone)
+    return _refresh(place, instance, names, place.built_at())
 
 
-def is_stored_alone(instance: Any) -> bool:
-    """Whether storing it takes a single statement: nothing related hangs on it."""
-    mapper = object_mapper(instance)
-    # Asked of the object: related ones may come under other names, or from its constructor.
-    present = instance_dict(instance)
-    related = any(present.get(each.key) for each in mapper.relationships)
-    return len(mapper.tables) == 1 and not related
+async def run(place: Place, work: Work[R], *, alone: bool, built_at: CallSite | None) -> R:
+    """Do ``work``, which writes: in a transaction, unless it is ``alone``, a single statement."""
+    if alone or place.is_in_scope():
+        return await place.run(work, autocommit=alone, built_at=built_at)
+    # SQLite: what reads first and writes later must have the write lock from the beginning.
+    async with place.database.transaction():
+        return await place.run(work, autocommit=False, built_at=built_at)
 
 
-async def _do(instance: Any, work: Work[R], *, alone: bool) -> R:
-    place = _place_of(instance)
-    try:
-        return await place.run(work, autocommit=alone, built_at=place.built_at())
-    except StaleDataError as error:
-        raise _gone(instance) from error
-    except InvalidRequestError as error:
-        if "Could not refresh" in str(error):
-            raise _gone(instance) from error
-        raise
+async def _save(place: Place, instance: Any, built_at: CallSite | None) -> None:
+    await store(place, instance, built_at)
 
 
-def _place_of(instance: _Bound) -> Place:
-    binding, name = type(instance).__dbconn__
-    home = binding.find_database(name)
-    state = instance_state(instance)
-    if state.key is None:
-        return Place(binding, home, home, INHERIT)  # new: where a query of this moment would go
-    return Place.of_origin(binding, home, cast("Origin", state.identity_token))
+async def _delete(place: Place, instance: Any, built_at: CallSite | None) -> None:
+    others = graph.hanging_on(instance)
+    graph.check_can_be_added(instance, others)
+    check_same_place(place, instance, others)
+    alone = graph.is_deleted_alone(object_mapper(instance))
+    work = partial(storing.remove_alone if alone else storing.remove, instance=instance)
+    await run(place, work, alone=alone, built_at=built_at)
+
+
+async def _refresh(
+    place: Place, instance: Any, names: tuple[str, ...], built_at: CallSite | None
+) -> None:
+    graph.check_can_be_added(instance, graph.hanging_on(instance))
+    alone = all(name in object_mapper(instance).column_attrs for name in names)
+    work = partial(storing.refresh, instance=instance, names=names)
+    await place.run(work, autocommit=alone, built_at=built_at)
 
 
 def _check_is_stored(instance: Any, what: str) -> None:
-    if inspect(instance).key is None:
+    if instance_state(instance).key is None:
         raise ObjectNotFound(
             f"This {type(instance).__name__} has not been stored, so it cannot be {what}. "
             "save() it first."
         )
-
-
-def _gone(instance: Any) -> ObjectNotFound:
-    return ObjectNotFound(
-        f"The row of this {type(instance).__name__} is not there any more: it was deleted, or its "
-        "primary key was changed."
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from sqlalchemy import MetaData
@@ -73,25 +74,36 @@ class Queryable:
             _choose_metadata(cls)
         super().__init_subclass__(**declarative)
 
-    async def save(self) -> None:
+    def save(self) -> Coroutine[Any, Any, None]:
         """Store this object: an INSERT if it is new, else one UPDATE of what was changed, and
-        nothing if nothing was.
+        nothing if nothing was. New and changed objects that hang on it are stored along.
 
         It goes to the database and schema that it came from, whatever is ambient; a new one goes
-        where a query of this moment would. Raises ObjectNotFound if its row is gone.
+        where a query of this moment would. What fails leaves the object as it is, to be mended and
+        saved again. For one task at a time.
+
+        Raises ObjectNotFound if its row is gone; SQLAlchemy's StaleDataError if somebody else has
+        changed it and the model counts versions; ConfigurationError if what hangs on it came from
+        another database or schema, or is a second object for the same row.
         """
-        await objects.save(self)
+        return objects.save(self)
 
-    async def delete(self) -> None:
-        """Delete the row of this object, with the cascades of its relationships."""
-        await objects.delete(self)
+    def delete(self) -> Coroutine[Any, Any, None]:
+        """Delete the row of this object, with the cascades of its relationships.
 
-    async def refresh(self, *names: str) -> None:
+        It is a new object then, and save() would insert it. Raises ObjectNotFound if its row is
+        gone already.
+        """
+        return objects.delete(self)
+
+    def refresh(self, *names: str) -> Coroutine[Any, Any, None]:
         """Load every column anew, or these columns and relations: ``await user.refresh("posts")``.
 
-        What was changed and not saved is lost. Raises ObjectNotFound if the row is gone.
+        What was changed and not saved is lost. Without names, deferred columns that were not
+        loaded stay so, and relations stay as they are, but for those whose foreign key has
+        changed. Raises ObjectNotFound if the row is gone.
         """
-        await objects.refresh(self, names)
+        return objects.refresh(self, names)
 
 
 def _choose_metadata(cls: type[Queryable]) -> None:

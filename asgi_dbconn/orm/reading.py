@@ -6,16 +6,18 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Seque
 from functools import partial
 from typing import Any, Final, Literal, TypeVar, overload
 
-from sqlalchemy import Select
+from sqlalchemy import Label, Select
 from sqlalchemy.engine import Row
 from sqlalchemy.orm import QueryableAttribute
 
 from asgi_dbconn.call_site import CallSite
-from asgi_dbconn.orm import loading
+from asgi_dbconn.errors import FieldError, TransactionError
+from asgi_dbconn.orm import fetching, loading
 from asgi_dbconn.orm.building import Building
 from asgi_dbconn.orm.description import Description
 from asgi_dbconn.orm.errors import MultipleObjectsReturned, ObjectNotFound
-from asgi_dbconn.orm.lookups import conditions, field, primary_key_is
+from asgi_dbconn.orm.lookups import conditions, primary_key_is
+from asgi_dbconn.orm.place import Work
 from asgi_dbconn.orm.streaming import Stream
 
 __all__ = ["NOT_GIVEN", "Reading"]
@@ -23,6 +25,7 @@ __all__ = ["NOT_GIVEN", "Reading"]
 T = TypeVar("T")
 R = TypeVar("R")
 V = TypeVar("V")
+Rows = Sequence[Row[*tuple[Any, ...]]]
 
 NOT_GIVEN: Final = object()
 
@@ -50,62 +53,91 @@ class Reading(Building[T]):
         """
         return Stream(self._description, self._place, rows, self._place.built_at())
 
-    def get(self, pk: Any = NOT_GIVEN, /, **lookups: Any) -> Coroutine[Any, Any, T]:
+    def get(self, pk: Any = NOT_GIVEN, /, **lookups: Any) -> Coroutine[object, None, T]:
         """The one object that matches: ``get(5)`` by primary key, ``get(name="x")`` by lookups.
 
         Raises ObjectNotFound or MultipleObjectsReturned.
         """
-        return self._objects(self._exactly_one, self._narrowed(pk, lookups), self._line())
+        return self._found(self._exactly_one, pk, lookups)
 
-    def get_or_none(self, pk: Any = NOT_GIVEN, /, **lookups: Any) -> Coroutine[Any, Any, T | None]:
+    def get_or_none(
+        self, pk: Any = NOT_GIVEN, /, **lookups: Any
+    ) -> Coroutine[object, None, T | None]:
         """Like :meth:`get`, but None where nothing matches."""
-        return self._objects(self._at_most_one, self._narrowed(pk, lookups), self._line())
+        return self._found(self._at_most_one, pk, lookups)
 
-    def first(self) -> Coroutine[Any, Any, T | None]:
+    def first(self) -> Coroutine[object, None, T | None]:
         """The first object in the query's order (without one, by primary key), or None."""
         return self._objects(_first, self._description.ordered().limited(1), self._line())
 
-    def last(self) -> Coroutine[Any, Any, T | None]:
+    def last(self) -> Coroutine[object, None, T | None]:
         """The last object in the query's order (without one, by primary key), or None."""
-        description = self._description
-        if description.is_sliced:  # the last of these, not the first of the others
-            return self._objects(_last, description.ordered(), self._line())
-        return self._objects(_first, description.reversed().limited(1), self._line())
+        return self._objects(_last, self._description.last(), self._line())
 
-    def count(self) -> Coroutine[Any, Any, int]:
+    def count(self) -> Coroutine[object, None, int]:
         """How many rows match."""
         return self._value(self._description.count())
 
-    def exists(self) -> Coroutine[Any, Any, bool]:
+    def exists(self) -> Coroutine[object, None, bool]:
         """Whether any row matches."""
         return self._value(self._description.exists())
 
-    def values(self, *fields: str | Any) -> Coroutine[Any, Any, list[dict[str, Any]]]:
-        """A dict for each row instead of an object, with these fields or with every column."""
-        return self._rows(lambda rows: [dict(each._mapping) for each in rows], fields)
+    def values(self, *fields: str | Any) -> Coroutine[object, None, list[dict[str, Any]]]:
+        """A dict for each row instead of an object, with these fields or with every column that
+        is not deferred. An expression goes by its ``label()``.
+        """
+        chosen = self._chosen("values", fields)
+        names = [each if isinstance(each, str) else _name(each) for each in fields or chosen]
+        for name in names:
+            if name is not None and names.count(name) > 1:
+                raise FieldError(
+                    f"Two of the fields are called {name!r}, and a dict holds one. Give one of "
+                    "them another name by label()."
+                )
+        return self._rows(partial(_dicts, names), chosen)
 
     @overload
     def values_list(
         self, *fields: str | Any, flat: Literal[False] = False
-    ) -> Coroutine[Any, Any, list[tuple[Any, ...]]]: ...
+    ) -> Coroutine[object, None, list[tuple[Any, ...]]]: ...
     @overload
     def values_list(
         self, field: QueryableAttribute[V], /, *, flat: Literal[True]
-    ) -> Coroutine[Any, Any, list[V]]: ...
+    ) -> Coroutine[object, None, list[V]]: ...
     @overload
     def values_list(
         self, field: str | Any, /, *, flat: Literal[True]
-    ) -> Coroutine[Any, Any, list[Any]]: ...
-    def values_list(self, *fields: str | Any, flat: bool = False) -> Coroutine[Any, Any, list[Any]]:
+    ) -> Coroutine[object, None, list[Any]]: ...
+    def values_list(
+        self, *fields: str | Any, flat: bool = False
+    ) -> Coroutine[object, None, list[Any]]:
         """A tuple for each row instead of an object; with ``flat=True`` the one field's values."""
         if flat and len(fields) != 1:
             raise TypeError(f"values_list(flat=True) takes one field, not {len(fields)}.")
-        return self._rows((lambda rows: [each[0] for each in rows]) if flat else _tuples, fields)
+        return self._rows(_firsts if flat else _tuples, self._chosen("values_list", fields))
 
     # -- inside
 
     def _line(self) -> CallSite | None:
         return self._place.built_at()
+
+    def _found(
+        self, shape: Callable[[Sequence[T]], R], pk: Any, lookups: dict[str, Any]
+    ) -> Coroutine[object, None, R]:
+        work = None
+        if pk is not NOT_GIVEN and not lookups:
+            work = fetching.by_key(self._description, pk)
+        if work is None:
+            return self._objects(shape, self._narrowed(pk, lookups), self._line())
+        return self._shaped(shape, work, self._line())
+
+    async def _shaped(
+        self,
+        shape: Callable[[Sequence[T]], R],
+        work: Work[Sequence[T]],
+        built_at: CallSite | None,
+    ) -> R:
+        return shape(await self._place.run(work, autocommit=True, built_at=built_at))
 
     def _narrowed(self, pk: Any, lookups: dict[str, Any]) -> Description[T]:
         mapper = self._description.mapper
@@ -115,25 +147,28 @@ class Reading(Building[T]):
         # Two rows are enough to know that there are too many.
         return found.limited(2)
 
-    def _rows(
-        self, shape: Callable[[Sequence[Row[*tuple[Any, ...]]]], R], fields: tuple[Any, ...]
-    ) -> Coroutine[Any, Any, R]:
+    def _chosen(self, verb: str, fields: tuple[Any, ...]) -> list[Any]:
         mapper = self._description.mapper
-        chosen: list[Any] = [
-            field(mapper, each) if isinstance(each, str) else each for each in fields
-        ] or [getattr(mapper.class_, each.key) for each in mapper.column_attrs]
-        return self._shaped_rows(shape, self._description.columns(*chosen), self._line())
+        if fields:
+            return [self._column(verb, each) for each in fields]
+        return [
+            getattr(mapper.class_, each.key) for each in mapper.column_attrs if not each.deferred
+        ]
+
+    def _rows(self, shape: Callable[[Rows], R], columns: list[Any]) -> Coroutine[object, None, R]:
+        return self._shaped_rows(shape, self._description.columns(*columns), self._line())
 
     async def _shaped_rows(
         self,
-        shape: Callable[[Sequence[Row[*tuple[Any, ...]]]], R],
+        shape: Callable[[Rows], R],
         statement: Select[*tuple[Any, ...]],
         built_at: CallSite | None,
     ) -> R:
+        self._check_lock(self._description)
         work = partial(loading.load_rows, statement=statement)
         return shape(await self._place.run(work, autocommit=True, built_at=built_at))
 
-    def _value(self, statement: Select[V]) -> Coroutine[Any, Any, V]:
+    def _value(self, statement: Select[V]) -> Coroutine[object, None, V]:
         work = partial(loading.scalar, statement=statement)
         return self._place.run(work, autocommit=True, built_at=self._line())
 
@@ -143,11 +178,16 @@ class Reading(Building[T]):
         description: Description[T],
         built_at: CallSite | None,
     ) -> R:
-        mapper = description.mapper
-        statement = description.objects().options(*loading.whole_objects(mapper))
-        is_simple = not description.options and loading.is_one_statement(mapper)
-        work = partial(loading.load, statement=statement)
+        self._check_lock(description)
+        work, is_simple = fetching.by_query(description)
         return shape(await self._place.run(work, autocommit=is_simple, built_at=built_at))
+
+    def _check_lock(self, description: Description[T]) -> None:
+        if description.lock is not None and not self._place.is_in_scope():
+            raise TransactionError(
+                "with_for_update() locks rows until the transaction ends, and here it would end at "
+                "once. Use it inside `async with models.transaction()`."
+            )
 
     def _at_most_one(self, objects: Sequence[T]) -> T | None:
         if len(objects) > 1:
@@ -175,5 +215,22 @@ def _last(objects: Sequence[T]) -> T | None:
     return objects[-1] if objects else None
 
 
-def _tuples(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
+def _tuples(rows: Rows) -> list[tuple[Any, ...]]:
     return [tuple(each) for each in rows]
+
+
+def _firsts(rows: Rows) -> list[Any]:
+    return [each[0] for each in rows]
+
+
+def _dicts(names: Sequence[str | None], rows: Rows) -> list[dict[str, Any]]:
+    if not rows:
+        return []
+    # By our names: a column may be called otherwise than its attribute.
+    named = [name or key for name, key in zip(names, rows[0]._fields, strict=True)]
+    return [dict(zip(named, each, strict=True)) for each in rows]
+
+
+def _name(expression: Any) -> str | None:
+    """What it is called in Python; None for what only the database gives a name."""
+    return expression.key if isinstance(expression, QueryableAttribute | Label) else None

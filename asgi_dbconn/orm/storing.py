@@ -2,20 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import Column, Delete, Update
+from sqlalchemy import (
+    ColumnElement,
+    Delete,
+    Select,
+    TypeDecorator,
+    Update,
+    and_,
+    delete,
+    event,
+    literal,
+    select,
+)
 from sqlalchemy.engine import Connection, CursorResult
-from sqlalchemy.orm import Mapper, Session, object_mapper
-from sqlalchemy.orm.attributes import instance_state, set_committed_value
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import Mapper, Session, make_transient, object_mapper
+from sqlalchemy.orm.attributes import instance_dict, instance_state, set_committed_value
+from sqlalchemy.types import UserDefinedType
 
+from asgi_dbconn.orm.errors import ObjectNotFound
+from asgi_dbconn.orm.graph import outdated_relations
+from asgi_dbconn.orm.keeping import kept
 from asgi_dbconn.orm.loading import session_for
-from asgi_dbconn.orm.place import Origin
+from asgi_dbconn.orm.origin import Origin, note_origin
+from asgi_dbconn.pools.aborted import note_aborted
 
-__all__ = ["affected", "change", "insert", "refresh", "remember", "remove"]
+__all__ = ["affected", "gone", "refresh", "remove", "remove_alone", "store"]
 
 T = TypeVar("T")
+_OWN_IDEA_OF_NULL: Final = (TypeDecorator, UserDefinedType)
+
+
+class _Verb(Session):
+    """A Session for one verb, which neither begins nor commits: the connection's owner does.
+
+    Where the verb is ``alone``, a single statement, its failure leaves the transaction as it is.
+    """
+
+    def __init__(
+        self, connection: Connection, options: Mapping[str, Any], origin: Origin, *, alone: bool
+    ) -> None:
+        # What it loads by itself, related objects, comes from the same place.
+        token = {} if origin is None else {"identity_token": origin}
+        super().__init__(
+            connection,
+            autoflush=False,
+            expire_on_commit=False,
+            join_transaction_mode="rollback_only",
+            execution_options={**options, **token},
+        )
+        if alone:
+            self.connection_callable = lambda *_, **__: connection
+        self._bound_to = connection
+        self._alone = alone
+
+    def store(self) -> None:
+        """Flush, and have what fails known: nothing of its transaction may be committed then."""
+        try:
+            with kept(self):
+                self.flush()
+        except BaseException as error:
+            if not self._alone:
+                # It rolled the transaction back, or was interrupted halfway, whatever the error.
+                note_aborted(self._bound_to, error)
+            raise
+
+
+@event.listens_for(_Verb, "after_rollback")
+def _let_go(session: Session) -> None:
+    # Before the Session expires them: objects that could not be stored stay as they are, to be
+    # shown, mended, and saved again.
+    session.expunge_all()
 
 
 def affected(
@@ -27,81 +87,134 @@ def affected(
         return result.rowcount if isinstance(result, CursorResult) else 0
 
 
-def insert(connection: Connection, options: Mapping[str, Any], origin: Origin, *, instance: T) -> T:
-    """``instance``, stored, with what the database filled in."""
-    mapper = object_mapper(instance)
-    with session_for(connection, options) as session:
+def store(
+    connection: Connection,
+    options: Mapping[str, Any],
+    origin: Origin,
+    *,
+    instance: T,
+    alone: bool,
+) -> T:
+    """``instance``, and what hangs on it, inserted where it is new, updated where it was changed;
+    complete, with what the database filled in.
+    """
+    with _Verb(connection, options, origin, alone=alone) as session:
         session.add(instance)
-        session.flush()
-        _note_nulls(mapper, instance)
-        # What the database filled in came back with the INSERT, where it has RETURNING.
-        _complete(session, mapper, instance)
+        stored = [(each, _columns(object_mapper(each))) for each in session.new]
+        # Of those that exist already, what was left out by only() stays out.
+        stored += [(each, list(instance_dict(each))) for each in session.dirty]
+        session.store()
+        for each, names in stored:
+            _complete(session, each, names)
         session.expunge_all()
-    remember(instance, origin)
+    for each, _ in stored:
+        note_origin(each, origin)
     return instance
 
 
-def change(
-    connection: Connection, options: Mapping[str, Any], _: Origin, *, instance: object
-) -> None:
-    """One UPDATE of what was changed on ``instance``; none if nothing was."""
-    with session_for(connection, options) as session:
-        session.add(instance)
-        session.flush()
-        _complete(session, object_mapper(instance), instance)
-        session.expunge_all()
-
-
 def remove(
-    connection: Connection, options: Mapping[str, Any], _: Origin, *, instance: object
+    connection: Connection, options: Mapping[str, Any], origin: Origin, *, instance: Any
 ) -> None:
     """``instance``, deleted, with the cascades of its relationships."""
-    with session_for(connection, options) as session:
+    with _Verb(connection, options, origin, alone=False) as session:
+        # Locked first: a row that refers to it may come in while its cascades are looked at.
+        if session.execute(_its_row(instance).with_for_update()).first() is None:
+            raise gone(instance)
         session.add(instance)
         session.delete(instance)
-        session.flush()
+        session.store()
+    _forget(instance)
+
+
+def remove_alone(
+    connection: Connection, options: Mapping[str, Any], _: Origin, *, instance: Any
+) -> None:
+    """``instance``, deleted by one statement; for a class on which nothing hangs."""
+    table: Any = object_mapper(instance).local_table
+    statement = delete(table).where(_identity(instance))
+    if connection.execute(statement, execution_options=options).rowcount == 0:
+        raise gone(instance)
+    _forget(instance)
 
 
 def refresh(
     connection: Connection,
     options: Mapping[str, Any],
-    _: Origin,
+    origin: Origin,
     *,
-    instance: object,
+    instance: Any,
     names: Sequence[str],
 ) -> None:
     """Load ``names``, or every column, of ``instance`` anew."""
-    with session_for(connection, options) as session:
+    names = list(names) or [
+        each.key
+        for each in object_mapper(instance).column_attrs
+        if not each.deferred or each.key in instance_dict(instance)
+    ]
+    with _Verb(connection, options, origin, alone=False) as session, kept([instance]):
         session.add(instance)
-        session.refresh(instance, list(names) or _columns(object_mapper(instance)))
-        session.expunge_all()
+        try:
+            session.refresh(instance, names)
+            _let_go_of_outdated(session, instance)
+        except InvalidRequestError as error:
+            # SQLAlchemy's word for a row that is not there, among others.
+            if session.execute(_its_row(instance)).first() is None:
+                raise gone(instance) from error
+            raise
+        finally:
+            session.expunge_all()
 
 
-def _complete(session: Session, mapper: Mapper[Any], instance: object) -> None:
-    missing = set(_columns(mapper)) & instance_state(instance).unloaded
-    if missing:
-        session.refresh(instance, missing)
+def gone(instance: object) -> ObjectNotFound:
+    """The error for an object whose row is not there."""
+    return ObjectNotFound(
+        f"The row of this {type(instance).__name__}, or of what hangs on it, is not there any "
+        "more: it was deleted, or its primary key was changed."
+    )
 
 
-def _note_nulls(mapper: Mapper[Any], instance: object) -> None:
-    """What was left out was inserted as NULL; SQLAlchemy would SELECT it to know."""
-    for key in set(_columns(mapper)) & instance_state(instance).unloaded:
-        (column, *_) = mapper.column_attrs[key].columns
-        if isinstance(column, Column) and not (
-            column.primary_key or column.default or column.server_default or column.foreign_keys
-        ):
-            # Not setattr: that would call validators, and mean 'null' to a JSON column.
-            set_committed_value(instance, key, None)
-
-
-def _columns(mapper: Mapper[Any]) -> Iterable[str]:
+def _columns(mapper: Mapper[Any]) -> list[str]:
     """The attributes that an object has to have to count as complete."""
     return [attribute.key for attribute in mapper.column_attrs if not attribute.deferred]
 
 
-def remember(instance: object, origin: Origin) -> None:
-    """Note on a stored object where it is stored."""
-    state = instance_state(instance)
-    if origin is not None and state.key is not None:
-        state.identity_token = origin
-        state.key = (*state.key[:2], origin)
+def _complete(session: Session, instance: Any, names: Sequence[str]) -> None:
+    mapper, state = object_mapper(instance), instance_state(instance)
+    missing = state.unloaded.intersection(names) & set(mapper.column_attrs.keys())
+    for key in missing - state.expired_attributes:
+        if _is_inserted_as_null(mapper.column_attrs[key].columns[0]):
+            # SQLAlchemy would SELECT it to know. Not setattr: that would call validators, and mean
+            # 'null' to a JSON column.
+            set_committed_value(instance, key, None)
+    missing &= state.unloaded
+    if missing:
+        session.refresh(instance, missing)
+    _let_go_of_outdated(session, instance)
+
+
+def _let_go_of_outdated(session: Session, instance: Any) -> None:
+    # `post.user_id = 2` does not change a post.user that is loaded: better none than the old one.
+    outdated = outdated_relations(instance)
+    if outdated:
+        session.expire(instance, outdated)
+
+
+def _is_inserted_as_null(column: Any) -> bool:
+    # It was left out. What has a default of any kind was filled in, or has expired.
+    return not isinstance(getattr(column, "type", None), _OWN_IDEA_OF_NULL)
+
+
+def _its_row(instance: Any) -> Select[Any]:
+    return select(literal(1)).where(_identity(instance))
+
+
+def _identity(instance: Any) -> ColumnElement[bool]:
+    # By the key that it was loaded with: its attributes may have been changed.
+    columns, values = object_mapper(instance).primary_key, instance_state(instance).identity or ()
+    return and_(*(column == value for column, value in zip(columns, values, strict=True)))
+
+
+def _forget(instance: Any) -> None:
+    """As if it had never been stored."""
+    make_transient(instance)
+    instance_state(instance).identity_token = None

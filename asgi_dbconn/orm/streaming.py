@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from sqlalchemy import Result
+from sqlalchemy import Select
 from sqlalchemy.engine import Connection
-from sqlalchemy.orm import Session
 
 from asgi_dbconn.call_site import CallSite
-from asgi_dbconn.errors import ConfigurationError, TransactionClosed
+from asgi_dbconn.errors import ConfigurationError, TransactionAborted, TransactionClosed
 from asgi_dbconn.orm.description import Description
 from asgi_dbconn.orm.loading import session_for, whole_objects
-from asgi_dbconn.orm.place import Origin, Place
+from asgi_dbconn.orm.origin import Origin
+from asgi_dbconn.orm.place import Place
 
 __all__ = ["Stream"]
 
@@ -24,7 +24,12 @@ R = TypeVar("R")
 
 
 class Stream(Generic[T]):
-    """``async with`` it, then ``async for``; once. For the task that has entered it."""
+    """``async with`` it, then ``async for``; once. For the task that has entered it.
+
+    The block is a scope like that of ``connection()``: queries inside join it, what they write is
+    committed at its end, and rolled back if an error leaves it. Inside another scope it is a part
+    of that one, and others take their turns between two fetches.
+    """
 
     def __init__(
         self,
@@ -39,17 +44,23 @@ class Stream(Generic[T]):
         self._place = place
         self._rows = rows
         self._built_at = built_at
-        self._stack = AsyncExitStack()
-        self._session: Session | None = None
-        self._batches: Any = None
+        self._scope = AsyncExitStack()
+        self._cursor: _Cursor[T] | None = None
+        self._was_entered = False
 
     async def __aenter__(self) -> Self:
-        # A scope of its own, or a part of the one that is open: each fetch takes its turn there.
-        await self._stack.enter_async_context(self._place.database.connection())
+        if self._was_entered:
+            raise TransactionClosed(
+                "This stream was entered before, and can be read once. Call stream() for another."
+            )
+        self._was_entered = True
+        self._place = self._place.settled()  # to load what is related from the same schema
+        if not self._place.is_in_scope():
+            await self._scope.enter_async_context(self._place.database.connection())
         try:
-            await self._run(self._begin)
-        except BaseException:
-            await self._stack.aclose()
+            self._cursor = await self._run(self._open)
+        except BaseException as error:
+            await self._scope.__aexit__(type(error), error, error.__traceback__)
             raise
         return self
 
@@ -59,39 +70,69 @@ class Stream(Generic[T]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        cursor, self._cursor = self._cursor, None
         try:
-            await self._run(self._end)
+            if cursor is not None:
+                # An aborted transaction takes its cursors along. It is the block's own error, or
+                # else the commit, that tells of it.
+                with suppress(TransactionAborted):
+                    await self._run(cursor.close)
         finally:
-            await self._stack.__aexit__(kind, error, traceback)
+            await self._scope.__aexit__(kind, error, traceback)
 
     async def __aiter__(self) -> AsyncIterator[T]:
         while True:
-            batch: Sequence[T] = await self._run(self._fetch)
+            if self._cursor is None:
+                raise TransactionClosed(
+                    "This stream's block has ended. Read it inside `async with`."
+                    if self._was_entered
+                    else "A stream is read inside of its block: `async with User.query.stream() as "
+                    "users:`, and then `async for user in users:`."
+                )
+            batch = await self._run(self._cursor.fetch)
             if not batch:
                 return
             for each in batch:
                 yield each
 
-    async def _run(self, work: Callable[[Connection, Any, Origin], R]) -> R:
+    async def _run(self, work: Callable[[Connection, Mapping[str, Any], Origin], R]) -> R:
         return await self._place.run(work, autocommit=False, built_at=self._built_at)
 
-    def _begin(self, connection: Connection, options: Any, origin: Origin) -> None:
-        statement = self._description.objects().options(*whole_objects(self._description.mapper))
-        how: dict[str, Any] = {"yield_per": self._rows}
-        if origin is not None:
-            how["identity_token"] = origin
-        self._session = session_for(connection, options)
-        result: Result[T] = self._session.execute(statement, execution_options=how)
-        self._batches = result.scalars().partitions()
+    def _open(
+        self, connection: Connection, options: Mapping[str, Any], origin: Origin
+    ) -> _Cursor[T]:
+        description = self._description
+        statement = description.objects().options(*whole_objects(description.mapper))
+        # What it loads by itself, related objects, comes from the same place.
+        token = {} if origin is None else {"identity_token": origin}
+        return _Cursor(connection, {**options, **token}, statement, self._rows)
 
-    def _fetch(self, *_: Any) -> Sequence[T]:
-        if self._session is None:
-            raise TransactionClosed("The stream's block has ended. Read it inside `async with`.")
+
+class _Cursor(Generic[T]):
+    """On the server, where it has any; every method is work on the connection."""
+
+    def __init__(
+        self, connection: Connection, options: Mapping[str, Any], statement: Select[T], rows: int
+    ) -> None:
+        self._session = session_for(connection, options)
+        try:
+            result = self._session.execute(statement, execution_options={"yield_per": rows})
+        except BaseException:
+            self._session.close()
+            raise
+        self._objects = result.scalars()
+        self._batches = self._objects.partitions()
+
+    def fetch(self, *_: Any) -> Sequence[T]:
+        """The next rows; none at the end."""
         batch: Sequence[T] = next(self._batches, ())
-        self._session.expunge_all()
+        for each in list(self._session):  # expunge_all() would end the session's life
+            if each in self._session:  # not gone along with one that it belongs to
+                self._session.expunge(each)
         return batch
 
-    def _end(self, *_: Any) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            session.close()
+    def close(self, *_: Any) -> None:
+        try:
+            self._objects.close()
+        finally:
+            self._session.close()

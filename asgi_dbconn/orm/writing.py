@@ -6,19 +6,21 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar, overload
 
-from sqlalchemy import Delete, Update, delete, update
+from sqlalchemy import Delete, Update, delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapper
 
 from asgi_dbconn.call_site import CallSite
 from asgi_dbconn.errors import ConfigurationError
-from asgi_dbconn.orm import bulk, storing
-from asgi_dbconn.orm.lookups import conditions, equalities, field
-from asgi_dbconn.orm.objects import is_stored_alone
+from asgi_dbconn.orm import bulk, graph, objects, storing
+from asgi_dbconn.orm.description import Description
+from asgi_dbconn.orm.lookups import column, conditions, equalities, field
+from asgi_dbconn.orm.place import Work
 from asgi_dbconn.orm.reading import Reading
 
 __all__ = ["Writing"]
 
+R = TypeVar("R")
 T = TypeVar("T")
 _EMPTY: Mapping[str, Any] = {}
 
@@ -29,54 +31,37 @@ class Writing(Reading[T]):
     __slots__ = ()
 
     def create(self, **values: Any) -> Coroutine[Any, Any, T]:
-        """A new object, stored, with what the database filled in (keys, defaults)."""
-        return self._insert(self._description.model(**values), self._line())
+        """A new object, stored, with what the database filled in (keys, defaults).
 
-    async def get_or_create(
-        self, defaults: Mapping[str, Any] = _EMPTY, /, **lookups: Any
-    ) -> tuple[T, bool]:
+        Related objects that are new or changed are stored along, all or none.
+        """
+        return objects.store(self._place, self._description.model(**values), self._line())
+
+    def get_or_create(
+        self, defaults: Mapping[str, Any] = _EMPTY, **lookups: Any
+    ) -> Coroutine[Any, Any, tuple[T, bool]]:
         """The one that matches, or a new one made of ``lookups`` and ``defaults``; and whether it
-        is new.
+        is new. A default that can be called is called, if it is needed.
 
         Safe where others do the same at the same time, if a unique constraint covers the lookups:
         the one who comes second gets the other's object. Raises MultipleObjectsReturned.
         """
-        line = self._line()
-        found = await self._objects(self._at_most_one, self._looked_up(lookups), line)
-        if found is not None:
-            return found, False
-        values = {**equalities(self._description.mapper, lookups), **_called(defaults)}
-        try:
-            return await self._insert_or_undo(values, line), True
-        except IntegrityError:
-            found = await self._objects(self._at_most_one, self._looked_up(lookups), line)
-            if found is None:
-                raise
-            return found, False
+        mapper = self._description.mapper
+        values = equalities(mapper, lookups)
+        return self._get_or_create(self._looked_up(lookups), values, defaults, self._line())
 
-    async def update_or_create(
-        self, defaults: Mapping[str, Any] = _EMPTY, /, **lookups: Any
-    ) -> tuple[T, bool]:
+    def update_or_create(
+        self, defaults: Mapping[str, Any] = _EMPTY, **lookups: Any
+    ) -> Coroutine[Any, Any, tuple[T, bool]]:
         """The one that matches, changed to ``defaults``, or a new one; and whether it is new.
 
         In one transaction, with the row locked in between; safe like :meth:`get_or_create`.
         """
-        line = self._line()
-        async with self._place.database.transaction():
-            found = await self._objects(self._at_most_one, self._locked(lookups), line)
-            if found is None:
-                values = {**equalities(self._description.mapper, lookups), **_called(defaults)}
-                try:
-                    return await self._insert_or_undo(values, line), True
-                except IntegrityError:
-                    found = await self._objects(self._at_most_one, self._locked(lookups), line)
-                    if found is None:
-                        raise
-            for name, value in _called(defaults).items():
-                setattr(found, field(self._description.mapper, name).key, value)
-            work = partial(storing.change, instance=found)
-            await self._place.run(work, autocommit=False, built_at=line)
-            return found, False
+        mapper = self._description.mapper
+        for name in defaults:
+            field(mapper, name)
+        values, found = equalities(mapper, lookups), self._looked_up(lookups).changed(lock={})
+        return self._update_or_create(found, values, defaults, self._line())
 
     @overload
     def bulk_create(
@@ -120,28 +105,24 @@ class Writing(Reading[T]):
         """
         plan = bulk.Insertion(
             self._description.mapper,
-            [bulk.values_of(self._description.mapper, each) for each in rows],
+            rows,
             ignore_conflicts=ignore_conflicts,
             update_conflicts=update_conflicts,
             unique_fields=unique_fields,
             batch_size=batch_size,
         )
         work: Any = partial(bulk.insert_returning if returning else bulk.insert, plan=plan)
-        return self._place.run(work, autocommit=False, built_at=self._line())
+        nothing: Any = [] if returning else 0
+        return self._bulk(work, plan.rows, nothing, self._line())
 
     def bulk_update(
         self, objects: Iterable[T], fields: Sequence[str], *, batch_size: int = bulk.BATCH
     ) -> Coroutine[Any, Any, int]:
         """Store these fields of many objects, by their primary keys, all or none; gives how many
-        were given.
+        there were: fewer than given, if rows are gone.
         """
-        mapper = self._description.mapper
-        names = [field(mapper, each).key for each in fields]
-        if not names:
-            raise ConfigurationError("bulk_update() needs at least one field.")
-        rows = [bulk.key_and_values(mapper, each, names) for each in objects]
-        work = partial(bulk.update_by_key, mapper=mapper, rows=rows, batch_size=batch_size)
-        return self._place.run(work, autocommit=False, built_at=self._line())
+        changes = bulk.Changes(self._description.mapper, objects, fields, batch_size=batch_size)
+        return self._bulk_update(changes, self._line())
 
     def update(self, **values: Any) -> Coroutine[Any, Any, int]:
         """Change all matching rows at once, without loading them; gives the number of rows.
@@ -149,7 +130,7 @@ class Writing(Reading[T]):
         Values may be expressions: ``update(visits=User.visits + 1)``.
         """
         mapper = self._description.mapper
-        changes = {field(mapper, name): value for name, value in values.items()}
+        changes = {column(mapper, name): value for name, value in values.items()}
         if not changes:
             raise ConfigurationError("update() needs at least one field=value.")
         others = [name for name in values if not _is_local(mapper, name)]
@@ -175,38 +156,105 @@ class Writing(Reading[T]):
 
     # -- inside
 
-    def _looked_up(self, lookups: Mapping[str, Any]) -> Any:
+    def _looked_up(self, lookups: Mapping[str, Any]) -> Description[T]:
         found = self._description.narrowed(*conditions(self._description.mapper, lookups))
         return found.limited(2)
 
-    def _locked(self, lookups: Mapping[str, Any]) -> Any:
-        return self._looked_up(lookups).changed(lock={})
+    async def _get_or_create(
+        self,
+        looked_up: Description[T],
+        values: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+        built_at: CallSite | None,
+    ) -> tuple[T, bool]:
+        found = await self._objects(self._at_most_one, looked_up, built_at)
+        return (
+            (found, False)
+            if found is not None
+            else await self._create_or_get(looked_up, {**values, **_called(defaults)}, built_at)
+        )
 
-    async def _insert(self, instance: T, built_at: CallSite | None) -> T:
-        work = partial(storing.insert, instance=instance)
-        alone = is_stored_alone(instance)
-        stored: T = await self._place.run(work, autocommit=alone, built_at=built_at)
-        return stored
-
-    async def _insert_or_undo(self, values: Mapping[str, Any], built_at: CallSite | None) -> T:
-        # In a scope it may fail without taking the rest of the transaction along.
-        if not self._place.is_in_scope():
-            return await self._insert(self._description.model(**values), built_at)
+    async def _update_or_create(
+        self,
+        looked_up: Description[T],
+        values: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+        built_at: CallSite | None,
+    ) -> tuple[T, bool]:
         async with self._place.database.transaction():
-            return await self._insert(self._description.model(**values), built_at)
+            found = await self._objects(self._at_most_one, looked_up, built_at)
+            defaults = _called(defaults)
+            if found is None:
+                made = {**values, **defaults}
+                found, is_new = await self._create_or_get(looked_up, made, built_at)
+                if is_new:
+                    return found, True
+            for name, value in defaults.items():
+                setattr(found, name, value)
+            return await objects.store(self._place, found, built_at), False
+
+    async def _create_or_get(
+        self, looked_up: Description[T], values: Mapping[str, Any], built_at: CallSite | None
+    ) -> tuple[T, bool]:
+        made = self._description.model(**values)
+        try:
+            if not self._place.is_in_scope():
+                return await objects.store(self._place, made, built_at), True
+            # In a scope it may fail without taking the rest of the transaction along.
+            async with self._place.database.transaction():
+                return await objects.store(self._place, made, built_at), True
+        except IntegrityError:
+            graph.take_out(made)
+            found = await self._objects(self._at_most_one, looked_up, built_at)
+            if found is None:
+                raise
+            return found, False
+
+    async def _bulk(
+        self, work: Work[R], rows: Sequence[Any], nothing: R, built_at: CallSite | None
+    ) -> R:
+        if not rows:
+            return nothing
+        return await self._place.run(work, autocommit=False, built_at=built_at)
+
+    async def _bulk_update(self, changes: bulk.Changes, built_at: CallSite | None) -> int:
+        work = partial(bulk.update_by_key, changes=changes)
+        if not changes.rows:
+            return 0
+        changed = await objects.run(self._place, work, alone=False, built_at=built_at)
+        changes.settle()
+        return changed
 
     def _change(
         self, statement: Update | Delete, built_at: CallSite | None
     ) -> Coroutine[Any, Any, int]:
         description = self._description
-        if not description.is_sliced and len(description.mapper.tables) == 1:
-            narrowed = statement.where(*description.where)
-        else:
+        is_plain = _is_about_one_table(description)
+        if is_plain:
+            # Said again beside a slice: who waited for a row that was changed meanwhile looks at
+            # it once more.
+            statement = statement.where(*description.where)
+        if not is_plain or description.is_sliced or description.lock is not None:
             # Neither UPDATE nor DELETE has a LIMIT of its own, nor the joins of an inheritance:
             # a condition on the parent's table would match every row of the child's.
-            narrowed = statement.where(description.key_column().in_(description.keys()))
-        work = partial(storing.affected, statement=narrowed)
+            statement = statement.where(description.key_column().in_(_picked(description)))
+        work = partial(storing.affected, statement=statement)
         return self._place.run(work, autocommit=True, built_at=built_at)
+
+
+def _is_about_one_table(description: Description[Any]) -> bool:
+    mapper = description.mapper
+    named = select(*mapper.primary_key).where(*description.where).get_final_froms()
+    return len(mapper.tables) == 1 and len(named) == 1
+
+
+def _picked(description: Description[Any]) -> Any:
+    keys = description.keys()
+    if description.lock is None:
+        return keys
+    # Locked once, and not for each row that is looked at.
+    picked = keys.with_for_update(**description.lock).cte("picked")
+    return select(*picked.c)
 
 
 def _called(defaults: Mapping[str, Any]) -> dict[str, Any]:

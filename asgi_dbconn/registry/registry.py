@@ -10,14 +10,12 @@ from typing import Self, TypeVar, Unpack, overload
 
 from sqlalchemy import MetaData
 from sqlalchemy.engine import URL
-from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import class_mapper
 
 from asgi_dbconn.call_site import building_line
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.tables import create_tables, drop_tables
-from asgi_dbconn.databases.transactions import Transaction
 from asgi_dbconn.errors import ConfigurationError, UnknownDatabase, UnsupportedURL
 from asgi_dbconn.health.probe import Probe
 from asgi_dbconn.health.report import HealthReport
@@ -33,6 +31,7 @@ from asgi_dbconn.pools.statistics import PoolStats
 from asgi_dbconn.registry.lifecycle import connect_all, disconnect_all
 from asgi_dbconn.registry.synchronous import SynchronousUse
 from asgi_dbconn.registry.tenancy import SchemaChoice, bound_connection
+from asgi_dbconn.registry.transactional import TransactionalUse
 from asgi_dbconn.schemas import check_schema
 from asgi_dbconn.types import ASGIApp
 from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
@@ -44,7 +43,7 @@ DatabaseArgument = str | URL | DatabaseURL | Database
 _Given = DatabaseURL | Database | UnsupportedURL
 
 
-class Registry(SynchronousUse):
+class Registry(TransactionalUse, SynchronousUse):
     """Lives as long as the application. Making one opens nothing and needs no event loop.
 
     ``async with models``, ``connect()``/``disconnect()`` and ``models.asgi(app)`` count on every
@@ -265,18 +264,6 @@ class Registry(SynchronousUse):
         """See ``Database.session``. Carries the schema of this moment."""
         chosen = self.find_database(database)
         return self._schema.carried(chosen, chosen.session(), bound_connection)
-
-    def transaction(
-        self,
-        database: DatabaseChoice = None,
-        *,
-        isolation_level: IsolationLevel | None = None,
-        readonly: bool = False,
-    ) -> AbstractAsyncContextManager[Transaction]:
-        """See ``Database.transaction``. Carries the schema of this moment."""
-        chosen = self.find_database(database)
-        begun = chosen.transaction(isolation_level=isolation_level, readonly=readonly)
-        return self._schema.carried(chosen, begun, lambda transaction: transaction.connection)
 
     async def create_all(
         self, database: str | Choice | None = INHERIT, *, schema: str | Choice | None = INHERIT

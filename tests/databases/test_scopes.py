@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from sqlalchemy import select, text
@@ -19,19 +17,7 @@ from asgi_dbconn import (
     TransactionClosed,
     TransactionError,
 )
-from tests.cast import Cast, make_cast
-
-
-@asynccontextmanager
-async def connected(url: str, **options: int) -> AsyncIterator[Cast]:
-    cast = make_cast(Registry(url, **options))  # type: ignore[arg-type]
-    async with cast.models:
-        await cast.models.create_all()
-        yield cast
-
-
-async def names(cast: Cast) -> list[str]:
-    return [user.name for user in await cast.User.query.order_by("name")]
+from tests.databases.connected import connected, names
 
 
 async def test_a_clean_transaction_commits(database_url: str) -> None:

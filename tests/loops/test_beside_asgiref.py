@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from asgiref.local import Local
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async
 
 from asgi_dbconn import run_sync
 from asgi_dbconn.loops import homes
@@ -78,3 +78,24 @@ def test_asgirefs_variables_of_this_thread_are_still_there_afterwards() -> None:
     run(outer())
     run_sync(change())
     assert local.language == "en"
+
+
+def test_in_the_one_thread_of_a_request(factory: LoopFactory) -> None:
+    """Scenario 51. Django gives every request an executor with one thread, which waits for us."""
+    contexts: list[object] = []
+
+    def view(home: Any) -> list[str]:
+        contexts.append(SyncToAsync.thread_sensitive_context.get())
+        answers = [run_sync(work(), loop=home), run_sync(work())]
+        with open_loop(factory) as loop:
+            answers.append(run_sync(work(), loop=loop))
+        contexts.append(SyncToAsync.thread_sensitive_context.get())
+        return answers
+
+    async def application() -> None:
+        async with ThreadSensitiveContext():
+            loop = asyncio.get_running_loop()
+            assert await sync_to_async(view)(loop) == ["done"] * 3
+
+    run(application(), factory)
+    assert contexts[0] is contexts[1] is not None  # what is forgotten is forgotten for the work

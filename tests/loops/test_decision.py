@@ -8,8 +8,6 @@ from asgi_dbconn.loops.decision import LoopState, Situation, Way, decide
 
 S = LoopState
 ROWS = [
-    (Situation(can_await_here=True, loop=S.BLOCKED), Way.AWAIT_HERE),
-    (Situation(can_await_here=True, loop=S.BLOCKED, is_future=True), Way.AWAIT_HERE),
     (Situation(is_future=True, is_done=True, loop=S.CLOSED), Way.TAKE_RESULT),
     (Situation(is_future=True, is_done=True, loop=S.BLOCKED), Way.TAKE_RESULT),
     (Situation(is_future=True, loop=S.BLOCKED), Way.REFUSE_DEADLOCK),
@@ -25,7 +23,6 @@ ROWS = [
     (Situation(loop=S.BLOCKED, depth=15), Way.SUBLOOP),
     (Situation(loop=S.BLOCKED, depth=16), Way.REFUSE_DEPTH),
     (Situation(loop=S.NONE, depth=16), Way.REFUSE_DEPTH),
-    (Situation(can_await_here=True, depth=99, loop=S.BLOCKED), Way.AWAIT_HERE),
 ]
 
 

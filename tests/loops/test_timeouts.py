@@ -74,7 +74,7 @@ def test_work_that_finishes_in_spite_of_it_gives_its_result(place: Place) -> Non
             return "just finished"
         return "not cancelled"
 
-    assert place.run(work, 0.02) == "just finished"
+    assert place.run(work, 0.2) == "just finished"
 
 
 def test_an_error_while_unwinding_is_told(place: Place) -> None:
@@ -85,7 +85,7 @@ def test_an_error_while_unwinding_is_told(place: Place) -> None:
             raise LookupError("while unwinding")
 
     with pytest.raises(LookupError, match="while unwinding"):
-        place.run(work, 0.02)
+        place.run(work, 0.2)
 
 
 def test_work_that_blocks_its_thread_is_given_up(

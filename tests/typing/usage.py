@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, assert_type
+from typing import Any, TypeVar, assert_type
 
 from litestar import Litestar
 from pydantic import SecretStr
 from quart import Quart
-from sqlalchemy import MetaData, Select
+from sqlalchemy import ForeignKey, MetaData, Select, or_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    MappedAsDataclass,
+    mapped_column,
+    relationship,
+    selectinload,
+)
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
@@ -26,6 +34,8 @@ from asgi_dbconn import (
 )
 from asgi_dbconn.databases.transactions import Transaction
 from asgi_dbconn.pools.drain_report import DrainReport
+
+T = TypeVar("T")
 
 models = Registry(
     database="sqlite:///app.db",
@@ -44,6 +54,14 @@ class User(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
     age: Mapped[int | None]
+    posts: Mapped[list[Post]] = relationship(back_populates="user")
+
+
+class Post(Base):
+    __tablename__ = "posts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    user: Mapped[User] = relationship(back_populates="posts")
 
 
 class Entry(Base, database="audit"):
@@ -70,34 +88,90 @@ class Alone(Plain):
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
-async def queries() -> None:
+def building() -> None:
     assert_type(User.query, QuerySet[User])
     assert_type(User.query.all(), QuerySet[User])
     assert_type(User.query.filter(User.id > 3, name__icontains="x"), QuerySet[User])
-    assert_type(User.query.order_by("-name", User.id.desc()), QuerySet[User])
-    assert_type(User.query.limit(3), QuerySet[User])
+    assert_type(User.query.filter(or_(User.id == 1, User.age.is_(None))), QuerySet[User])
+    assert_type(User.query.exclude(User.name == "x", age=3), QuerySet[User])
+    assert_type(User.query.order_by("-name", User.id.desc().nulls_last()), QuerySet[User])
+    assert_type(User.query.limit(3).offset(6).distinct(), QuerySet[User])
+    assert_type(User.query.options(selectinload(User.posts)), QuerySet[User])
+    assert_type(Post.query.select_related("user", Post.user), QuerySet[Post])
+    assert_type(User.query.prefetch_related("posts__user", User.posts), QuerySet[User])
+    assert_type(User.query.only("name", User.age), QuerySet[User])
+    assert_type(User.query.with_for_update(skip_locked=True), QuerySet[User])
     assert_type(User.query.using(database="audit"), QuerySet[User])
-    assert_type(User.query.using(database=None), QuerySet[User])
-    assert_type(User.query.using(database=models.database), QuerySet[User])
+    assert_type(User.query.using(database=None, schema="tenant"), QuerySet[User])
+    assert_type(User.query.using(database=models.database, schema=None), QuerySet[User])
     assert_type(User.query.statement, Select[User])
 
+
+async def reading() -> None:
     assert_type(await User.query, list[User])
     assert_type(await User.query.all(), list[User])
     assert_type(await User.query.get(5), User)
     assert_type(await User.query.get(name="x"), User)
     assert_type(await User.query.get_or_none(5), User | None)
     assert_type(await User.query.first(), User | None)
+    assert_type(await User.query.last(), User | None)
     assert_type(await User.query.count(), int)
     assert_type(await User.query.exists(), bool)
-    assert_type(await User.query.create(name="x"), User)
+    assert_type(await User.query.values("name", User.age), list[dict[str, Any]])
+    assert_type(await User.query.values_list("name", User.age), list[tuple[Any, ...]])
+    assert_type(await User.query.values_list(User.name, flat=True), list[str])
+    assert_type(await User.query.values_list(User.age, flat=True), list[int | None])
+    assert_type(await User.query.values_list("name", flat=True), list[Any])
+    async for user in User.query.order_by("name"):
+        assert_type(user, User)
+    async with User.query.stream(500) as users:
+        async for user in users:
+            assert_type(user, User)
+    assert_type([user.name async for user in User.query], list[str])
+    # Two kinds of results at once, which type checkers tell apart only if nothing else is Any.
+    gathered = await asyncio.gather(User.query.count(), User.query.first())
+    assert_type(gathered, tuple[int, User | None])
+
+
+async def writing() -> None:
+    user = await User.query.create(name="x")
+    assert_type(user, User)
+    assert_type(await User.query.get_or_create({"age": 3}, name="x"), tuple[User, bool])
+    assert_type(await User.query.update_or_create({"age": 3}, name="x"), tuple[User, bool])
+    assert_type(await User.query.bulk_create([user, {"name": "y"}]), int)
+    assert_type(await User.query.bulk_create([user], returning=True), list[User])
+    assert_type(await User.query.bulk_update([user], ["name"]), int)
     assert_type(await User.query.filter(User.id == 1).update(age=User.age + 1), int)
     assert_type(await User.query.delete(), int)
+    await user.save()
+    await user.refresh("posts")
+    await user.delete()
+    await asyncio.create_task(User.query.create(name="x"))
+    assert_type(user.posts, list[Post])
 
+
+async def models_of_other_makes() -> None:
     assert_type((await Entry.query.get(1)).id, int)
     assert_type((await Point.query.get(1)).x, int)
     assert_type(Point(x=3).x, int)
     assert_type(models.query(Alone), QuerySet[Alone])
+    assert_type(await models.query(Alone), list[Alone])
     assert_type(await models.query(Alone).first(), Alone | None)
+    assert_type(await models.query(Alone).values_list(Alone.id, flat=True), list[int])
+
+
+def of_any_model(query: QuerySet[T], rows: int) -> QuerySet[T]:
+    return query.filter(pk__gt=5).limit(rows)
+
+
+def mistakes() -> None:
+    # Each comment is a mistake that both type checkers find; they complain of unused ones.
+    for _ in User.query:  # type: ignore[attr-defined] # pyright: ignore[reportGeneralTypeIssues]
+        pass
+    User.query[0]  # type: ignore[index] # pyright: ignore[reportIndexIssue]
+    len(User.query)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    User.query.limit("2")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    User(name="x").query.all()
 
 
 async def registries() -> None:

@@ -1,0 +1,66 @@
+"""PostgreSQL, isolated: asyncpg begins savepoints by itself inside a transaction of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from asyncpg.exceptions import InterfaceError, PostgresError
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.util import await_only
+
+from asgi_dbconn.databases.isolated_profile import Undo, refuse_another
+from asgi_dbconn.options import DatabaseOptions
+from asgi_dbconn.pools.dialects.postgresql import PostgreSQLProfile
+
+__all__ = ["IsolatedPostgreSQL"]
+
+
+class IsolatedPostgreSQL(PostgreSQLProfile):
+    """For one pool, which has one connection."""
+
+    # Each statement in a savepoint of its own: one that fails would take everything along.
+    autocommit_options: Mapping[str, Any] = {}
+
+    def __init__(self) -> None:
+        self._everything: Any = None
+
+    async def open(self, options: DatabaseOptions, *positional: Any, **arguments: Any) -> Any:
+        refuse_another(self._everything)
+        return await super().open(options, *positional, **arguments)
+
+    def install(self, engine: Engine, options: DatabaseOptions) -> None:
+        super().install(engine, options)
+        event.listen(engine, "connect", self._begin_everything)
+        event.listen(engine, "begin", _begin_readonly)
+        setattr(engine.dialect, _set_isolation_level.__name__[1:], _set_isolation_level)
+
+    async def end(self, connection: Any, timeout: float) -> None:
+        # Before the goodbye: the server would roll back too, but in its own time, and whoever
+        # comes next would meet the locks.
+        with suppress(PostgresError, InterfaceError, OSError):  # it is busy, or gone
+            await connection.execute("ROLLBACK", timeout=timeout)
+        await super().end(connection, timeout)
+
+    async def mark(self, connection: Any) -> Undo:
+        savepoint = connection.transaction()
+        await savepoint.start()
+        undo: Undo = savepoint.rollback
+        return undo
+
+    def _begin_everything(self, connection: Any, _: Any) -> None:
+        self._everything = connection.driver_connection.transaction()
+        await_only(self._everything.start())
+
+
+def _begin_readonly(connection: Connection) -> None:
+    # Until the end of the savepoint, where PostgreSQL takes it back by itself.
+    if connection.get_execution_options().get("postgresql_readonly"):
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+
+
+def _set_isolation_level(connection: Any, level: str) -> None:
+    # A savepoint has the level of its transaction; asyncpg refuses to be told another.
+    connection.set_isolation_level("autocommit" if level == "AUTOCOMMIT" else None)

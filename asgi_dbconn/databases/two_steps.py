@@ -1,0 +1,26 @@
+"""An async context manager of two functions, which may be called in different tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+
+__all__ = ["TwoSteps"]
+
+
+class TwoSteps(AbstractAsyncContextManager[None]):
+    """Entered by ``enter``, which gives how to leave it. Once.
+
+    There is no generator in between: a loop that ends closes those that are suspended, all at the
+    same time, and those inside each other fail then.
+    """
+
+    def __init__(self, enter: Callable[[], Awaitable[Callable[[], Awaitable[object]]]]) -> None:
+        self._enter = enter
+        self._leave: Callable[[], Awaitable[object]]
+
+    async def __aenter__(self) -> None:
+        self._leave = await self._enter()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._leave()

@@ -1,0 +1,202 @@
+"""What hangs on an object by its relationships, and is stored along with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy.orm import (
+    Mapper,
+    RelationshipDirection,
+    RelationshipProperty,
+    Session,
+    object_mapper,
+    object_session,
+)
+from sqlalchemy.orm.attributes import (
+    get_history,
+    instance_dict,
+    instance_state,
+    set_committed_value,
+)
+from sqlalchemy.orm.base import PASSIVE_NO_INITIALIZE
+
+from asgi_dbconn.errors import ConfigurationError
+
+__all__ = [
+    "check_can_be_added",
+    "hanging_on",
+    "is_deleted_alone",
+    "is_stored_alone",
+    "is_to_be_stored",
+    "outdated_relations",
+    "take_out",
+]
+
+_UNKNOWN: Final = object()
+_TO_ONE: Final = RelationshipDirection.MANYTOONE
+_TO_MANY: Final = RelationshipDirection.ONETOMANY
+_ON_STORING: Final = ("before_insert", "after_insert", "before_update", "after_update")
+_ON_DELETING: Final = ("before_delete", "after_delete")
+
+# They belong to the class: listeners that come and go later are seen in them.
+_on_flushing: Final = tuple(
+    getattr(Session().dispatch, event)
+    for event in ("before_flush", "after_flush", "after_flush_postexec")
+)
+
+
+def hanging_on(instance: Any) -> list[Any]:
+    """Every other object that a Session would store together with ``instance``."""
+    mapper = object_mapper(instance)
+    if not mapper.relationships:
+        return []
+    _settle_same_rows(mapper, instance)
+    reached = mapper.cascade_iterator("save-update", instance_state(instance))
+    return [each for each, *_ in reached if each is not instance]
+
+
+def check_can_be_added(instance: Any, others: Sequence[Any]) -> None:
+    """Raise ConfigurationError for what a Session of ours cannot take up, or would get wrong."""
+    rows = set()
+    for each in (instance, *others):
+        _check_is_free(each)
+        key = instance_state(each).key
+        if key is not None and key in rows:
+            raise ConfigurationError(
+                f"Two {type(each).__name__} objects for the row {key[1]!r} hang on this "
+                f"{type(instance).__name__}, and may say different things. Use one of them "
+                "everywhere, or set the foreign key instead of the relation."
+            )
+        rows.add(key)
+
+
+def _check_is_free(instance: Any) -> None:
+    name = type(instance).__name__
+    if instance_state(instance).obj() is not instance:
+        raise ConfigurationError(
+            f"This {name} was made by copy.copy(), which shares SQLAlchemy's notes with the "
+            "original: what is changed on the copy would be lost. Use copy.deepcopy(), or get() it "
+            "a second time."
+        )
+    if object_session(instance) is not None:
+        raise ConfigurationError(
+            f"This {name} belongs to a session that is open, or is being stored by another task at "
+            "this moment. Let that session flush or commit it."
+        )
+
+
+def take_out(instance: Any) -> None:
+    """Let nothing refer to a new ``instance`` that was given up, or it would be stored later."""
+    for relation in object_mapper(instance).relationships:
+        if instance_dict(instance).get(relation.key):
+            setattr(instance, relation.key, [] if relation.uselist else None)
+
+
+def is_stored_alone(instance: Any, others: Sequence[Any]) -> bool:
+    """Whether storing it takes a single statement: nothing hangs on it that is new or changed."""
+    mapper = object_mapper(instance)
+    return (
+        len(mapper.tables) == 1
+        and not _is_overheard(mapper, _ON_STORING)
+        and not any(_takes_a_statement(each, instance) for each in others)
+        and not any(_changes_other_rows(instance, each) for each in mapper.relationships)
+    )
+
+
+def is_deleted_alone(mapper: Mapper[Any]) -> bool:
+    """Whether deleting such an object takes a single statement."""
+    return (
+        len(mapper.tables) == 1
+        and mapper.version_id_col is None
+        and not _is_overheard(mapper, _ON_DELETING)
+        and all(_is_left_alone(each) for each in mapper.relationships)
+    )
+
+
+def is_to_be_stored(instance: Any) -> bool:
+    """Whether it is new, or was changed since it was loaded."""
+    state = instance_state(instance)
+    return state.key is None or state.modified
+
+
+def outdated_relations(instance: Any) -> list[str]:
+    """The loaded relations to one object that its foreign key does not refer to any more."""
+    return [
+        each.key
+        for each in object_mapper(instance).relationships
+        if each.direction is _TO_ONE
+        and not each.viewonly
+        and each.key in instance_dict(instance)
+        and not get_history(instance, each.key, PASSIVE_NO_INITIALIZE).has_changes()
+        and not _is_referred_to(instance, each)
+    ]
+
+
+def _is_referred_to(instance: Any, relation: RelationshipProperty[Any]) -> bool:
+    other = instance_dict(instance)[relation.key]
+    for ours, theirs in relation.local_remote_pairs or ():
+        here = _value(instance, relation.parent, ours)
+        there = None if other is None else _value(other, relation.mapper, theirs)
+        # What is not loaded on either side may well be equal.
+        if here is not _UNKNOWN and there is not _UNKNOWN and here != there:
+            return False
+    return True
+
+
+def _value(instance: Any, mapper: Mapper[Any], column: Any) -> Any:
+    return instance_dict(instance).get(mapper.get_property_by_column(column).key, _UNKNOWN)
+
+
+def _takes_a_statement(other: Any, instance: Any) -> bool:
+    """Whether ``other`` is stored by a statement of its own, beside that of ``instance``."""
+    if not is_to_be_stored(other):
+        return False
+    state, mapper = instance_state(other), object_mapper(other)
+    if state.key is None or any(key in mapper.column_attrs for key in state.committed_state):
+        return True
+    return any(_changes_other_rows(other, each, but=instance) for each in mapper.relationships)
+
+
+def _settle_same_rows(mapper: Mapper[Any], instance: Any) -> None:
+    # `post.user = user`, where post.user was another object for the same row: no change at all,
+    # but a Session would get two objects for one row, and refuse them.
+    for relation in mapper.relationships:
+        if relation.direction is _TO_ONE and relation.key in instance_dict(instance):
+            history = get_history(instance, relation.key, PASSIVE_NO_INITIALIZE)
+            if history.added and history.deleted:
+                (new, *_), (old, *_) = history.added, history.deleted
+                if _key(new) is not None and _key(new) == _key(old):
+                    set_committed_value(instance, relation.key, new)
+
+
+def _key(instance: Any) -> Any:
+    return None if instance is None else instance_state(instance).key
+
+
+def _changes_other_rows(
+    instance: Any, relation: RelationshipProperty[Any], but: object = None
+) -> bool:
+    if relation.viewonly:
+        return False
+    history = get_history(instance, relation.key, PASSIVE_NO_INITIALIZE)
+    if not history.has_changes():
+        return False
+    if relation.direction is _TO_ONE:
+        # A column of our own.
+        return relation.post_update or relation.cascade.delete
+    # What was put into a collection has a column of its own.
+    is_theirs = relation.direction is _TO_MANY and all(each is but for each in history.added)
+    return bool(history.deleted) or not is_theirs
+
+
+def _is_left_alone(relation: RelationshipProperty[Any]) -> bool:
+    """Whether deleting an object does nothing about this relation of it."""
+    if relation.viewonly or relation.passive_deletes == "all":
+        return True
+    return relation.direction is _TO_ONE and not (relation.post_update or relation.cascade.delete)
+
+
+def _is_overheard(mapper: Mapper[Any], events: tuple[str, ...]) -> bool:
+    # Listeners may emit statements of their own.
+    return any(_on_flushing) or any(getattr(mapper.dispatch, event) for event in events)

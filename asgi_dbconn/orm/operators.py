@@ -1,0 +1,170 @@
+"""The last word of a lookup: what ``contains`` or ``range`` does with a column and a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import ClauseElement, ColumnElement, and_, false, func, inspect, not_, or_
+from sqlalchemy.orm import InspectionAttr, RelationshipProperty
+from sqlalchemy.sql.selectable import SelectBase
+
+from asgi_dbconn.errors import FieldError
+
+__all__ = ["OPERATORS", "RELATION_OPERATORS", "Operator", "is_expression"]
+
+Operator = Callable[[Any, Any], ColumnElement[bool]]
+
+_EXPRESSIONS: Final = (ClauseElement, InspectionAttr)  # made once: it is asked for every filter
+
+
+def is_expression(value: object) -> bool:
+    """Whether it is a piece of SQL, or an attribute that stands for one, and no plain value."""
+    return isinstance(value, _EXPRESSIONS) or hasattr(value, "__clause_element__")
+
+
+def _text(lookup: str) -> Operator:
+    # Values are always escaped: "50%" is two digits and a per cent sign, not a pattern.
+    def operator(column: Any, value: Any) -> Any:
+        if isinstance(value, str):
+            return getattr(column, lookup)(value, autoescape=True)
+        if is_expression(value):
+            return getattr(column, lookup)(value)
+        raise FieldError(f"The lookup {lookup!r} takes a string, not {value!r}.")
+
+    return operator
+
+
+def _comparison(lookup: str, compare: Operator) -> Operator:
+    def operator(column: Any, value: Any) -> Any:
+        if value is None:
+            raise FieldError(
+                f"The lookup {lookup!r} compares, and nothing is more or less than None (NULL). "
+                "To look for it write isnull=True, or leave the lookup out."
+            )
+        return compare(column, value)
+
+    return operator
+
+
+def _in(column: Any, value: Any) -> Any:
+    if isinstance(value, SelectBase):
+        return column.in_(value)
+    values = _several(value)
+    known = [each for each in values if each is not None]
+    # SQL's own `IN (1, NULL)` finds no NULL, and `NOT IN (1, NULL)` finds nothing at all.
+    found = column.in_(known)
+    return found if len(known) == len(values) else or_(found, column.is_(None))
+
+
+def _several(value: Any) -> list[Any]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise FieldError(
+            f"The lookup 'in' takes several values, as a list, or a select() of one column, "
+            f"not {value!r}."
+        )
+    return list(value)
+
+
+def _range(column: Any, value: Any) -> Any:
+    is_pair = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2
+    if not is_pair or None in list(value):
+        raise FieldError(f"The lookup 'range' takes two values, (from, to), not {value!r}.")
+    return column.between(*value)
+
+
+def _is_null(column: Any, value: Any) -> Any:
+    return column.is_(None) if _yes_or_no(value) else column.is_not(None)
+
+
+def _yes_or_no(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise FieldError(f"The lookup 'isnull' takes True or False, not {value!r}.")
+    return value
+
+
+def _exact(column: Any, value: Any) -> Any:
+    return column.is_(None) if value is None else column == value
+
+
+def _not_exact(column: Any, value: Any) -> Any:
+    return column.is_not(None) if value is None else column != value
+
+
+def _iexact(column: Any, value: Any) -> Any:
+    return column.is_(None) if value is None else func.lower(column) == func.lower(value)
+
+
+def _regex(column: Any, value: Any) -> Any:
+    if not isinstance(value, str) and not is_expression(value):
+        raise FieldError(f"The lookup 'regex' takes a pattern as a string, not {value!r}.")
+    return column.regexp_match(value)
+
+
+OPERATORS: Final[Mapping[str, Operator]] = {
+    "exact": _exact,
+    "ne": _not_exact,
+    "iexact": _iexact,
+    "contains": _text("contains"),
+    "icontains": _text("icontains"),
+    "startswith": _text("startswith"),
+    "istartswith": _text("istartswith"),
+    "endswith": _text("endswith"),
+    "iendswith": _text("iendswith"),
+    "in": _in,
+    "lt": _comparison("lt", lambda column, value: column < value),
+    "lte": _comparison("lte", lambda column, value: column <= value),
+    "gt": _comparison("gt", lambda column, value: column > value),
+    "gte": _comparison("gte", lambda column, value: column >= value),
+    "range": _range,
+    "isnull": _is_null,
+    "regex": _regex,
+}
+"""What can be asked of a field. Raises FieldError for a value that makes no sense."""
+
+
+def _is_related(attribute: Any, value: Any) -> Any:
+    if value is None:
+        return _has_none(attribute, True)
+    relation = attribute.property
+    _check_stored(relation, value)
+    if not relation.uselist:
+        return attribute == value
+    # Not contains(), which joins the table of a many-to-many relation into the whole query.
+    key = zip(relation.mapper.primary_key, inspect(value).identity, strict=True)
+    return attribute.any(and_(*(column == each for column, each in key)))
+
+
+def _is_related_to_one_of(attribute: Any, value: Any) -> Any:
+    # Without any value, nothing is true.
+    return or_(false(), *(_is_related(attribute, each) for each in _several(value)))
+
+
+def _has_none(attribute: Any, value: Any) -> Any:
+    if attribute.property.uselist:
+        return ~attribute.any() if _yes_or_no(value) else attribute.any()
+    # SQLAlchemy looks at the foreign key where there is one.
+    is_none = attribute == None  # noqa: E711
+    return is_none if _yes_or_no(value) else not_(is_none)
+
+
+def _check_stored(relation: RelationshipProperty[Any], value: Any) -> None:
+    model = relation.mapper.class_
+    if not isinstance(value, model):
+        raise FieldError(
+            f"The relation {relation.key!r} is compared with a {model.__name__}, not with "
+            f"{value!r}. To compare its key write {relation.key}__pk."
+        )
+    if inspect(value).identity is None:
+        raise FieldError(
+            f"The relation {relation.key!r} is compared with a {model.__name__} that has not been "
+            "stored, so nothing refers to it yet. Store it first."
+        )
+
+
+RELATION_OPERATORS: Final[Mapping[str, Operator]] = {
+    "exact": _is_related,
+    "in": _is_related_to_one_of,
+    "isnull": _has_none,
+}
+"""What can be asked of a relation itself, instead of a field of the other model."""

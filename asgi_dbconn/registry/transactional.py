@@ -1,0 +1,93 @@
+"""What a registry offers for transactions: one, one that is repeated, and none that lasts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy.engine.interfaces import IsolationLevel
+
+from asgi_dbconn.databases.database import Database
+from asgi_dbconn.databases.repeating import repeated
+from asgi_dbconn.databases.scopes import current_scope
+from asgi_dbconn.databases.transactions import Transaction, scope_of
+from asgi_dbconn.databases.two_steps import TwoSteps
+from asgi_dbconn.orm.binding import DatabaseChoice
+from asgi_dbconn.registry.lifecycle import connect_all, disconnect_all
+from asgi_dbconn.registry.tenancy import SchemaChoice
+
+__all__ = ["TransactionalUse"]
+
+T = TypeVar("T")
+
+
+class TransactionalUse(ABC):
+    """For a class that knows databases by name."""
+
+    _schema: SchemaChoice
+
+    @property
+    @abstractmethod
+    def databases(self) -> Mapping[str | None, Database]: ...
+
+    @abstractmethod
+    def find_database(self, choice: DatabaseChoice) -> Database: ...
+
+    def transaction(
+        self,
+        database: DatabaseChoice = None,
+        *,
+        isolation_level: IsolationLevel | None = None,
+        readonly: bool = False,
+        force_rollback: bool = False,
+    ) -> AbstractAsyncContextManager[Transaction]:
+        """See ``Database.transaction``. Carries the schema of this moment."""
+        chosen = self.find_database(database)
+        begun = chosen.transaction(
+            isolation_level=isolation_level, readonly=readonly, force_rollback=force_rollback
+        )
+        return self._schema.carried(chosen, begun, lambda each: scope_of(each).connection)
+
+    async def run_transaction(
+        self,
+        fn: Callable[[], Awaitable[T]],
+        *,
+        database: DatabaseChoice = None,
+        retries: int = 3,
+        isolation_level: IsolationLevel | None = None,
+        readonly: bool = False,
+    ) -> T:
+        """What ``await fn()`` gives, in a transaction, and again if that lost to another.
+
+        That is a serialization failure or a deadlock (SQLSTATE 40001, 40P01), or a lock that
+        SQLite did not get, in any statement or in the commit. ``fn`` is called at most
+        ``retries`` more times, after short, growing pauses, so whatever it does outside of the
+        database it has to be able to do again: leave that to ``on_commit``. The last error is
+        raised. Inside a scope it is called once, in a savepoint: only the whole transaction could
+        be repeated.
+        """
+        is_a_part = current_scope(self.find_database(database)) is not None
+        begin = partial(
+            self.transaction, database, isolation_level=isolation_level, readonly=readonly
+        )
+        return await repeated(begin, fn, 0 if is_a_part else retries)
+
+    def rollback(self) -> AbstractAsyncContextManager[None]:
+        """For a test: whatever anybody does with any of the databases is rolled back at the end.
+
+        Connects them for that time. See ``Database.force_rollback``, of which there is one for
+        each database.
+        """
+        return TwoSteps(self._isolate)
+
+    async def _isolate(self) -> Callable[[], Awaitable[None]]:
+        databases = list(dict.fromkeys(self.databases.values()))
+        await connect_all(databases)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(disconnect_all, databases)
+            for each in databases:
+                await stack.enter_async_context(each.force_rollback())
+            return stack.pop_all().aclose

@@ -1,0 +1,158 @@
+"""The straight way onto an idle loop does what the table says, and nobody else takes it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from asgi_dbconn import run_sync
+from asgi_dbconn.loops.calls import Call
+from asgi_dbconn.loops.decision import LoopState, Situation, Way, decide
+from asgi_dbconn.loops.job import Job
+from asgi_dbconn.loops.looking import look_at
+from asgi_dbconn.loops.own_loop import OwnLoop
+from asgi_dbconn.loops.straight_way import goes_straight
+from asgi_dbconn.loops.turns import turn_of
+from tests.loops.places import LoopFactory, in_threads, loop_in_thread, open_loop
+
+colour: ContextVar[str] = ContextVar("colour", default="none")
+
+
+async def here() -> asyncio.AbstractEventLoop:
+    colour.set("here")
+    return asyncio.get_running_loop()
+
+
+async def waits() -> tuple[Any, Any]:
+    await asyncio.sleep(0.001)
+    return asyncio.get_running_loop(), threading.current_thread()
+
+
+async def starts_another() -> Any:
+    await asyncio.create_task(here())
+    return colour.get()
+
+
+async def calls_again() -> Any:
+    return run_sync(waits()) == run_sync(waits())
+
+
+async def fails() -> None:
+    colour.set("failed")
+    raise LookupError("as it should")
+
+
+async def exits() -> None:
+    raise SystemExit(3)
+
+
+async def is_cancelled() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(1)
+
+
+async def stops_its_loop() -> None:
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0.001)
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(60)
+
+
+class Custom:
+    """Awaitable, and neither a coroutine nor a future."""
+
+    def __await__(self) -> Any:
+        return waits().__await__()
+
+
+WORKS: list[Callable[[], Any]] = [
+    here,
+    waits,
+    starts_another,
+    calls_again,
+    fails,
+    exits,
+    is_cancelled,
+    stops_its_loop,
+    Custom,
+]
+LONG = 30.0
+"""Who has a timeout does not go straight."""
+
+
+def outcome(work: Callable[[], Any], timeout: float | None, loop: Any) -> tuple[Any, str, bool]:
+    colour.set("before")
+    try:
+        found = run_sync(work(), timeout, loop=loop)
+    except BaseException as error:
+        found = (type(error), str(error))
+    return found, colour.get(), loop.is_running()
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_both_ways_lead_to_the_same(work: Callable[[], Any], factory: LoopFactory) -> None:
+    with open_loop(factory) as loop:
+        straight, long = outcome(work, None, loop), outcome(work, LONG, loop)
+        assert straight == long
+        assert turn_of(loop).take_now()  # and leave the turn free
+        turn_of(loop).release()
+        for task in asyncio.all_tasks(loop):  # what was stopped is the user's, who finishes it
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                loop.run_until_complete(task)
+
+
+def is_straight(loop: asyncio.AbstractEventLoop) -> bool:
+    call = Call(blocks=None)
+    job = Job(here(), call, may_move=True)
+    try:
+        return goes_straight(job, loop, call)
+    finally:
+        call.close()
+        job.refuse(asyncio.CancelledError())
+
+
+def says_the_table(loop: asyncio.AbstractEventLoop) -> bool:
+    return decide(Situation(look_at(loop, None))) is Way.DRIVE
+
+
+def test_the_table_drives_what_is_idle() -> None:
+    ways = {state: decide(Situation(state)) for state in LoopState}
+    assert [state for state, way in ways.items() if way is Way.DRIVE] == [LoopState.IDLE]
+
+
+def test_an_idle_loop(factory: LoopFactory) -> None:
+    with open_loop(factory) as loop:
+        assert is_straight(loop) is says_the_table(loop) is True
+    assert is_straight(loop) is says_the_table(loop) is False  # it is closed now
+
+
+def test_a_loop_that_runs_elsewhere(factory: LoopFactory) -> None:
+    with loop_in_thread(factory) as loop:
+        assert is_straight(loop) is says_the_table(loop) is False
+
+
+def test_a_loop_of_ours() -> None:
+    own = OwnLoop()
+    assert is_straight(own.loop) is says_the_table(own.loop) is True
+    assert in_threads(1, lambda _: (is_straight(own.loop), says_the_table(own.loop))) == [
+        (False, False)  # the other thread gives it a thread of its own instead
+    ]
+    own.start("for a test")
+    assert is_straight(own.loop) is says_the_table(own.loop) is False
+    own.end()
+
+
+def test_a_turn_that_is_taken_is_waited_for_elsewhere(factory: LoopFactory) -> None:
+    with open_loop(factory) as loop:
+        assert turn_of(loop).take_now()
+        assert not is_straight(loop)
+        turn_of(loop).release()
+        assert is_straight(loop)

@@ -1,0 +1,490 @@
+"""Verbs that read: which rows come, in which order, how complete, and at what cost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import ForeignKey, func, inspect, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    MappedAsDataclass,
+    composite,
+    joinedload,
+    mapped_column,
+    relationship,
+    selectinload,
+)
+from sqlalchemy.orm.exc import DetachedInstanceError
+
+from asgi_dbconn import ObjectNotFound, Queryable, Registry
+from asgi_dbconn.errors import TransactionError
+from tests.orm.library import library
+from tests.support.proxy import Proxy
+
+
+def titles(books: list[Any]) -> list[str]:
+    return [book.title for book in books]
+
+
+# -- order, slices, distinct rows
+
+
+async def test_nulls_stand_where_the_order_says(database_url: str) -> None:
+    async with library(database_url) as cast:
+        Book = cast.Book
+        by_pages = Book.pages.desc()
+        for order, expected in (
+            (by_pages.nulls_first(), ["Four", "Two", "Three", "One"]),
+            (by_pages.nulls_last(), ["Three", "One", "Four", "Two"]),
+        ):
+            query = Book.query.order_by(order, "title")
+            assert titles(await query) == expected
+            first, last = await query.first(), await query.last()
+            assert (first.title, last.title) == (expected[0], expected[-1])
+
+
+@pytest.mark.parametrize("order", [(), ("title",), ("-pages", "pk"), ("-pk",)])
+async def test_the_last_is_the_last_of_the_list(database_url: str, order: tuple[str, ...]) -> None:
+    async with library(database_url) as cast:
+        everything = cast.Book.query.order_by(*order) if order else cast.Book.query.order_by("pk")
+        for offset in range(6):
+            for limit in (None, 0, 1, 2, 9):
+                part = everything if offset == 0 else everything.offset(offset)
+                part = part if limit is None else part.limit(limit)
+                rows = await part
+                last, first = await part.last(), await part.first()
+                assert (last and last.id) == (rows[-1].id if rows else None)
+                assert (first and first.id) == (rows[0].id if rows else None)
+                assert await part.count() == len(rows)
+                assert await part.exists() is bool(rows)
+        assert (await cast.Book.query.last()).title == "Four"
+        assert (await cast.Book.query.limit(2).last()).title == "Two"
+
+
+async def test_the_last_of_an_offset_is_one_row(postgres_url: str) -> None:
+    async with library(postgres_url) as cast:
+        description = cast.Book.query.offset(2)._description
+        assert description.last().limit == 1
+
+
+async def test_distinct_rows_are_counted_sliced_and_changed_as_such(database_url: str) -> None:
+    async with library(database_url) as cast:
+        Author, Book = cast.Author, cast.Book
+        writers = Author.query.filter(Book.author_id == Author.id)
+        assert await writers.count() == 3  # a row for each pair
+        assert await writers.distinct().count() == 2
+        once = writers.distinct().order_by("-name")
+        assert [each.name for each in await once.limit(2)] == ["Bob", "Ada"]
+        assert await once.limit(5).count() == 2
+        assert await once.limit(1).offset(1).exists()
+        assert not await once.limit(1).offset(2).exists()
+        assert (await once.first()).name == "Bob"
+        assert (await once.last()).name == "Ada"
+        assert await once.limit(1).update(country="xx") == 1
+        assert (await Author.query.get(name="Bob")).country == "xx"
+        assert await Book.query.distinct().order_by("-title").limit(1).delete() == 1
+        assert await Book.query.filter(title="Two").exists() is False
+
+
+async def test_what_another_table_narrows_is_changed_and_nothing_else(database_url: str) -> None:
+    async with library(database_url) as cast:
+        Author, Book = cast.Author, cast.Book
+        of_uk = Book.query.filter(Book.author_id == Author.id, Author.country == "uk")
+        assert await of_uk.order_by("title").limit(1).update(pages=1) == 1
+        assert (await Book.query.get(pages=1)).title == "One"
+        assert await of_uk.order_by("title").offset(1).delete() == 1
+        assert titles(await Book.query.order_by("pk")) == ["One", "Three", "Four"]
+        assert await of_uk.update(pages=2) == 1
+        assert await of_uk.delete() == 1
+        assert titles(await Book.query.order_by("pk")) == ["Three", "Four"]
+
+
+async def test_distinct_values(database_url: str) -> None:
+    async with library(database_url) as cast:
+        Book = cast.Book
+        found = (
+            await Book.query.distinct().order_by("author_id").values_list("author_id", flat=True)
+        )
+        assert sorted(found, key=str) == [1, 2, None]
+
+
+# -- values
+
+
+async def test_values_go_by_the_names_of_the_attributes(database_url: str) -> None:
+    async with library(database_url) as cast:
+        Author = cast.Author
+        ada = Author.query.filter(pk=1)
+        assert await ada.values() == [
+            {"id": 1, "name": "Ada", "country": "uk", "mentor_id": None, "written": 2}
+        ]
+        assert await ada.values("pk", "called", "shout", "written", "biography") == [
+            {"pk": 1, "called": "Ada", "shout": "ADA", "written": 2, "biography": "long"}
+        ]
+        assert await ada.values(Author.name, Author.shout, func.length(Author.name).label("n")) == [
+            {"name": "Ada", "shout": "ADA", "n": 3}
+        ]
+        assert await ada.values(func.length(Author.name)) == [{"length_1": 3}]
+        assert await Author.query.filter(name="zoe").values("name") == []
+
+
+async def test_values_lists(database_url: str) -> None:
+    async with library(database_url) as cast:
+        Author = cast.Author
+        ordered = Author.query.order_by("-pk")
+        assert await ordered.values_list("name", Author.country) == [
+            ("Cyd", None),
+            ("Bob", "us"),
+            ("Ada", "uk"),
+        ]
+        assert await ordered.limit(1).values_list() == [(3, "Cyd", None, 2, 0)]
+        assert await ordered.values_list("pk", flat=True) == [3, 2, 1]
+        assert await ordered.values_list(func.upper(Author.name), flat=True) == [
+            "CYD",
+            "BOB",
+            "ADA",
+        ]
+        for row in await ordered.values_list("name"):
+            assert type(row) is tuple
+
+
+# -- how much of an object is loaded
+
+
+async def test_only_leaves_out_the_others_until_they_are_asked_for(database_url: str) -> None:
+    async with library(database_url) as cast:
+        ada = await cast.Author.query.only("name", "biography").get(1)
+        assert (ada.id, ada.name, ada.biography) == (1, "Ada", "long")
+        with pytest.raises(DetachedInstanceError):
+            _ = ada.country
+        await ada.refresh("country")
+        assert ada.country == "uk"
+        assert (await cast.Author.query.only(cast.Author.called, "pk").get(1)).name == "Ada"
+
+
+async def test_objects_come_with_column_properties_and_without_deferred_columns(
+    database_url: str,
+) -> None:
+    async with library(database_url) as cast:
+        ada = await cast.Author.query.get(called="Ada")
+        assert (ada.written, ada.shout) == (2, "ADA")
+        assert inspect(ada).detached
+        assert inspect(ada).unloaded == {"biography", "books", "called", "mentor", "pupils"}
+
+
+async def test_relations_are_loaded_by_paths(database_url: str) -> None:
+    async with library(database_url) as cast:
+        Author, Book = cast.Author, cast.Book
+        book = await Book.query.select_related("author__mentor", "editor").get(title="Three")
+        assert (book.author.mentor.name, book.editor.name) == ("Ada", "Ada")
+
+        ada = await Author.query.prefetch_related("books__tags", "pupils__pupils").get(1)
+        assert sorted(tag.text for each in ada.books for tag in each.tags) == [
+            "green",
+            "red",
+            "red",
+        ]
+        assert [each.name for each in ada.pupils[0].pupils] == ["Cyd"]
+
+        both = Book.query.select_related(Book.author).prefetch_related(Book.tags).order_by("pk")
+        assert [(each.author and each.author.name, len(each.tags)) for each in await both] == [
+            ("Ada", 1),
+            ("Ada", 2),
+            ("Bob", 0),
+            (None, 0),
+        ]
+        chosen = Author.query.options(selectinload(Author.books.and_(Book.pages.is_not(None))))
+        assert titles((await chosen.get(1)).books) == ["One"]
+
+
+async def test_a_joined_collection_neither_repeats_nor_cuts_off(database_url: str) -> None:
+    async with library(database_url) as cast:
+        Author = cast.Author
+        query = Author.query.select_related("books").order_by("pk")
+        assert [len(each.books) for each in await query] == [2, 1, 0]
+        assert [len(each.books) for each in await query.limit(2)] == [2, 1]
+        assert len((await query.first()).books) == 2
+        assert len((await query.get(1)).books) == 2
+        assert (
+            len((await Author.query.options(joinedload(Author.books)).get(name="Ada")).books) == 2
+        )
+
+
+async def test_rows_of_pairs_are_one_object_each(database_url: str) -> None:
+    async with library(database_url) as cast:
+        Author, Book = cast.Author, cast.Book
+        writers = await Author.query.filter(Book.author_id == Author.id).order_by("pk")
+        assert [each.name for each in writers] == ["Ada", "Bob"]
+
+
+async def test_a_loop_that_is_left_early_keeps_no_connection(database_url: str) -> None:
+    async with library(database_url) as cast:
+        async for book in cast.Book.query.order_by("title"):
+            assert book.title == "Four"
+            break
+        assert cast.models.stats()[None].in_use == 0
+        assert [book.title async for book in cast.Book.query.order_by("-pk").limit(2)] == [
+            "Four",
+            "Three",
+        ]
+
+
+async def test_a_missing_object(database_url: str) -> None:
+    async with library(database_url) as cast:
+        assert await cast.Author.query.get_or_none(name="zoe") is None
+        assert await cast.Author.query.get_or_none(pk=None) is None
+        assert await cast.Author.query.filter(name="zoe").last() is None
+        with pytest.raises(ObjectNotFound):
+            await cast.Author.query.filter(name="Ada").get(2)
+
+
+# -- locks
+
+
+async def test_a_lock_outside_of_a_transaction_is_an_error(database_url: str) -> None:
+    async with library(database_url) as cast:
+        locked = cast.Author.query.with_for_update()
+        for verb in (locked, locked.get(1), locked.first(), locked.values("name")):
+            with pytest.raises(TransactionError, match=r"async with models\.transaction\(\)"):
+                await verb
+        async with cast.models.transaction():
+            assert len(await locked) == 3
+            assert (await locked.get(1)).name == "Ada"
+            assert await locked.limit(2).count() == 2
+            assert await locked.exists()
+        async with locked.stream(10) as rows:
+            assert [each.name async for each in rows] == ["Ada", "Bob", "Cyd"]
+
+
+@pytest.mark.postgres
+async def test_a_second_transaction_meets_the_lock(postgres_url: str) -> None:
+    async with library(postgres_url) as cast:
+        Author = cast.Author
+        is_locked, may_end = asyncio.Event(), asyncio.Event()
+
+        async def first() -> None:
+            async with cast.models.transaction():
+                await Author.query.select_related("mentor").with_for_update().get(1)
+                is_locked.set()
+                await may_end.wait()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(first())
+            await is_locked.wait()
+            async with cast.models.transaction():
+                free = Author.query.order_by("pk").with_for_update(skip_locked=True)
+                assert [each.name for each in await free] == ["Bob", "Cyd"]
+                assert [each.name for each in await free.limit(1)] == ["Bob"]
+                assert await free.values_list("name", flat=True) == ["Bob", "Cyd"]
+            with pytest.raises(DBAPIError, match="could not obtain lock"):
+                async with cast.models.transaction():
+                    await Author.query.with_for_update(nowait=True).get(1)
+            may_end.set()
+        async with cast.models.transaction():
+            await Author.query.with_for_update(nowait=True).get(1)
+
+
+@pytest.mark.postgres
+async def test_locks_that_agree_with_each_other(postgres_url: str) -> None:
+    async with library(postgres_url) as cast:
+        shared = cast.Author.query.with_for_update(read=True, nowait=True)
+        async with cast.models.transaction():
+            await shared.get(1)
+
+            async def second() -> str:
+                async with cast.models.transaction():
+                    name: str = (await shared.get(1)).name
+                    return name
+
+            # A context of its own: a task of this one would be inside of the same transaction.
+            task = asyncio.create_task(second(), context=contextvars.Context())
+            assert await task == "Ada"
+
+
+# -- what it costs
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("name", "round_trips"),
+    [
+        ("only", 1),
+        ("select_related", 1),
+        ("values", 1),
+        ("last of an offset", 1),
+        ("prefetch_related", 2 + 2),  # its transaction begins and ends
+        ("options", 1 + 2),
+    ],
+)
+async def test_no_statement_is_sent_in_vain(
+    proxy: Proxy, postgres_url: str, name: str, round_trips: int
+) -> None:
+    async with library(proxy.url_for(postgres_url)) as cast:
+        Author, Book = cast.Author, cast.Book
+        queries: dict[str, Callable[[], Awaitable[Any]]] = {
+            "only": lambda: Author.query.only("name"),
+            "select_related": lambda: Book.query.select_related("author__mentor"),
+            "values": lambda: Author.query.values("name", "written"),
+            "last of an offset": lambda: Author.query.offset(1).last(),
+            "prefetch_related": lambda: Author.query.prefetch_related("books"),
+            "options": lambda: Book.query.options(joinedload(Book.author)),
+        }
+        await queries[name]()  # prepares the statements
+        with proxy.counting() as counted:
+            await queries[name]()
+    assert counted.round_trips == round_trips
+
+
+# -- models of other makes
+
+
+async def test_dataclasses_composites_and_joined_tables_are_read_alike(database_url: str) -> None:
+    models = Registry(database_url)
+
+    class Base(Queryable, MappedAsDataclass, DeclarativeBase, registry=models):
+        pass
+
+    class Point(Base):
+        __tablename__ = "points"
+        id: Mapped[int] = mapped_column(primary_key=True, init=False)
+        x: Mapped[int]
+        y: Mapped[int] = mapped_column(default=7)
+        kind: Mapped[str] = mapped_column(init=False, default="point")
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "point"}
+
+    class Pixel(Point):
+        __tablename__ = "pixels"
+        id: Mapped[int] = mapped_column(ForeignKey("points.id"), primary_key=True, init=False)
+        colour: Mapped[str] = mapped_column(kw_only=True)
+        __mapper_args__ = {"polymorphic_identity": "pixel"}
+
+    class Ghost(Point):
+        __mapper_args__ = {"polymorphic_identity": "ghost"}
+
+    async with models:
+        await models.create_all()
+        await Point.query.create(x=1)
+        await Pixel.query.create(x=2, colour="red")
+        await Pixel.query.create(x=3, colour="blue")
+        await Ghost.query.create(x=4)
+
+        assert [type(each) for each in await Point.query.order_by("x")] == [
+            Point,
+            Pixel,
+            Pixel,
+            Ghost,
+        ]
+        assert [each.y for each in await Point.query] == [7] * 4
+        assert await Pixel.query.order_by("-x").values_list("colour", "x") == [
+            ("blue", 3),
+            ("red", 2),
+        ]
+        red = Pixel.query.filter(colour="red")
+        assert (await red.get()).x == 2
+        assert (await red.count(), await red.exists()) == (1, True)
+        assert await Pixel.query.filter(x__gt=2).count() == 1
+        assert await Pixel.query.exclude(x=2).order_by("x").values_list("x", flat=True) == [3]
+        assert await Pixel.query.order_by("-x").limit(1).update(colour="grey") == 1
+        last = await Pixel.query.last()
+        assert last is not None
+        assert last.colour == "grey"
+        assert await Pixel.query.limit(1).offset(1).count() == 1
+        async with models.transaction():
+            assert len(await Pixel.query.with_for_update()) == 2
+
+        ghosts = Ghost.query
+        assert (await ghosts.count(), await ghosts.exists()) == (1, True)
+        assert await ghosts.update(y=0) == 1
+        assert await ghosts.limit(9).update(y=0) == 1
+        assert await Point.query.filter(y=0).count() == 1
+        assert [type(each) for each in await ghosts] == [Ghost]
+        assert await ghosts.values_list("x", flat=True) == [4]
+        assert await ghosts.delete() == 1
+        assert await Point.query.count() == 3
+
+
+async def test_composites_are_read_and_found(database_url: str) -> None:
+    models = Registry(database_url)
+
+    class Base(Queryable, DeclarativeBase, registry=models):
+        pass
+
+    class Range:
+        def __init__(self, low: int, high: int) -> None:
+            self.low, self.high = low, high
+
+        def __composite_values__(self) -> tuple[int, int]:
+            return self.low, self.high
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Range) and vars(self) == vars(other)
+
+        __hash__ = object.__hash__
+
+    class Shelf(Base):
+        __tablename__ = "shelves"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        low: Mapped[int]
+        high: Mapped[int]
+        span: Mapped[Range] = composite(Range, "low", "high")
+
+    async with models:
+        await models.create_all()
+        await Shelf.query.create(span=Range(1, 5))
+        assert (await Shelf.query.get(span=Range(1, 5))).span.high == 5
+        assert await Shelf.query.filter(low__lt=1).count() == 0
+        assert [each.span for each in await Shelf.query] == [Range(1, 5)]
+
+
+async def test_classes_that_others_have_mapped_are_read_alike(database_url: str) -> None:
+    class Theirs(DeclarativeBase):
+        pass
+
+    class Line(Theirs):
+        __tablename__ = "lines"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"))
+
+    class Order(Theirs):
+        __tablename__ = "orders"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        item: Mapped[str]
+        lines: Mapped[list[Line]] = relationship()
+
+    models = Registry(database_url)
+    async with models:
+        async with models.connection() as connection:
+            await connection.run_sync(Theirs.metadata.create_all)
+        orders = models.query(Order)
+        order = await orders.create(item="tea", lines=[Line(), Line()])
+        await orders.create(item="jam")
+
+        assert await orders.filter(lines__pk__gt=0).count() == 1
+        assert await models.query(Line).filter(order_id=order.id).count() == 2
+        found = await orders.prefetch_related("lines").get(item="tea")
+        assert len(found.lines) == 2
+        assert await orders.exclude(item="tea").values_list(Order.item, flat=True) == ["jam"]
+        assert (await orders.order_by("-item").first() or order).item == "tea"
+
+
+async def test_the_statement_can_be_carried_on(database_url: str) -> None:
+    async with library(database_url) as cast:
+        Author, Book = cast.Author, cast.Book
+        statement = Author.query.filter(name__in=["Ada", "Bob"]).statement
+        counted = (
+            statement.join(Book, Book.author_id == Author.id)
+            .with_only_columns(Author.name, func.count())
+            .group_by(Author.name)
+            .order_by(text("1"))
+        )
+        async with cast.models.connection() as connection:
+            assert (await connection.execute(counted)).all() == [("Ada", 2), ("Bob", 1)]
+            inner = Author.query.filter(country="uk").statement.subquery()
+            rows = await connection.execute(select(func.count()).select_from(inner))
+            assert rows.scalar_one() == 1
