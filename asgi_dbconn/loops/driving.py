@@ -89,7 +89,7 @@ def drive_alone(
 ) -> None:
     """:func:`drive` in a thread in which no other loop runs."""
     if turn is not None:
-        turn.open()
+        turn.is_open = True
     timers = None if deadline is NEVER else _Timers(loop, job, deadline)
     try:
         job.start_on(loop)

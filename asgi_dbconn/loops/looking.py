@@ -21,11 +21,7 @@ def look_at(loop: Loop | None, here: Loop | None) -> LoopState:
     """The state of ``loop`` for a thread in which the loop ``here`` runs, if any."""
     if loop is None:
         return LoopState.NONE
-    if loop is here:
-        return LoopState.BLOCKED
-    if loop.is_closed():
-        return LoopState.CLOSED
-    if is_blocked(loop):
+    if loop is here or is_blocked(loop):
         return LoopState.BLOCKED
     return look_from_outside(loop)
 

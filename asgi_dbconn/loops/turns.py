@@ -24,7 +24,9 @@ class Turn:
         self._lock = threading.Lock()
         self._door = threading.Lock()
         self.is_open = False
-        """Whether some thread runs the loop and takes guests."""
+        """Whether some thread runs the loop and takes guests. That thread sets it, without a lock:
+        a guest that has come a moment too early tries again.
+        """
         self._is_staying = False
         self._guests: set[Job[Any]] = set()
 
@@ -44,16 +46,13 @@ class Turn:
     def release(self) -> None:
         self._lock.release()
 
-    def open(self) -> None:
-        """The driver begins, and takes guests from now on."""
-        self.is_open = True
-
     def join(self, guest: Job[Any]) -> bool:
         """Whether ``guest`` was taken. Its driver will then stay for it, or wake it on leaving."""
         with self._door:
-            if self.is_open:
-                self._guests.add(guest)
-            return self.is_open
+            if not self.is_open:
+                return False
+            self._guests.add(guest)
+            return True
 
     def has(self, guest: Job[Any]) -> bool:
         """Whether the loop is still run for ``guest``."""

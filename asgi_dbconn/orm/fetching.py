@@ -11,7 +11,8 @@ from sqlalchemy.sql import ClauseElement
 
 from asgi_dbconn.orm import loading
 from asgi_dbconn.orm.description import Description
-from asgi_dbconn.orm.place import Origin, Work
+from asgi_dbconn.orm.origin import Origin
+from asgi_dbconn.orm.place import Work
 from asgi_dbconn.orm.plain import Plan, plan_of
 
 __all__ = ["by_key", "by_query"]

@@ -272,20 +272,19 @@ class Registry(TransactionalUse, SynchronousUse):
 
         In ``schema``, or else that of the context, which is created, too.
         """
-        for name in self._named(database):
-            chosen = self._chosen_schema(self._databases[name], schema)
-            await create_tables(self._databases[name], self._metadatas[name], chosen)
+        for each, metadata, chosen in self._tables(database, schema):
+            await create_tables(each, metadata, chosen)
 
     async def drop_all(
         self, database: str | Choice | None = INHERIT, *, schema: str | Choice | None = INHERIT
     ) -> None:
         """Drop the tables of the models, with their rows, in every database or in one of them.
 
-        In ``schema``, or else that of the context; the schema itself stays.
+        In ``schema``, or else that of the context; the schema itself stays, and so do tables that
+        name a schema of their own, unless there is none to choose.
         """
-        for name in self._named(database):
-            chosen = self._chosen_schema(self._databases[name], schema)
-            await drop_tables(self._databases[name], self._metadatas[name], chosen)
+        for each, metadata, chosen in self._tables(database, schema):
+            await drop_tables(each, metadata, chosen)
 
     def __repr__(self) -> str:
         if not hasattr(self, "_databases"):
@@ -302,10 +301,15 @@ class Registry(TransactionalUse, SynchronousUse):
         self.find_database(database)
         return [database]
 
-    def _chosen_schema(self, database: Database, schema: str | Choice | None) -> str | None:
+    def _tables(
+        self, database: str | Choice | None, schema: str | Choice | None
+    ) -> list[tuple[Database, MetaData, str | None]]:
+        # A list: what one of them refuses is refused before another has been touched.
         chosen = self.current_schema() if isinstance(schema, Choice) else check_schema(schema)
-        refuse_on_sqlite(database, chosen)
-        return chosen
+        names = self._named(database)
+        for name in names:
+            refuse_on_sqlite(self._databases[name], chosen)
+        return [(self._databases[name], self._metadatas[name], chosen) for name in names]
 
     def _label(self, name: str | None) -> str:
         return "the default database" if name is None else f"database {name!r}"
