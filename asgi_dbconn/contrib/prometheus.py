@@ -44,9 +44,7 @@ class PrometheusMetrics(Observer):
     def __init__(self, models: Registry, *, registry: CollectorRegistry = REGISTRY) -> None:
         self._registry = registry
         self._snapshot = _Snapshot(models)
-        self._wait = _histogram(
-            registry, "acquire_wait", "Getting a connection"
-        )
+        self._wait = _histogram(registry, "acquire_wait", "Getting a connection")
         self._hold = _histogram(registry, "hold", "Holding a connection")
         self._connect = _histogram(registry, "connect", "Opening a physical connection")
         registry.register(self._snapshot)
