@@ -12,13 +12,22 @@ from tests.support.leftovers import no_leftovers, no_unread_errors, wait_until
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
 
-# What waits for faults to pass, makes environments, or runs programs, and so takes its time.
-SLOW_FOLDERS = {"conformance", "docs", "faults", "frameworks", "test_support"}
+# What waits for faults to pass, makes environments, runs programs or tries thousands of cases, and
+# so takes its time.
+SLOW = {
+    *("benchmarks", "conformance", "docs", "faults", "frameworks", "loops", "sync", "tenants"),
+    *("test_support", "wsgi"),
+    *("databases/test_isolation.py", "databases/test_isolation_loops.py"),
+    *("databases/test_random_programs.py", "orm/test_bulk.py", "orm/test_hydration.py"),
+    *("orm/test_plain.py", "orm/test_properties.py", "orm/test_streaming.py"),
+    *("orm/test_objects.py", "orm/test_writing.py"),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(Path(__file__).parent).parts[0] in SLOW_FOLDERS:
+        path = item.path.relative_to(Path(__file__).parent)
+        if path.parts[0] in SLOW or path.as_posix() in SLOW:
             item.add_marker("slow")
 
 

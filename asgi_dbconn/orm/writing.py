@@ -6,9 +6,19 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar, overload
 
-from sqlalchemy import Delete, Update, delete, select, update
+from sqlalchemy import (
+    ColumnClause,
+    Delete,
+    FromClause,
+    TextClause,
+    Update,
+    delete,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapper
+from sqlalchemy.sql.visitors import iterate
 
 from asgi_dbconn.call_site import CallSite
 from asgi_dbconn.errors import ConfigurationError
@@ -244,8 +254,18 @@ class Writing(Reading[T]):
 
 def _is_about_one_table(description: Description[Any]) -> bool:
     mapper = description.mapper
-    named = select(*mapper.primary_key).where(*description.where).get_final_froms()
-    return len(mapper.tables) == 1 and len(named) == 1
+    if len(mapper.tables) > 1:
+        return False
+    inside = [each for condition in description.where for each in iterate(condition)]
+    # Most conditions are about columns of the model, and seeing that is cheap.
+    if not any(isinstance(each, FromClause | TextClause) for each in inside) and all(
+        each.table is not None and each.table in mapper.tables
+        for each in inside
+        if isinstance(each, ColumnClause)
+    ):
+        return True
+    # Others may have tables of their own inside, as those of an EXISTS, or bring them along.
+    return len(select(*mapper.primary_key).where(*description.where).get_final_froms()) == 1
 
 
 def _picked(description: Description[Any]) -> Any:

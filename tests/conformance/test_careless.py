@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from asgi_dbconn.testing.conformance import CHECKS, Check, run
 from tests.conformance.careless import CARELESS, Careless
+from tests.support.leftovers import no_leftovers
 
 FINDINGS = [
     pytest.param(careless, check, id=f"{careless.name}-{check.number}")
@@ -13,6 +16,13 @@ FINDINGS = [
     for check in CHECKS
     if check.number in careless.found_out_by
 ]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    # asyncio may complain of them: losing tasks is what some are careless in.
+    with no_leftovers():
+        yield
 
 
 @pytest.mark.parametrize(("careless", "check"), FINDINGS)
