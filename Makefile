@@ -7,7 +7,7 @@ TEST ?= tests
 
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast lint types format check conformance bench clean
+.PHONY: help run test test-fast test-version lint types format check conformance bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,10 @@ test: $(VENV)/.stamp-dev  ## run every test, on SQLite and on a PostgreSQL of it
 
 test-fast: $(VENV)/.stamp-dev  ## run the tests that take no time, in under a minute
 	$(BIN)/python -m pytest $(TEST) -m "not server and not slow"
+
+# What the version of Python makes no difference to is left out.
+test-version: $(VENV)/.stamp-dev  ## run the tests that tell one Python from another
+	$(BIN)/python -m pytest -m "not server" $(addprefix --ignore=tests/,architecture benchmarks conformance docs typing)
 
 lint: $(VENV)/.stamp-dev  ## check style and formatting
 	$(BIN)/ruff check .

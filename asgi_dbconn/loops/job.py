@@ -40,7 +40,7 @@ class Job(Generic[T]):
     """Whether it was cancelled because its time was over."""
     when_finished: Callable[[], object] | None = None
     """Called in the thread where it finishes, just before the waiting thread is woken."""
-    _before: Context
+    _before: Context | None = None
     _after: Context | None = None
     _task: asyncio.Task[None] | None = None
     _result: T = _MISSING
@@ -181,16 +181,16 @@ class Job(Generic[T]):
 
     async def _work(self) -> None:
         self._is_unentered = False
-        if self._task is None:
-            self._task = asyncio.current_task()  # begun at once, while it was being created
-        else:
-            self._task.remove_done_callback(self._task_is_done)
-        self._call.enter()
-        if not self._is_handed_over:
-            forget_the_waiting_thread()
-        # Taken after our own changes, so that these are not mistaken for the work's.
-        self._before = copy_context()
         try:
+            if self._task is None:
+                self._task = asyncio.current_task()  # begun at once, while it was being created
+            else:
+                self._task.remove_done_callback(self._task_is_done)
+            self._call.enter()
+            if not self._is_handed_over:
+                forget_the_waiting_thread()
+            # Taken after our own changes, so that these are not mistaken for the work's.
+            self._before = copy_context()
             self._result = await self._awaitable
             error = None
         except BaseException as raised:
@@ -247,8 +247,8 @@ class Job(Generic[T]):
             )
 
     def _bring_context_back(self) -> None:
-        if self._after is not None:
-            before = self._before
+        before = self._before
+        if before is not None and self._after is not None:
             for variable, value in self._after.items():
                 # By identity: to compare values would run code that does not expect it.
                 if before.get(variable, _MISSING) is not value and not belongs_to_another_thread(

@@ -63,12 +63,12 @@ def assert_at_most(limit: int, calls: Calls) -> None:
 
 def test_on_an_idle_loop(factory: LoopFactory) -> None:
     with open_loop(factory) as loop:
-        assert_at_most(28, cost(lambda: run_sync(nothing(), loop=loop)))
+        assert_at_most(23, cost(lambda: run_sync(nothing(), loop=loop)))
 
 
 def test_in_an_environment(factory: LoopFactory) -> None:
     with open_loop(factory) as loop, Environment.choose(loop):
-        assert_at_most(31, cost(lambda: run_sync(nothing())))
+        assert_at_most(26, cost(lambda: run_sync(nothing())))
 
 
 def test_inside_a_running_loop(factory: LoopFactory) -> None:
@@ -89,7 +89,7 @@ def test_inside_a_running_loop(factory: LoopFactory) -> None:
         run_sync(stop_counting())
         return here
 
-    assert_at_most(42, run(outer(), factory))
+    assert_at_most(43, run(outer(), factory))
     # One and a half: what ends the counting begins under it.
     assert 0 < there.total() <= 25, sorted(there.elements())
 
@@ -107,7 +107,7 @@ def test_inside_of_models_sync(factory: LoopFactory) -> None:
 
 
 def test_without_a_loop() -> None:
-    assert_at_most(63, cost(lambda: run_sync(nothing())))
+    assert_at_most(56, cost(lambda: run_sync(nothing())))
 
 
 def test_a_private_loop_takes_as_few_turns_as_asyncio_run() -> None:

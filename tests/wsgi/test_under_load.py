@@ -124,6 +124,7 @@ def test_no_query_is_unconnected_and_nothing_is_complained_about(life: Life) -> 
 
 
 def test_every_process_disconnects_in_order_and_nobody_stays(life: Life) -> None:
+    """Scenario 52, and the same for every other server."""
     assert life.left == []
     assert life.returncode == life.kind.ends_with, life.log
     ends = [each for each in lives(life.log) if each != "connected"]
