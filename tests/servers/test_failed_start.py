@@ -92,7 +92,7 @@ def test_a_dead_database_is_tried_again_until_its_startup_timeout(
     assert_nobody_connected(postgres, urls.first, urls.second)
     assert ended.returncode == FAILED_TO_START
     assert "attempt 1, next in" in ended.log
-    assert "attempts: startup_timeout is over" in reason_in(ended.log)
+    assert "ended with ConnectionRefusedError): startup_timeout is over" in reason_in(ended.log)
     assert PASSWORD not in ended.log
 
 
