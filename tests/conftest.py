@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pytest
 from tests.support.leftovers import no_leftovers, no_unread_errors, wait_until
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
+
+# A shell starts what runs in its background with SIGINT ignored, and that is inherited: by us, and
+# by the programs that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What waits for faults to pass, makes environments, runs programs or tries thousands of cases, and
 # so takes its time.

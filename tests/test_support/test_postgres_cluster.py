@@ -22,8 +22,6 @@ ROOT = Path(__file__).parents[2]
 
 STARTS_AND_WAITS = """
 import signal, sys
-# A shell starts what runs in its background with SIGINT ignored, and that is inherited.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 from tests.support.postgres_cluster import PostgresCluster
 cluster = PostgresCluster()
 cluster.start()
