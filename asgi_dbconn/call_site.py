@@ -22,7 +22,7 @@ import anyio
 import greenlet
 import sqlalchemy
 
-__all__ = ["CallSite", "awaiting_line", "building_line", "calling_lines"]
+__all__ = ["CallSite", "blamed_line", "building_line", "calling_lines"]
 
 
 def _folder(module: Any) -> str:
@@ -56,13 +56,13 @@ class CallSite:
         )
 
 
-def awaiting_line() -> CallSite | None:
-    """The line that awaits us; None if a task was started on the awaitable itself."""
-    return _first_line(stop_at_starters=True)
+def blamed_line(built_at: CallSite | None) -> CallSite:
+    """The line that awaits us; ``built_at`` if a task was started on the awaitable itself."""
+    return _first_line(stop_at_starters=True) or built_at or building_line()
 
 
 def building_line() -> CallSite:
-    """The line that calls us, whoever that is."""
+    """The line that calls us; where a task was started on us, the one that runs its loop."""
     return _first_line(stop_at_starters=False) or CallSite("<unknown>", 1, {})
 
 
@@ -70,9 +70,10 @@ def _first_line(*, stop_at_starters: bool) -> CallSite | None:
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         filename = frame.f_code.co_filename
-        if stop_at_starters and filename.startswith(_STARTERS):
-            return None
-        if _is_users(filename):
+        if filename.startswith(_STARTERS):
+            if stop_at_starters:
+                return None
+        elif _is_users(filename):
             return CallSite(filename, frame.f_lineno, frame.f_globals)
         frame = frame.f_back
     return None

@@ -13,7 +13,7 @@ from asgi_dbconn.databases.crossing import Crossing
 from asgi_dbconn.databases.held_blocks import held_open
 from asgi_dbconn.databases.scopes import Scope, current_scope
 from asgi_dbconn.databases.transactions import Terms, Transaction, outermost, savepoint
-from asgi_dbconn.pools.aborted import note_aborted, raise_if_aborted
+from asgi_dbconn.pools.aborted import note_aborted
 from asgi_dbconn.pools.loop_pool import LoopPool
 
 __all__ = ["Blocks"]
@@ -67,6 +67,9 @@ class Blocks:
                 ) as session,
             ):
                 yield session
+                if not session.is_active:
+                    note_aborted(scope.sync_connection, "a session in it failed to flush")
+                scope.raise_if_aborted()
                 await session.commit()
             return
         after_commit = AfterCommit()
@@ -80,7 +83,7 @@ class Blocks:
             ):
                 scope.session = session
                 yield session
-                raise_if_aborted(scope.sync_connection)
+                scope.raise_if_aborted()
                 await session.commit()
             # Queries of the block may have begun a transaction that the session never saw.
             await scope.commit()

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from asgi_dbconn.call_site import CallSite, awaiting_line, building_line
+from asgi_dbconn.call_site import CallSite, blamed_line, building_line
 from asgi_dbconn.databases.blocks import Blocks
 from asgi_dbconn.databases.isolations import Isolations
 from asgi_dbconn.databases.leases import Lead, Leases, State, Wait
@@ -86,6 +86,11 @@ class Database:
     def is_connected(self) -> bool:
         """Whether queries find a pool. True on every loop as soon as it is on one."""
         return self._leases.state is State.OPEN
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether a test rolls back whatever is done; see :meth:`force_rollback`."""
+        return self._isolations.current is not None
 
     @property
     def home_loop(self) -> asyncio.AbstractEventLoop | None:
@@ -206,14 +211,15 @@ class Database:
         isolation_level: IsolationLevel | None = None,
         readonly: bool = False,
         force_rollback: bool = False,
+        built_at: CallSite | None = None,
     ) -> AbstractAsyncContextManager[Transaction]:
         """Everything in the block, or nothing. Inside another scope it is a savepoint.
 
         With ``force_rollback`` it is nothing in the end, however the block ends; its
         ``on_commit`` callbacks are not called. SQLite: takes the write lock at once unless
-        ``readonly``.
+        ``readonly``. ``built_at`` is the line to blame, if not this one.
         """
-        pool = partial(self._pool, self._line())
+        pool = partial(self._pool, built_at or self._line())
         return self._blocks.transaction(pool, Terms(isolation_level, readonly, force_rollback))
 
     def force_rollback(self) -> AbstractAsyncContextManager[None]:
@@ -249,8 +255,7 @@ class Database:
         pool = self._pools.here(self._leases, self._lock)
         if pool is not None:
             return await pool.run(work, autocommit=autocommit)
-        site = awaiting_line() or built_at or building_line()
-        async with self._transient.pool(site) as pool:
+        async with self._transient.pool(blamed_line(built_at)) as pool:
             return await pool.run(work, autocommit=autocommit)
 
     # -- inside
@@ -260,7 +265,7 @@ class Database:
         return None if self.is_connected else building_line()
 
     @asynccontextmanager
-    async def _pool(self, site: CallSite | None) -> AsyncIterator[LoopPool]:
+    async def _pool(self, built_at: CallSite | None) -> AsyncIterator[LoopPool]:
         isolation = self._isolations.current
         if isolation is not None:
             async with isolation.pool() as pool:
@@ -268,7 +273,7 @@ class Database:
         elif (here := self._pools.here(self._leases, self._lock)) is not None:
             yield here
         else:
-            async with self._transient.pool(site or building_line()) as pool:
+            async with self._transient.pool(blamed_line(built_at)) as pool:
                 yield pool
 
     async def _open(self) -> None:

@@ -15,6 +15,7 @@ from asgi_dbconn.databases.absence import Absence
 from asgi_dbconn.databases.leases import Leases, State
 from asgi_dbconn.errors import DatabaseUnavailable, PoolClosed, UnclosedDatabaseWarning
 from asgi_dbconn.loops import homes
+from asgi_dbconn.loops.calls import is_blocked
 from asgi_dbconn.loops.ending import EndGuard
 from asgi_dbconn.loops.fork import park
 from asgi_dbconn.pools.drain_report import DrainReport
@@ -124,17 +125,18 @@ class LoopPools:
         return sum((each.stats() for each in pools), PoolStats(**asdict(counted)))
 
     async def refresh_all(self) -> None:
-        """Renew the connections of every pool whose loop runs."""
+        """Renew the connections of every pool: now, or where its loop cannot, at their next use."""
         here = asyncio.get_running_loop()
+        members = list(self._members.items())
+        for _, each in members:
+            each.pool.outdate()
         await asyncio.gather(
             *(
-                each.pool.refresh()
+                each.pool.renew()
                 if loop is here
-                else asyncio.wrap_future(
-                    asyncio.run_coroutine_threadsafe(each.pool.refresh(), loop)
-                )
-                for loop, each in list(self._members.items())
-                if loop.is_running()
+                else asyncio.wrap_future(asyncio.run_coroutine_threadsafe(each.pool.renew(), loop))
+                for loop, each in members
+                if loop.is_running() and not is_blocked(loop)
             )
         )
 
@@ -183,7 +185,7 @@ class LoopPools:
         grace = self._target.options.shutdown_timeout
         if pool.loop is asyncio.get_running_loop():
             return await pool.drain(grace)
-        if pool.loop.is_running():
+        if pool.loop.is_running() and not is_blocked(pool.loop):
             # A RuntimeError says that the loop was closed this very moment.
             with suppress(TimeoutError, RuntimeError):
                 pool.loop.call_soon_threadsafe(pool.begin_drain, grace)
@@ -191,7 +193,7 @@ class LoopPools:
                 # of its own; either way the pool says when it has ended.
                 async with asyncio.timeout(grace + _HARD_LIMIT):
                     return await asyncio.shield(asyncio.wrap_future(pool.ended))
-        # Closed, stopped, or stuck: nobody runs our clean-up there.
+        # Closed, stopped, stuck, or waiting for us: nobody runs our clean-up there.
         return pool.cut()
 
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 from sqlalchemy.engine import Connection
 from sqlalchemy.util import immutabledict
 
-__all__ = ["in_schema"]
+__all__ = ["in_schema", "is_out_of_play"]
 
 _MAP: Final = "schema_translate_map"
 _OPTIONS: Final = "_execution_options"
@@ -28,6 +28,15 @@ _NOTHING: Mapping[Connection, str | None] = MappingProxyType({})
 _schemas: ContextVar[Mapping[Connection, str | None]] = ContextVar(
     "asgi_dbconn_schemas", default=_NOTHING
 )
+
+
+def is_out_of_play(connection: Connection, schema: str | None) -> bool:
+    """Whether a block in ``schema`` would change nothing: no schema was ever used on it."""
+    return (
+        schema is None
+        and not isinstance(connection, _SharedConnection)
+        and _MAP not in connection.get_execution_options()
+    )
 
 
 @contextmanager
@@ -40,10 +49,10 @@ def in_schema(
     ``others`` is what tasks see that are in no such block, if nobody has said so before. It may be
     left after the connection was closed.
     """
+    if others is None and is_out_of_play(connection, schema):
+        yield
+        return
     if not isinstance(connection, _SharedConnection):
-        if schema is None and others is None and _MAP not in connection.get_execution_options():
-            yield
-            return
         connection.__class__ = _SharedConnection
         connection.__dict__["schema_of_others"] = others
     token = _schemas.set({**_schemas.get(), connection: schema})

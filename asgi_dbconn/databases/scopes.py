@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, AsyncTransaction
 from sqlalchemy.util import greenlet_spawn
 
 from asgi_dbconn.databases.after_commit import AfterCommit
 from asgi_dbconn.databases.crossing import Crossing
-from asgi_dbconn.errors import DeadlockError, LoopError, TransactionClosed
+from asgi_dbconn.errors import DeadlockError, LoopError, TransactionAborted, TransactionClosed
+from asgi_dbconn.loops.calls import is_blocked, stands_still
 from asgi_dbconn.loops.deadlocks import object_to_blocking
 from asgi_dbconn.pools.aborted import note_aborted, raise_if_aborted
 
@@ -68,6 +69,8 @@ class Scope:
         """The way to it from other loops, if there is any."""
         self.session: AsyncSession | None = None
         """The session that the scope was opened for; its transaction is everybody's."""
+        self.begun: AsyncTransaction | None = None
+        """The transaction that the block is, or is a part of; None where its user controls it."""
         self.owner = asyncio.current_task()
         self.is_open = False
         self._loop = asyncio.get_running_loop()
@@ -96,7 +99,9 @@ class Scope:
 
     def inside(self) -> Scope:
         """A scope for a part of this one, on the same connection; to be entered in turn."""
-        return Scope(self.database, self.name, self.connection, AfterCommit(), self.crossing)
+        inner = Scope(self.database, self.name, self.connection, AfterCommit(), self.crossing)
+        inner.begun = self.begun
+        return inner
 
     @asynccontextmanager
     async def joined(self) -> AsyncIterator[Scope]:
@@ -105,7 +110,6 @@ class Scope:
         What such a block leaves half done must not be committed by those who catch its error.
         """
         async with self.turn():
-            raise_if_aborted(self.sync_connection)
             await self.begin()
             inner = self.inside()
             async with inner.entered():
@@ -117,7 +121,11 @@ class Scope:
             self.after_commit.take_over(inner.after_commit)
 
     async def begin(self) -> None:
-        """Let the session of the scope begin its transaction before anybody else does."""
+        """Let the session of the scope begin its transaction before anybody else does.
+
+        Raises TransactionAborted if the scope's transaction lost a part of itself.
+        """
+        self.raise_if_aborted()
         if self.session is not None:
             await self.session.connection()
 
@@ -130,19 +138,36 @@ class Scope:
             return await self.crossing.do(partial(self.run, work))
         async with self.turn():
             connection = self.sync_connection
-            raise_if_aborted(connection)
             await self.begin()
             try:
                 return await greenlet_spawn(_within_transaction, connection, work)
-            except DBAPIError as error:
+            except BaseException as error:
                 # A session that failed to flush has rolled back already, and with it the note
                 # that the transaction lost a statement.
-                note_aborted(connection, error.orig or error)
+                cause = error.orig if isinstance(error, DBAPIError) else None
+                if cause is not None or not connection.in_transaction():
+                    note_aborted(connection, cause or error)
                 raise
+
+    def raise_if_aborted(self) -> None:
+        """Raise TransactionAborted if nothing of the scope's transaction can be committed."""
+        raise_if_aborted(self.sync_connection)
+        if self.session is not None and not self.session.is_active:
+            raise TransactionAborted(
+                f"The session of database {self.name!r} failed to flush before, and rolled its "
+                "transaction back. Call the rollback() of the session to go on with another one, "
+                "or let the error leave the block."
+            )
+        if self.begun is not None and not self.begun.is_active:
+            raise TransactionAborted(
+                f"The transaction of database {self.name!r} was ended inside its own block, by a "
+                "session or on the connection: whatever that committed or rolled back is done. "
+                "Call the rollback() of the transaction itself to go on, or leave the block."
+            )
 
     async def commit(self) -> None:
         """Commit what the scope has left open. Raises TransactionAborted if that is impossible."""
-        raise_if_aborted(self.sync_connection)
+        self.raise_if_aborted()
         if self.connection.in_transaction():
             await self.connection.commit()
 
@@ -150,10 +175,7 @@ class Scope:
     async def turn(self) -> AsyncIterator[None]:
         """Have the connection alone; siblings of ``gather`` wait for it in order."""
         if asyncio.get_running_loop() is not self._loop:
-            raise LoopError(
-                f"The scope of database {self.name!r} was opened on another event loop, and its "
-                "connection cannot leave it. Do the work on that loop, or outside of the scope."
-            )
+            raise self._elsewhere()
         task = asyncio.current_task()
         if task is self._turn_taker:
             raise DeadlockError(
@@ -171,6 +193,19 @@ class Scope:
                 yield
             finally:
                 self._turn_taker = None
+
+    def _elsewhere(self) -> LoopError:
+        if is_blocked(self._loop) or stands_still(self._loop):
+            return DeadlockError(
+                f"The scope of database {self.name!r} was opened on an event loop that stands "
+                "still in a run_sync, so its connection could be waited for for ever. Call that "
+                "synchronous code by `await models.sync(...)`: it then runs on the same loop, "
+                "connection and transaction."
+            )
+        return LoopError(
+            f"The scope of database {self.name!r} was opened on another event loop, and its "
+            "connection cannot leave it. Do the work on that loop, or outside of the scope."
+        )
 
     @property
     def sync_connection(self) -> Connection:

@@ -14,13 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from asgi_dbconn.databases.after_commit import Callback
 from asgi_dbconn.databases.scopes import Scope
-from asgi_dbconn.errors import (
-    LoopError,
-    TransactionAborted,
-    TransactionClosed,
-    TransactionError,
-)
-from asgi_dbconn.pools.aborted import forget_aborted, raise_if_aborted
+from asgi_dbconn.errors import LoopError, TransactionClosed, TransactionError
+from asgi_dbconn.pools.aborted import forget_aborted
 from asgi_dbconn.pools.dialects.sqlite import READONLY, WRITES
 
 __all__ = ["Terms", "Transaction", "outermost", "savepoint", "scope_of"]
@@ -90,24 +85,23 @@ class Transaction:
         self._scope.after_commit.add(fn)
 
     async def _begin(self) -> None:
-        connection = self.connection
-        self._begun = await (connection.begin_nested() if self._nested else connection.begin())
+        connection = self._scope.connection
+        begun = connection.begin_nested() if self._nested else connection.begin()
+        self._scope.begun = await begun
 
     async def _undo(self) -> None:
-        if self._begun.is_active:
-            await self._begun.rollback()
+        begun, connection = self._scope.begun, self._scope.connection
+        if begun is not None and begun.is_active:
+            await begun.rollback()
+        elif not self._nested and connection.in_transaction():
+            await connection.rollback()  # begun by hand, after ours was ended by hand
         forget_aborted(self._scope.sync_connection)
         self._scope.after_commit.forget()
 
     async def _commit(self) -> None:
-        raise_if_aborted(self._scope.sync_connection)
-        if not self._begun.is_active:
-            raise TransactionAborted(
-                f"The transaction of database {self._scope.name!r} was ended inside its own block, "
-                "by a session or on the connection: whatever that committed or rolled back is "
-                "done. Use the rollback() of the transaction itself, or leave the block."
-            )
-        await self._begun.commit()
+        self._scope.raise_if_aborted()
+        if self._scope.begun is not None:
+            await self._scope.begun.commit()
 
 
 def scope_of(transaction: Transaction) -> Scope:
@@ -141,7 +135,6 @@ async def savepoint(outer: Scope, terms: Terms) -> AsyncIterator[Transaction]:
             "Give them to the outermost transaction()."
         )
     async with outer.turn():
-        raise_if_aborted(outer.sync_connection)
         await outer.begin()
         inner = outer.inside()
         transaction = Transaction(inner, nested=True)

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from sqlalchemy import Select
-from sqlalchemy.orm import RelationshipProperty, joinedload, load_only, selectinload
+from sqlalchemy import Select, UnaryExpression
+from sqlalchemy.orm import Mapper, RelationshipProperty, joinedload, load_only, selectinload
+from sqlalchemy.sql.visitors import replacement_traverse
 
 from asgi_dbconn.call_site import CallSite
 from asgi_dbconn.errors import ConfigurationError, FieldError
@@ -15,6 +16,7 @@ from asgi_dbconn.orm.binding import INHERIT, Choice, DatabaseChoice
 from asgi_dbconn.orm.description import Description
 from asgi_dbconn.orm.loading import is_one_statement
 from asgi_dbconn.orm.lookups import column, conditions, primary_key, related
+from asgi_dbconn.orm.naming import Ordering, as_expressions, names_of
 from asgi_dbconn.orm.negation import negated
 from asgi_dbconn.orm.not_awaited import NotAwaited
 from asgi_dbconn.orm.operators import is_expression
@@ -49,6 +51,12 @@ class Building(NotAwaited, Generic[T]):
         # Where run_sync awaits it if the calling thread has no loop of its own.
         return self._place.database.home_loop
 
+    def again(self) -> Self:
+        """The same query, as if it was built here."""
+        copy = self._with(self._description)
+        copy._built_at = self._place.built_at()
+        return copy
+
     def all(self) -> Self:
         """The same query; for those who like to read ``await User.query.all()``."""
         return self
@@ -68,7 +76,9 @@ class Building(NotAwaited, Generic[T]):
         if not unwanted:
             return self
         description = self._description
-        return self._with(description.narrowed(negated(unwanted, description.mapper.tables)))
+        return self._with(
+            description.narrowed(negated(as_expressions(unwanted), description.mapper.tables))
+        )
 
     def order_by(self, *fields: _ColumnExpressionArgument[Any] | str) -> Self:
         """Order by expressions or names; ``"-name"`` is descending. Replaces an earlier order."""
@@ -195,8 +205,11 @@ class Building(NotAwaited, Generic[T]):
 
     def _ordering(self, by: Any) -> list[Any]:
         if not isinstance(by, str):
-            return [self._column("order_by", by)]
+            return [_with_names(self._description.mapper, self._column("order_by", by))]
         mapper, name = self._description.mapper, by.removeprefix("-")
+        known = names_of(mapper).get(name)
+        if known is not None:
+            return [Ordering(known, is_descending=by.startswith("-"))]
         is_key = name == "pk" and name not in mapper.all_orm_descriptors
         attributes = primary_key(mapper) if is_key else [column(mapper, name)]
         return [each.desc() if by.startswith("-") else each.asc() for each in attributes]
@@ -231,6 +244,20 @@ class Building(NotAwaited, Generic[T]):
             option = step(attribute)
             mapper = attribute.property.mapper
         return option
+
+
+def _with_names(mapper: Mapper[Any], order: Any) -> Any:
+    """``order`` with the model's own column for a name inside, as in ``desc("name")``."""
+    if not isinstance(order, UnaryExpression):
+        return order
+
+    def replaced(element: Any, **_: Any) -> Any:
+        if element.__visit_name__ != "textual_label_reference":
+            return None
+        known = names_of(mapper).get(element.element)
+        return None if known is None else known.attribute.__clause_element__()
+
+    return replacement_traverse(order, {}, replaced)
 
 
 def _some(verb: str, given: tuple[Any, ...]) -> tuple[Any, ...]:

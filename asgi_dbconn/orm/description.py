@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     ClauseElement,
     ColumnClause,
     ColumnElement,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     SelectBase,
     TextClause,
     UnaryExpression,
+    bindparam,
     exists,
     func,
     select,
@@ -28,11 +30,16 @@ from sqlalchemy.sql.base import ExecutableOption
 
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm.lookups import primary_key
+from asgi_dbconn.orm.naming import Equality, Ordering, as_expressions, names_of
 
 __all__ = ["Description"]
 
 T = TypeVar("T")
 
+# As no column is called: an UPDATE takes its new values by the names of theirs.
+_VALUE: Final = "asgi_dbconn_value_"
+_LIMIT: Final = "asgi_dbconn_limit"
+_OFFSET: Final = "asgi_dbconn_offset"
 _ORDERS: Final = frozenset(
     {operators.asc_op, operators.desc_op, operators.nulls_first_op, operators.nulls_last_op}
 )
@@ -43,10 +50,11 @@ class Description(Generic[T]):
     """Immutable; knows nothing of databases. Statements are built when they are asked for."""
 
     model: type[T]
-    where: tuple[ColumnElement[bool], ...] = ()
+    conditions: tuple[ColumnElement[bool] | Equality, ...] = ()
     order: tuple[Any, ...] = ()
-    limit: int | None = None
-    offset: int | None = None
+    """Expressions, and orderings by name."""
+    limit: int | Any | None = None
+    offset: int | Any | None = None
     is_distinct: bool = False
     options: tuple[ExecutableOption, ...] = ()
     """Loader options, SQLAlchemy's own."""
@@ -60,6 +68,60 @@ class Description(Generic[T]):
         return class_mapper(self.model)
 
     @property
+    def where(self) -> tuple[ColumnElement[bool], ...]:
+        """The conditions, as expressions."""
+        return as_expressions(self.conditions)
+
+    @property
+    def on_table(self) -> tuple[ColumnElement[bool], ...]:
+        """The conditions on the columns of the table, for one that has a shape."""
+        return tuple(
+            each.name.column == each.value for each in self.conditions if isinstance(each, Equality)
+        )
+
+    @property
+    def shape(self) -> Hashable | None:
+        """What it asks for but for the values; None if that is not said by names alone."""
+        if self.options or self.lock is not None:
+            return None
+        names: list[object] = []
+        for condition in self.conditions:
+            if not isinstance(condition, Equality):
+                return None
+            names.append(condition.name.key)
+        for step in self.order:
+            if not isinstance(step, Ordering):
+                return None
+            names.append((step.name.key, step.is_descending))
+        return (*names, self.limit is None, self.offset is None, self.is_distinct)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The parameters for a statement that was built :meth:`without_values`."""
+        values = {
+            f"{_VALUE}{number}": condition.value
+            for number, condition in enumerate(self.conditions)
+            if isinstance(condition, Equality)
+        }
+        if self.limit is not None:
+            values[_LIMIT] = self.limit
+        if self.offset is not None:
+            values[_OFFSET] = self.offset
+        return values
+
+    def without_values(self) -> Description[T]:
+        """The same with parameters, for one that has a shape."""
+        return replace(
+            self,
+            conditions=tuple(
+                each.with_parameter(f"{_VALUE}{number}") if isinstance(each, Equality) else each
+                for number, each in enumerate(self.conditions)
+            ),
+            limit=None if self.limit is None else bindparam(_LIMIT, type_=BigInteger()),
+            offset=None if self.offset is None else bindparam(_OFFSET, type_=BigInteger()),
+        )
+
+    @property
     def is_sliced(self) -> bool:
         """Whether it is about some of the matching rows only."""
         return self.limit is not None or self.offset is not None
@@ -68,7 +130,8 @@ class Description(Generic[T]):
     def is_all(self) -> bool:
         """Whether nothing was said yet: all rows, in any order, loaded as usual."""
         return (
-            not (self.where or self.order or self.is_sliced or self.options) and self.lock is None
+            not (self.conditions or self.order or self.is_sliced or self.options)
+            and self.lock is None
         )
 
     @property
@@ -79,8 +142,8 @@ class Description(Generic[T]):
     def changed(self, **changes: Any) -> Description[T]:
         return replace(self, **changes)
 
-    def narrowed(self, *conditions: ColumnElement[bool]) -> Description[T]:
-        return replace(self, where=(*self.where, *conditions))
+    def narrowed(self, *conditions: ColumnElement[bool] | Equality) -> Description[T]:
+        return replace(self, conditions=(*self.conditions, *conditions))
 
     def limited(self, rows: int) -> Description[T]:
         """At most ``rows``, or fewer if fewer were asked for already."""
@@ -88,7 +151,7 @@ class Description(Generic[T]):
 
     def ordered(self) -> Description[T]:
         """In its own order, or else by primary key."""
-        return self if self.order else replace(self, order=tuple(primary_key(self.mapper)))
+        return self if self.order else replace(self, order=_by_key(self.mapper))
 
     def reversed(self) -> Description[T]:
         """In the opposite order; to be sliced after that, and not before."""
@@ -118,12 +181,12 @@ class Description(Generic[T]):
         if not self.is_sliced:
             return select(*key).where(*self.where).correlate(None)
         # PostgreSQL orders distinct rows only by what they consist of.
-        order = [_unmodified(each) for each in self.order] if self.is_distinct else []
+        order = (
+            [_unmodified(each) for each in as_expressions(self.order)] if self.is_distinct else []
+        )
+        rows: Select[*tuple[Any, ...]]
         rows = replace(self, lock=None).shaped(select(*key, *order)).correlate(None)
-        if not order:
-            keys: Select[*tuple[Any, ...]] = rows
-            return keys
-        return select(*list(rows.subquery().c)[: len(key)])
+        return select(*list(rows.subquery().c)[: len(key)]) if self.is_distinct else rows
 
     def key_column(self) -> Any:
         """What :meth:`keys` can be compared with."""
@@ -141,7 +204,7 @@ class Description(Generic[T]):
 
     def shaped(self, statement: Any) -> Any:
         """``statement``, which selects of the model's table, with the conditions and all."""
-        statement = statement.where(*self.where).order_by(*self.order)
+        statement = statement.where(*self.where).order_by(*as_expressions(self.order))
         if self.is_distinct:
             statement = statement.distinct()
         if self.limit is not None:
@@ -167,7 +230,17 @@ def _is_of_another(element: Any, tables: Sequence[FromClause]) -> bool:
     return any(_is_of_another(each, tables) for each in element.get_children())
 
 
+def _by_key(mapper: Mapper[Any]) -> tuple[Any, ...]:
+    names, key = names_of(mapper), primary_key(mapper)
+    return tuple(
+        Ordering(names[each.key], is_descending=False) if each.key in names else each
+        for each in key
+    )
+
+
 def _opposite(order: Any) -> Any:
+    if isinstance(order, Ordering):
+        return order.opposite
     modifier = order.modifier if isinstance(order, UnaryExpression) else None
     if modifier is operators.desc_op:
         return order.element.asc()

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from sqlalchemy import Select
 from sqlalchemy.engine import Connection
-from sqlalchemy.sql import ClauseElement
 
 from asgi_dbconn.orm import loading
 from asgi_dbconn.orm.description import Description
+from asgi_dbconn.orm.operators import is_expression
 from asgi_dbconn.orm.origin import Origin
 from asgi_dbconn.orm.place import Work
 from asgi_dbconn.orm.plain import Plan, plan_of
+from asgi_dbconn.orm.shapes import statement_for
 
 __all__ = ["by_key", "by_query"]
 
@@ -25,11 +27,18 @@ def by_query(description: Description[T]) -> tuple[Work[Sequence[T]], bool]:
     mapper = description.mapper
     plan = None if description.options else plan_of(mapper)
     if plan is not None:
-        statement = description.shaped(plan.select())
-        return partial(_plainly, plan=plan, statement=statement, parameters=None), True
-    statement = description.objects().options(*loading.whole_objects(mapper))
+        selection = plan.selection
+        statement, values = statement_for(
+            description, "objects", lambda description: description.shaped(selection)
+        )
+        return partial(_plainly, plan=plan, statement=statement, parameters=values), True
+    statement, values = statement_for(description, "whole objects", _whole_objects)
     is_simple = not description.takes_several and loading.is_one_statement(mapper)
-    return partial(loading.load, statement=statement), is_simple
+    return partial(loading.load, statement=statement, parameters=values), is_simple
+
+
+def _whole_objects(description: Description[T]) -> Select[T]:
+    return description.objects().options(*loading.whole_objects(description.mapper))
 
 
 def by_key(description: Description[T], key: Any) -> Work[Sequence[T]] | None:
@@ -38,11 +47,11 @@ def by_key(description: Description[T], key: Any) -> Work[Sequence[T]] | None:
     """
     values = key if isinstance(key, tuple) else (key,)
     mapper = description.mapper
-    is_expression = any(
-        isinstance(each, ClauseElement) or hasattr(each, "__clause_element__") for each in values
-    )
-    if is_expression or len(values) != len(mapper.primary_key) or not description.is_all:
+    if len(values) != len(mapper.primary_key) or not description.is_all:
         return None
+    for each in values:
+        if is_expression(each):
+            return None
     plan = plan_of(mapper)
     if plan is None:
         return None

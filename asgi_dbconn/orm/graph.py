@@ -24,7 +24,9 @@ from sqlalchemy.orm.base import PASSIVE_NO_INITIALIZE
 from asgi_dbconn.errors import ConfigurationError
 
 __all__ = [
+    "BeingStored",
     "check_can_be_added",
+    "check_is_not_being_stored",
     "hanging_on",
     "is_deleted_alone",
     "is_stored_alone",
@@ -71,6 +73,12 @@ def check_can_be_added(instance: Any, others: Sequence[Any]) -> None:
         rows.add(key)
 
 
+def check_is_not_being_stored(instance: Any) -> None:
+    """Raise ConfigurationError if another task stores it at this moment."""
+    if id(instance) in _being_stored:
+        raise _in_use(instance)
+
+
 def _check_is_free(instance: Any) -> None:
     name = type(instance).__name__
     if instance_state(instance).obj() is not instance:
@@ -79,11 +87,32 @@ def _check_is_free(instance: Any) -> None:
             "original: what is changed on the copy would be lost. Use copy.deepcopy(), or get() it "
             "a second time."
         )
+    check_is_not_being_stored(instance)
     if object_session(instance) is not None:
-        raise ConfigurationError(
-            f"This {name} belongs to a session that is open, or is being stored by another task at "
-            "this moment. Let that session flush or commit it."
-        )
+        raise _in_use(instance)
+
+
+def _in_use(instance: Any) -> ConfigurationError:
+    return ConfigurationError(
+        f"This {type(instance).__name__} belongs to a session that is open, or is being stored by "
+        "another task at this moment. Let that session flush or commit it."
+    )
+
+
+class BeingStored:
+    """Inside the block nobody else may store ``instance``, as if a session of ours held it."""
+
+    def __init__(self, instance: object) -> None:
+        self._instance = instance
+
+    def __enter__(self) -> None:
+        _being_stored.add(id(self._instance))
+
+    def __exit__(self, *_: object) -> None:
+        _being_stored.discard(id(self._instance))
+
+
+_being_stored: Final[set[int]] = set()
 
 
 def take_out(instance: Any) -> None:

@@ -1,7 +1,7 @@
-"""Detached instances made out of rows, just as a Session leaves those that it has loaded.
+"""Detached instances, just as a Session leaves those that it has loaded or stored.
 
-SQLAlchemy offers no way to do so. Whatever the fast path of reading needs from behind its public
-interface stands in this file and nowhere else, and a test pins each of these names.
+SQLAlchemy offers no way to do so. Whatever the fast paths need from behind its public interface
+stands in this file and nowhere else, and a test pins each of these names.
 """
 
 from __future__ import annotations
@@ -13,9 +13,21 @@ from typing import Any, Final, Generic, TypeVar, cast
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_dict, instance_state
 
-__all__ = ["LOADING_EVENTS", "Hydrator", "is_overheard", "notes_on"]
+__all__ = [
+    "CHANGING_EVENTS",
+    "LOADING_EVENTS",
+    "STORING_EVENTS",
+    "Hydrator",
+    "is_orphan",
+    "is_overheard",
+    "is_overheard_changing",
+    "is_overheard_storing",
+    "noted",
+    "settle",
+]
 
 T = TypeVar("T")
+R = TypeVar("R")
 Identity = tuple[Any, ...]
 
 LOADING_EVENTS: Final = (
@@ -28,8 +40,37 @@ LOADING_EVENTS: Final = (
 )
 """What a Session that loads objects and lets them go tells the listeners of its class."""
 
-# They belong to the class: listeners that come and go later are seen in them.
-_session_listeners: Final = tuple(getattr(Session().dispatch, event) for event in LOADING_EVENTS)
+STORING_EVENTS: Final = (
+    *LOADING_EVENTS[:3],
+    "before_attach",
+    "after_attach",
+    "transient_to_pending",
+    "detached_to_persistent",
+    "before_flush",
+    "after_flush",
+    "after_flush_postexec",
+    "pending_to_persistent",
+    "pending_to_transient",
+    "after_rollback",
+    "after_soft_rollback",
+    *LOADING_EVENTS[4:],
+)
+"""The same for one that stores an object, or fails to, and lets it go."""
+
+
+CHANGING_EVENTS: Final = (*LOADING_EVENTS[:3], "after_transaction_end")
+"""The same for one that changes or deletes rows without loading them."""
+
+
+def _listeners(events: Iterable[str]) -> tuple[Any, ...]:
+    # They belong to the class: listeners that come and go later are seen in them.
+    dispatch: Any = Session().dispatch
+    return tuple(getattr(dispatch, event).parent_listeners for event in events)
+
+
+_who_hears_of_loading: Final = _listeners(LOADING_EVENTS)
+_who_hears_of_storing: Final = _listeners(STORING_EVENTS)
+_who_hears_of_changing: Final = _listeners(CHANGING_EVENTS)
 
 
 def is_overheard(mapper: Mapper[Any]) -> bool:
@@ -38,12 +79,58 @@ def is_overheard(mapper: Mapper[Any]) -> bool:
     Mutable types, composites and reconstructors do, too. To be asked for every query, because
     listeners may come at any time.
     """
-    return bool(mapper.class_manager.dispatch.load) or any(_session_listeners)
+    return bool(mapper.class_manager.dispatch.load) or any(_who_hears_of_loading)
 
 
-def notes_on(mapper: Mapper[Any]) -> dict[Any, Any]:
-    """Where to keep what was found out about a mapper; it lives and dies with the mapped class."""
-    return mapper.class_manager.info
+def is_overheard_storing(mapper: Mapper[Any], *, is_new: bool) -> bool:
+    """Whether anybody listens for objects of this class being stored by a Session.
+
+    Mutable types and composites do, too. To be asked for every object.
+    """
+    if any(_who_hears_of_storing):
+        return True
+    of_rows, of_objects = mapper.dispatch, mapper.class_manager.dispatch
+    return bool(
+        of_objects.refresh_flush
+        or of_objects.refresh
+        or of_objects.expire
+        or (of_rows.before_insert if is_new else of_rows.before_update)
+        or (of_rows.after_insert if is_new else of_rows.after_update)
+    )
+
+
+def is_overheard_changing() -> bool:
+    """Whether anybody listens for rows being changed by a Session. To be asked for every query."""
+    return any(_who_hears_of_changing)
+
+
+def noted(mapper: Mapper[Any], key: str, find: Callable[[Mapper[Any]], R]) -> R:
+    """What ``find`` found out about a mapper; kept until that changes, or its class is gone.
+
+    The mapper has to be configured, as ``class_mapper()`` gives it.
+    """
+    notes: dict[str, tuple[object, R]] = mapper.class_manager.info
+    found = notes.get(key)
+    # A mapper makes a new `attrs` when a property or a subclass is added, to itself or below it.
+    if found is not None and found[0] is mapper.attrs:
+        return found[1]
+    # Looked at first: what comes in between makes it a note of the past, and not a wrong one.
+    attributes = mapper.attrs
+    found = notes[key] = (attributes, find(mapper))  # by two threads at once: they are equal
+    return found[1]
+
+
+def is_orphan(instance: Any) -> bool:
+    """Whether it was taken out of the collection of a parent without which it is not stored."""
+    return instance_state(instance)._orphaned_outside_of_session
+
+
+def settle(instance: Any, model: type[Any], identity: Identity, token: object) -> None:
+    """Note that ``instance`` is stored as it is, under this identity."""
+    state: Any = instance_state(instance)
+    state.key = (model, identity, token)
+    state.identity_token = token
+    state._commit_all(instance_dict(instance))
 
 
 class Hydrator(Generic[T]):
@@ -67,7 +154,7 @@ class Hydrator(Generic[T]):
         ``token`` becomes a part of the identity. Rows without a key are None, as in a Session.
         """
         # All keys of all rows in one go, without a call for each of them.
-        identities = list(zip(*(map(value, rows) for value in self._key), strict=True))
+        identities = list(zip(*[map(value, rows) for value in self._key], strict=True))
         found = dict(zip(identities, rows, strict=True))
         if len(found) < len(rows):
             found = _first_rows(identities, rows)

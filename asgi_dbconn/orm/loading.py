@@ -8,7 +8,7 @@ nothing is shared between two queries, and nothing is loaded behind anybody's ba
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Executable, Select
 from sqlalchemy.engine import Connection, Row
@@ -19,31 +19,49 @@ from asgi_dbconn.orm.origin import Origin
 
 __all__ = ["is_one_statement", "load", "load_rows", "scalar", "session_for", "whole_objects"]
 
+_BY_A_STATEMENT: Final = ("selectin", "subquery", "immediate")
+_BY_A_JOIN: Final = ("joined", False)
+
 
 def load(
-    connection: Connection, options: Mapping[str, Any], origin: Origin, *, statement: Select[Any]
+    connection: Connection,
+    options: Mapping[str, Any],
+    origin: Origin,
+    *,
+    statement: Select[Any],
+    parameters: Mapping[str, Any] | None = None,
 ) -> Sequence[Any]:
     """The objects that ``statement`` selects, each once; they know where they came from."""
     # For the whole session: what the options load by statements of their own comes from there, too.
     token = {} if origin is None else {"identity_token": origin}
     with session_for(connection, {**options, **token}) as session:
-        objects = session.execute(statement).scalars().unique().all()
+        objects = session.execute(statement, parameters).scalars().unique().all()
         session.expunge_all()
     return objects
 
 
 def load_rows(
-    connection: Connection, options: Mapping[str, Any], _: Origin, *, statement: Select[Any]
+    connection: Connection,
+    options: Mapping[str, Any],
+    _: Origin,
+    *,
+    statement: Select[Any],
+    parameters: Mapping[str, Any] | None = None,
 ) -> Sequence[Row[*tuple[Any, ...]]]:
     """The rows that ``statement`` selects, as they are."""
-    return connection.execute(statement, execution_options=options).all()
+    return connection.execute(statement, parameters, execution_options=options).all()
 
 
 def scalar(
-    connection: Connection, options: Mapping[str, Any], _: Origin, *, statement: Executable
+    connection: Connection,
+    options: Mapping[str, Any],
+    _: Origin,
+    *,
+    statement: Executable,
+    parameters: Mapping[str, Any] | None = None,
 ) -> Any:
     """The one value that ``statement`` selects."""
-    return connection.execute(statement, execution_options=options).scalar_one()
+    return connection.execute(statement, parameters, execution_options=options).scalar_one()
 
 
 def whole_objects(mapper: Mapper[Any]) -> list[ExecutableOption]:
@@ -56,11 +74,19 @@ def whole_objects(mapper: Mapper[Any]) -> list[ExecutableOption]:
 
 def is_one_statement(mapper: Mapper[Any]) -> bool:
     """Whether loading objects of this class by default takes a single SELECT."""
-    return not any(
-        relation.lazy in ("selectin", "subquery", "immediate")
-        for each in mapper.self_and_descendants
-        for relation in each.relationships
-    ) and not whole_objects(mapper)
+    return _is_one_statement(mapper, set())
+
+
+def _is_one_statement(mapper: Mapper[Any], seen: set[Mapper[Any]]) -> bool:
+    seen.add(mapper)
+    relations = [
+        relation for each in mapper.self_and_descendants for relation in each.relationships
+    ]
+    if whole_objects(mapper) or any(each.lazy in _BY_A_STATEMENT for each in relations):
+        return False
+    # What comes along by a join loads in turn whatever it loads by default.
+    joined = {each.mapper for each in relations if each.lazy in _BY_A_JOIN}
+    return all(_is_one_statement(each, seen) for each in joined - seen)
 
 
 def session_for(connection: Connection, options: Mapping[str, Any]) -> Session:

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, and_, tuple_
 from sqlalchemy.orm import Mapper, QueryableAttribute
 
 from asgi_dbconn.errors import FieldError
+from asgi_dbconn.orm.naming import Equality, names_of
 from asgi_dbconn.orm.operators import OPERATORS, RELATION_OPERATORS, Operator
 
 __all__ = [
@@ -33,14 +34,22 @@ class _Lookup:
     value: Any
 
 
-def conditions(mapper: Mapper[Any], lookups: Mapping[str, Any]) -> list[ColumnElement[bool]]:
-    """An expression for each lookup, and one for those that go through the same relation: they are
+def conditions(
+    mapper: Mapper[Any], lookups: Mapping[str, Any]
+) -> list[ColumnElement[bool] | Equality]:
+    """A condition for each lookup, and one for those that go through the same relation: they are
     about the same related row. Raises FieldError naming the choices.
     """
-    return _conditions(
-        mapper,
-        [_Lookup(name, _path(mapper, name), value) for name, value in lookups.items()],
-    )
+    names = names_of(mapper)
+    found: list[ColumnElement[bool] | Equality] = []
+    others: list[_Lookup] = []
+    for key, value in lookups.items():
+        name = names.get(key)
+        if name is not None and name.fits(value):
+            found.append(Equality(name, value))
+        else:
+            others.append(_Lookup(key, _path(mapper, key), value))
+    return [*found, *_conditions(mapper, others)] if others else found
 
 
 def equalities(mapper: Mapper[Any], lookups: Mapping[str, Any]) -> dict[str, Any]:

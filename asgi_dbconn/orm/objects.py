@@ -16,6 +16,7 @@ from asgi_dbconn.orm import graph, storing
 from asgi_dbconn.orm.belonging import check_same_place, place_of
 from asgi_dbconn.orm.errors import ObjectNotFound
 from asgi_dbconn.orm.place import Place, Work
+from asgi_dbconn.orm.plain_storing import storing_plan_of
 
 __all__ = ["delete", "refresh", "run", "save", "store"]
 
@@ -31,6 +32,11 @@ def save(instance: Any) -> Coroutine[Any, Any, None]:
 
 async def store(place: Place, instance: T, built_at: CallSite | None) -> T:
     """``instance``, stored at ``place`` with what hangs on it, as far as it is new or changed."""
+    plainly = _plainly(instance)
+    if plainly is not None:
+        graph.check_can_be_added(instance, ())
+        with graph.BeingStored(instance):
+            return await _stored(place, plainly, (instance,), alone=True, built_at=built_at)
     others = graph.hanging_on(instance)
     graph.check_can_be_added(instance, others)
     check_same_place(place, instance, others)
@@ -38,12 +44,7 @@ async def store(place: Place, instance: T, built_at: CallSite | None) -> T:
         return instance  # nothing to send
     alone = graph.is_stored_alone(instance, others)
     work = partial(storing.store, instance=instance, alone=alone)
-    try:
-        return await run(place, work, alone=alone, built_at=built_at)
-    except StaleDataError as error:
-        if any(object_mapper(each).version_id_col is not None for each in (instance, *others)):
-            raise  # changed by somebody else, or deleted: it is up to the model's owner
-        raise storing.gone(instance) from error
+    return await _stored(place, work, (instance, *others), alone=alone, built_at=built_at)
 
 
 def delete(instance: Any) -> Coroutine[Any, Any, None]:
@@ -71,9 +72,44 @@ async def run(place: Place, work: Work[R], *, alone: bool, built_at: CallSite | 
     """Do ``work``, which writes: in a transaction, unless it is ``alone``, a single statement."""
     if alone or place.is_in_scope():
         return await place.run(work, autocommit=alone, built_at=built_at)
+    place.effective_schema()  # refused before anything begins
     # SQLite: what reads first and writes later must have the write lock from the beginning.
     async with place.database.transaction():
         return await place.run(work, autocommit=False, built_at=built_at)
+
+
+def _plainly(instance: T) -> Work[T] | None:
+    """How to store it without a Session, if it is to be stored, and by a single plain statement."""
+    state = instance_state(instance)
+    is_new = state.key is None
+    plan = storing_plan_of(instance, is_new=is_new) if is_new or state.modified else None
+    if plan is None:
+        return None
+    if is_new:
+        row = plan.new_row(instance)
+        if row is None:
+            return None
+        return partial(storing.insert_plainly, instance=instance, plan=plan, row=row)
+    changes = plan.changes(instance)
+    if changes is None:
+        return None
+    return partial(storing.update_plainly, instance=instance, plan=plan, changes=changes)
+
+
+async def _stored(
+    place: Place,
+    work: Work[T],
+    objects: tuple[Any, ...],
+    *,
+    alone: bool,
+    built_at: CallSite | None,
+) -> T:
+    try:
+        return await run(place, work, alone=alone, built_at=built_at)
+    except StaleDataError as error:
+        if any(object_mapper(each).version_id_col is not None for each in objects):
+            raise  # changed by somebody else, or deleted: it is up to the model's owner
+        raise storing.gone(objects[0]) from error
 
 
 async def _save(place: Place, instance: Any, built_at: CallSite | None) -> None:

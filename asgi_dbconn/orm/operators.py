@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import ClauseElement, ColumnElement, and_, false, func, inspect, not_, or_
 from sqlalchemy.orm import InspectionAttr, RelationshipProperty
@@ -11,15 +14,21 @@ from sqlalchemy.sql.selectable import SelectBase
 
 from asgi_dbconn.errors import FieldError
 
-__all__ = ["OPERATORS", "RELATION_OPERATORS", "Operator", "is_expression"]
+__all__ = ["OPERATORS", "PLAIN_VALUES", "RELATION_OPERATORS", "Operator", "is_expression"]
 
 Operator = Callable[[Any, Any], ColumnElement[bool]]
 
 _EXPRESSIONS: Final = (ClauseElement, InspectionAttr)  # made once: it is asked for every filter
+PLAIN_VALUES: Final[frozenset[type]] = frozenset(
+    {bytes, date, datetime, Decimal, float, int, str, time, timedelta, UUID}
+)
+"""The types of values that never change and mean themselves. None and bool mean more to SQL."""
 
 
 def is_expression(value: object) -> bool:
     """Whether it is a piece of SQL, or an attribute that stands for one, and no plain value."""
+    if type(value) in PLAIN_VALUES:
+        return False
     return isinstance(value, _EXPRESSIONS) or hasattr(value, "__clause_element__")
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from asgi_dbconn.call_site import CallSite, building_line
 from asgi_dbconn.databases.database import Database
-from asgi_dbconn.databases.schema_of_task import in_schema
+from asgi_dbconn.databases.schema_of_task import in_schema, is_out_of_play
 from asgi_dbconn.databases.scopes import current_scope
 from asgi_dbconn.errors import InvalidSchemaName
 from asgi_dbconn.orm.binding import INHERIT, Binding, Choice, DatabaseChoice
@@ -65,7 +65,8 @@ class Place:
         schema = self.schema
         if isinstance(schema, Choice):
             schema = self.binding.current_schema()
-        refuse_on_sqlite(self.database, schema)
+        if schema is not None:
+            refuse_on_sqlite(self.database, schema)
         return schema
 
     def built_at(self) -> CallSite | None:
@@ -98,5 +99,7 @@ def refuse_on_sqlite(database: Database, schema: str | None) -> None:
 
 
 def _in_schema(schema: str | None, origin: Origin, work: Work[R], connection: Connection) -> R:
+    if is_out_of_play(connection, schema):
+        return work(connection, _NO_OPTIONS, origin)
     with in_schema(connection, schema):
         return work(connection, _NO_OPTIONS, origin)

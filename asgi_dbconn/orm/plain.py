@@ -15,9 +15,9 @@ from sqlalchemy import Column, Executable, Select, Table, bindparam, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import ColumnProperty, Mapper
 
-from asgi_dbconn.orm.hydration import Hydrator, is_overheard, notes_on
+from asgi_dbconn.orm.hydration import Hydrator, is_overheard, noted
 
-__all__ = ["Plan", "plan_of"]
+__all__ = ["Plan", "plain_attributes", "plan_of"]
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ _LAZY: Final = frozenset({"select", True, "raise", "raise_on_sql", "dynamic", "w
 class Plan(Generic[T]):
     """How one model is read plainly. Immutable: may be used by any task, thread and loop."""
 
-    __slots__ = ("_by_key", "_hydrator", "_key_names", "_statement", "columns")
+    __slots__ = ("_by_key", "_hydrator", "_key_names", "columns", "selection")
 
     def __init__(self, mapper: Mapper[T], attributes: Mapping[str, Column[Any]]) -> None:
         self.columns: tuple[Column[Any], ...] = tuple(attributes.values())
@@ -38,37 +38,15 @@ class Plan(Generic[T]):
         positions = {id(column): number for number, column in enumerate(self.columns)}
         key = [positions[id(column)] for column in mapper.primary_key]
         self._hydrator = Hydrator(mapper, tuple(attributes), key)
-        # SQLAlchemy keeps its cache key with a statement: one that is used again is found in the
-        # cache of compiled statements at a fifth of the price.
-        self._statement: Select[*tuple[Any, ...]] = select(*self.columns)
+        self.selection: Select[*tuple[Any, ...]] = select(*self.columns)
+        """A SELECT of all rows; its conditions and order may be expressions of the ORM."""
         self._key_names = tuple(f"pk_{number}" for number in range(len(mapper.primary_key)))
-        self._by_key = self._statement.where(
+        self._by_key = self.selection.where(
             *(
                 column == bindparam(name, type_=column.type)
                 for column, name in zip(mapper.primary_key, self._key_names, strict=True)
             )
         )
-
-    def select(
-        self,
-        where: Sequence[Any] = (),
-        order: Sequence[Any] = (),
-        limit: int | None = None,
-        offset: int | None = None,
-    ) -> Select[*tuple[Any, ...]]:
-        """A SELECT of the columns. Conditions and order may be expressions of the ORM."""
-        # Those make SQLAlchemy compile the statement by the ORM's rules, once for each form that
-        # it takes. Freeing them from that costs as much for every query as it saves.
-        statement = self._statement
-        if where:
-            statement = statement.where(*where)
-        if order:
-            statement = statement.order_by(*order)
-        if limit is not None:
-            statement = statement.limit(limit)
-        if offset is not None:
-            statement = statement.offset(offset)
-        return statement
 
     def by_key(self, key: Sequence[Any]) -> tuple[Select[*tuple[Any, ...]], Mapping[str, Any]]:
         """The statement for the object with this primary key, and its parameters.
@@ -97,34 +75,27 @@ class Plan(Generic[T]):
 def plan_of(mapper: Mapper[T]) -> Plan[T] | None:
     """How to load objects of this class plainly; None where it takes a Session.
 
-    To be asked for every query: properties, subclasses and listeners may be added at any time. The
-    mapper has to be configured, as ``class_mapper()`` gives it. Costs a microsecond.
+    To be asked for every query: properties, subclasses and listeners may be added at any time.
+    Costs a microsecond.
     """
-    made = notes_on(mapper).get(_KEY)
-    if made is None or made[0] is not mapper.attrs:
-        made = _plan_now(mapper)
-    return None if made[1] is None or is_overheard(mapper) else made[1]
+    plan: Plan[T] | None = noted(mapper, _KEY, _plan)
+    return None if plan is None or is_overheard(mapper) else plan
 
 
-def _plan_now(mapper: Mapper[T]) -> tuple[object, Plan[T] | None]:
-    # A mapper makes a new `attrs` when a property or a subclass is added, to itself or below it.
-    # Looked at first: what comes in between makes the plan one of the past, and not a wrong one.
-    made_of = mapper.attrs
-    attributes = _plain_attributes(mapper)
-    made = (made_of, None if attributes is None else Plan(mapper, attributes))
-    notes_on(mapper)[_KEY] = made  # two threads at once may both make one: they are equal
-    return made
+def _plan(mapper: Mapper[T]) -> Plan[T] | None:
+    attributes = plain_attributes(mapper)
+    is_lazy = all(relation.lazy in _LAZY for relation in mapper.relationships)
+    return Plan(mapper, attributes) if is_lazy and attributes is not None else None
 
 
-def _plain_attributes(mapper: Mapper[Any]) -> dict[str, Column[Any]] | None:
-    """Attributes and their columns, if that is all that is loaded by default."""
+def plain_attributes(mapper: Mapper[Any]) -> dict[str, Column[Any]] | None:
+    """The attributes that are columns, and these, if they are one row of one table."""
     is_alone = (
         mapper.inherits is None
         and mapper.polymorphic_on is None
         and len(mapper.self_and_descendants) == 1
     )
-    is_lazy = all(relation.lazy in _LAZY for relation in mapper.relationships)
-    if not (is_alone and is_lazy and isinstance(mapper.local_table, Table)):
+    if not (is_alone and isinstance(mapper.local_table, Table)):
         return None
     attributes: dict[str, Column[Any]] = {}
     for attribute in mapper.column_attrs:

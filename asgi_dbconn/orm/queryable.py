@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, overload
 
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Queryable"]
 
 T = TypeVar("T")
+_OVER_ALL: Final = "__dbconn_over_all__"
 
 
 class QueryDescriptor:
@@ -33,13 +34,21 @@ class QueryDescriptor:
             raise AttributeError(
                 f"query belongs to the class: write {owner.__name__}.query, not instance.query"
             )
-        binding, database = getattr(owner, "__dbconn__", (None, None))
-        if binding is None:
+        bound = getattr(owner, "__dbconn__", None)
+        if bound is None:
             raise ConfigurationError(
                 f"{owner.__name__} is bound to no registry. Give one to its base: "
                 "class Base(Queryable, DeclarativeBase, registry=models)."
             )
-        return QuerySet.over(owner, binding, binding.find_database(database))
+        made = owner.__dict__.get(_OVER_ALL)
+        if made is None or made[0] is not bound:
+            binding, database = bound
+            over_all = QuerySet.over(owner, binding, binding.find_database(database))
+            made = (bound, over_all)
+            # Past SQLAlchemy, which would look for a column in it.
+            type.__setattr__(owner, _OVER_ALL, made)
+        query: QuerySet[T] = made[1].again()
+        return query
 
 
 class Queryable:

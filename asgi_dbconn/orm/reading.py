@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeVar, overload
 
 from sqlalchemy import Label, Select
 from sqlalchemy.engine import Row
-from sqlalchemy.orm import QueryableAttribute
+from sqlalchemy.orm import ColumnProperty, QueryableAttribute
 
 from asgi_dbconn.call_site import CallSite
 from asgi_dbconn.errors import FieldError, TransactionError
@@ -18,6 +18,7 @@ from asgi_dbconn.orm.description import Description
 from asgi_dbconn.orm.errors import MultipleObjectsReturned, ObjectNotFound
 from asgi_dbconn.orm.lookups import conditions, primary_key_is
 from asgi_dbconn.orm.place import Work
+from asgi_dbconn.orm.shapes import statement_for
 from asgi_dbconn.orm.streaming import Stream
 
 __all__ = ["NOT_GIVEN", "Reading"]
@@ -76,25 +77,25 @@ class Reading(Building[T]):
 
     def count(self) -> Coroutine[object, None, int]:
         """How many rows match."""
-        return self._value(self._description.count())
+        return self._value("count", Description.count)
 
     def exists(self) -> Coroutine[object, None, bool]:
         """Whether any row matches."""
-        return self._value(self._description.exists())
+        return self._value("exists", Description.exists)
 
     def values(self, *fields: str | Any) -> Coroutine[object, None, list[dict[str, Any]]]:
         """A dict for each row instead of an object, with these fields or with every column that
         is not deferred. An expression goes by its ``label()``.
         """
-        chosen = self._chosen("values", fields)
-        names = [each if isinstance(each, str) else _name(each) for each in fields or chosen]
+        names = [each if isinstance(each, str) else _name(each) for each in fields]
         for name in names:
             if name is not None and names.count(name) > 1:
                 raise FieldError(
                     f"Two of the fields are called {name!r}, and a dict holds one. Give one of "
                     "them another name by label()."
                 )
-        return self._rows(partial(_dicts, names), chosen)
+        names = names or [each.key for each in self._loaded()]
+        return self._rows(partial(_dicts, names), "values", fields)
 
     @overload
     def values_list(
@@ -114,7 +115,7 @@ class Reading(Building[T]):
         """A tuple for each row instead of an object; with ``flat=True`` the one field's values."""
         if flat and len(fields) != 1:
             raise TypeError(f"values_list(flat=True) takes one field, not {len(fields)}.")
-        return self._rows(_firsts if flat else _tuples, self._chosen("values_list", fields))
+        return self._rows(_firsts if flat else _tuples, "values_list", fields)
 
     # -- inside
 
@@ -148,28 +149,37 @@ class Reading(Building[T]):
         return found.limited(2)
 
     def _chosen(self, verb: str, fields: tuple[Any, ...]) -> list[Any]:
-        mapper = self._description.mapper
         if fields:
             return [self._column(verb, each) for each in fields]
-        return [
-            getattr(mapper.class_, each.key) for each in mapper.column_attrs if not each.deferred
-        ]
+        return [getattr(self._description.model, each.key) for each in self._loaded()]
 
-    def _rows(self, shape: Callable[[Rows], R], columns: list[Any]) -> Coroutine[object, None, R]:
-        return self._shaped_rows(shape, self._description.columns(*columns), self._line())
+    def _loaded(self) -> list[ColumnProperty[Any]]:
+        return [each for each in self._description.mapper.column_attrs if not each.deferred]
+
+    def _rows(
+        self, shape: Callable[[Rows], R], verb: str, fields: tuple[Any, ...]
+    ) -> Coroutine[object, None, R]:
+        def build(description: Description[T]) -> Select[*tuple[Any, ...]]:
+            return description.columns(*self._chosen(verb, fields))
+
+        if all(isinstance(each, str) for each in fields):
+            statement, values = statement_for(self._description, ("columns", fields), build)
+        else:
+            statement, values = build(self._description), None
+        work = partial(loading.load_rows, statement=statement, parameters=values)
+        return self._shaped_rows(shape, work, self._line())
 
     async def _shaped_rows(
-        self,
-        shape: Callable[[Rows], R],
-        statement: Select[*tuple[Any, ...]],
-        built_at: CallSite | None,
+        self, shape: Callable[[Rows], R], work: Work[Rows], built_at: CallSite | None
     ) -> R:
         self._check_lock(self._description)
-        work = partial(loading.load_rows, statement=statement)
         return shape(await self._place.run(work, autocommit=True, built_at=built_at))
 
-    def _value(self, statement: Select[V]) -> Coroutine[object, None, V]:
-        work = partial(loading.scalar, statement=statement)
+    def _value(
+        self, what: str, build: Callable[[Description[T]], Select[V]]
+    ) -> Coroutine[object, None, V]:
+        statement, values = statement_for(self._description, what, build)
+        work = partial(loading.scalar, statement=statement, parameters=values)
         return self._place.run(work, autocommit=True, built_at=self._line())
 
     async def _objects(

@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
-    Delete,
     Select,
-    TypeDecorator,
-    Update,
     and_,
     delete,
     event,
     literal,
     select,
 )
-from sqlalchemy.engine import Connection, CursorResult
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Mapper, Session, make_transient, object_mapper
 from sqlalchemy.orm.attributes import instance_dict, instance_state, set_committed_value
-from sqlalchemy.types import UserDefinedType
 
 from asgi_dbconn.orm.errors import ObjectNotFound
 from asgi_dbconn.orm.graph import outdated_relations
 from asgi_dbconn.orm.keeping import kept
-from asgi_dbconn.orm.loading import session_for
 from asgi_dbconn.orm.origin import Origin, note_origin
+from asgi_dbconn.orm.plain_storing import StoringPlan
+from asgi_dbconn.orm.stored_columns import has_own_idea_of_null
 from asgi_dbconn.pools.aborted import note_aborted
 
-__all__ = ["affected", "gone", "refresh", "remove", "remove_alone", "store"]
+__all__ = [
+    "gone",
+    "insert_plainly",
+    "refresh",
+    "remove",
+    "remove_alone",
+    "store",
+    "update_plainly",
+]
 
 T = TypeVar("T")
-_OWN_IDEA_OF_NULL: Final = (TypeDecorator, UserDefinedType)
 
 
 class _Verb(Session):
@@ -78,15 +82,6 @@ def _let_go(session: Session) -> None:
     session.expunge_all()
 
 
-def affected(
-    connection: Connection, options: Mapping[str, Any], _: Origin, *, statement: Update | Delete
-) -> int:
-    """How many rows ``statement`` changed."""
-    with session_for(connection, options) as session:
-        result = session.execute(statement, execution_options={"synchronize_session": False})
-        return result.rowcount if isinstance(result, CursorResult) else 0
-
-
 def store(
     connection: Connection,
     options: Mapping[str, Any],
@@ -109,6 +104,38 @@ def store(
         session.expunge_all()
     for each, _ in stored:
         note_origin(each, origin)
+    return instance
+
+
+def insert_plainly(
+    connection: Connection,
+    options: Mapping[str, Any],
+    origin: Origin,
+    *,
+    instance: T,
+    plan: StoringPlan[T],
+    row: dict[str, Any],
+) -> T:
+    """``instance``, inserted; see :meth:`StoringPlan.new_row`."""
+    if not connection.dialect.insert_returning:
+        return store(connection, options, origin, instance=instance, alone=True)
+    return plan.insert(connection, options, origin, instance=instance, row=row)
+
+
+def update_plainly(
+    connection: Connection,
+    options: Mapping[str, Any],
+    origin: Origin,
+    *,
+    instance: T,
+    plan: StoringPlan[T],
+    changes: dict[str, Any],
+) -> T:
+    """``instance``, updated; see :meth:`StoringPlan.changes`."""
+    if not connection.dialect.update_returning:
+        return store(connection, options, origin, instance=instance, alone=True)
+    if not plan.update(connection, options, origin, instance=instance, changes=changes):
+        raise gone(instance)
     return instance
 
 
@@ -182,7 +209,8 @@ def _complete(session: Session, instance: Any, names: Sequence[str]) -> None:
     mapper, state = object_mapper(instance), instance_state(instance)
     missing = state.unloaded.intersection(names) & set(mapper.column_attrs.keys())
     for key in missing - state.expired_attributes:
-        if _is_inserted_as_null(mapper.column_attrs[key].columns[0]):
+        # It was left out. What has a default of any kind was filled in, or has expired.
+        if not has_own_idea_of_null(mapper.column_attrs[key].columns[0]):
             # SQLAlchemy would SELECT it to know. Not setattr: that would call validators, and mean
             # 'null' to a JSON column.
             set_committed_value(instance, key, None)
@@ -197,11 +225,6 @@ def _let_go_of_outdated(session: Session, instance: Any) -> None:
     outdated = outdated_relations(instance)
     if outdated:
         session.expire(instance, outdated)
-
-
-def _is_inserted_as_null(column: Any) -> bool:
-    # It was left out. What has a default of any kind was filled in, or has expired.
-    return not isinstance(getattr(column, "type", None), _OWN_IDEA_OF_NULL)
 
 
 def _its_row(instance: Any) -> Select[Any]:

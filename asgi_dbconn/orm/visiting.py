@@ -15,6 +15,7 @@ from sqlalchemy.orm.attributes import instance_state
 
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.errors import ConfigurationError
+from asgi_dbconn.orm.graph import check_is_not_being_stored
 from asgi_dbconn.orm.origin import note_origin, origin_in, origin_of, whereabouts
 
 __all__ = ["note_origins"]
@@ -31,6 +32,7 @@ def note_origins(session: Session, database: Database, schema: str | None) -> No
 
 
 def _enter(database: Database, schema: str | None, _: Session, instance: Any) -> None:
+    check_is_not_being_stored(instance)
     bound = getattr(type(instance), "__dbconn__", None)
     state = instance_state(instance)
     if bound is None or state.key is None:

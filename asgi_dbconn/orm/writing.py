@@ -6,25 +6,12 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar, overload
 
-from sqlalchemy import (
-    ColumnClause,
-    Delete,
-    FromClause,
-    TextClause,
-    Update,
-    delete,
-    select,
-    update,
-)
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Mapper
-from sqlalchemy.sql.visitors import iterate
 
 from asgi_dbconn.call_site import CallSite
-from asgi_dbconn.errors import ConfigurationError
-from asgi_dbconn.orm import bulk, graph, objects, storing
+from asgi_dbconn.orm import bulk, changing, graph, objects
 from asgi_dbconn.orm.description import Description
-from asgi_dbconn.orm.lookups import column, conditions, equalities, field
+from asgi_dbconn.orm.lookups import conditions, equalities, field
 from asgi_dbconn.orm.place import Work
 from asgi_dbconn.orm.reading import Reading
 
@@ -139,30 +126,16 @@ class Writing(Reading[T]):
 
         Values may be expressions: ``update(visits=User.visits + 1)``.
         """
-        mapper = self._description.mapper
-        changes = {column(mapper, name): value for name, value in values.items()}
-        if not changes:
-            raise ConfigurationError("update() needs at least one field=value.")
-        others = [name for name in values if not _is_local(mapper, name)]
-        if others:
-            raise ConfigurationError(
-                f"{', '.join(others)} of {mapper.class_.__name__} lie in another table than its "
-                "own columns, and one UPDATE changes one table. Update them on the parent class."
-            )
-        return self._change(update(mapper.class_).values(changes), self._line())
+        work = changing.updating(self._description, values)
+        return self._place.run(work, autocommit=True, built_at=self._line())
 
     def delete(self) -> Coroutine[Any, Any, int]:
         """Delete all matching rows at once, without loading them; gives the number of rows.
 
         Cascades are the database's (``ON DELETE``), not the relationship's.
         """
-        mapper = self._description.mapper
-        if len(mapper.tables) > 1:
-            raise ConfigurationError(
-                f"A {mapper.class_.__name__} has rows in several tables, and one DELETE deletes "
-                "from one. Load the objects and delete them in models.session()."
-            )
-        return self._change(delete(mapper.class_), self._line())
+        work = changing.deleting(self._description)
+        return self._place.run(work, autocommit=True, built_at=self._line())
 
     # -- inside
 
@@ -191,6 +164,7 @@ class Writing(Reading[T]):
         defaults: Mapping[str, Any],
         built_at: CallSite | None,
     ) -> tuple[T, bool]:
+        self._place.effective_schema()  # refused before anything begins
         async with self._place.database.transaction():
             found = await self._objects(self._at_most_one, looked_up, built_at)
             defaults = _called(defaults)
@@ -235,54 +209,6 @@ class Writing(Reading[T]):
         changes.settle()
         return changed
 
-    def _change(
-        self, statement: Update | Delete, built_at: CallSite | None
-    ) -> Coroutine[Any, Any, int]:
-        description = self._description
-        is_plain = _is_about_one_table(description)
-        if is_plain:
-            # Said again beside a slice: who waited for a row that was changed meanwhile looks at
-            # it once more.
-            statement = statement.where(*description.where)
-        if not is_plain or description.is_sliced or description.lock is not None:
-            # Neither UPDATE nor DELETE has a LIMIT of its own, nor the joins of an inheritance:
-            # a condition on the parent's table would match every row of the child's.
-            statement = statement.where(description.key_column().in_(_picked(description)))
-        work = partial(storing.affected, statement=statement)
-        return self._place.run(work, autocommit=True, built_at=built_at)
-
-
-def _is_about_one_table(description: Description[Any]) -> bool:
-    mapper = description.mapper
-    if len(mapper.tables) > 1:
-        return False
-    inside = [each for condition in description.where for each in iterate(condition)]
-    # Most conditions are about columns of the model, and seeing that is cheap.
-    if not any(isinstance(each, FromClause | TextClause) for each in inside) and all(
-        each.table is not None and each.table in mapper.tables
-        for each in inside
-        if isinstance(each, ColumnClause)
-    ):
-        return True
-    # Others may have tables of their own inside, as those of an EXISTS, or bring them along.
-    return len(select(*mapper.primary_key).where(*description.where).get_final_froms()) == 1
-
-
-def _picked(description: Description[Any]) -> Any:
-    keys = description.keys()
-    if description.lock is None:
-        return keys
-    # Locked once, and not for each row that is looked at.
-    picked = keys.with_for_update(**description.lock).cte("picked")
-    return select(*picked.c)
-
 
 def _called(defaults: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value() if callable(value) else value for name, value in defaults.items()}
-
-
-def _is_local(mapper: Mapper[Any], name: str) -> bool:
-    attribute = mapper.column_attrs.get(name)
-    return attribute is None or any(
-        getattr(column, "table", None) is mapper.local_table for column in attribute.columns
-    )

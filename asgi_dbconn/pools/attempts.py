@@ -39,14 +39,17 @@ class Attempts:
         attempt = asyncio.create_task(
             self._open(share, positional, arguments), name=f"connecting to {self._target.name}"
         )
+        # Not in the task itself: one that is cancelled before its first step never runs.
+        attempt.add_done_callback(partial(self._ended, share))
         share.is_used = True
         self._shares.add(share)
         permit = permit_of_acquire.get()
         try:
             connection = await asyncio.shield(attempt)
         except asyncio.CancelledError:
+            aftermath = self._abandon(attempt)
             if permit is not None:
-                permit.aftermath = self._abandon(attempt)
+                permit.aftermath = aftermath
             raise
         else:
             if permit is not None:
@@ -73,11 +76,7 @@ class Attempts:
         self, share: Share, positional: tuple[Any, ...], arguments: dict[str, Any]
     ) -> Any:
         profile = self._target.profile
-        try:
-            connection = await profile.open(self._target.options, *positional, **arguments)
-        except BaseException:
-            self._free(share)
-            raise
+        connection = await profile.open(self._target.options, *positional, **arguments)
         profile.when_ended(connection, partial(self._free, share))
         if asyncio.current_task() in self._abandoned:
             goodbye = self._goodbyes.say(connection)
@@ -89,16 +88,16 @@ class Attempts:
         """Leave ``attempt`` to itself; gives what still goes on."""
         if not attempt.done():
             self._abandoned.add(attempt)
-            attempt.add_done_callback(self._forget)
             return attempt
         if attempt.cancelled() or attempt.exception() is not None:
             return None
         return self._goodbyes.say(attempt.result())  # it succeeded at this very moment
 
-    def _forget(self, attempt: asyncio.Task[Any]) -> None:
+    def _ended(self, share: Share, attempt: asyncio.Task[Any]) -> None:
         self._abandoned.discard(attempt)
-        if not attempt.cancelled():
-            attempt.exception()  # nobody else will look at it
+        # To ask is to have looked at the error, which may be nobody else's.
+        if attempt.cancelled() or attempt.exception() is not None:
+            self._free(share)
 
     def _free(self, share: Share, *_: object) -> None:
         self._shares.discard(share)

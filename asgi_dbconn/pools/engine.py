@@ -41,8 +41,7 @@ def make_engine(
     target.profile.install(engine.sync_engine, target.options)
     aborted.install(engine.sync_engine)
     lost.install(engine.sync_engine, target, gate.events)
-    if target.profile.can_be_lost:
-        parting.install(engine.sync_engine, gate, goodbyes)
+    parting.install(engine.sync_engine, gate, goodbyes)
     abandoned.install(engine.sync_engine, target, gate, goodbyes)
     if target.options.reset == "full":
         event.listen(engine.sync_engine.pool, "reset", _reset_fully(target))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from asgi_dbconn.pools.target import Target
@@ -45,9 +46,12 @@ class Goodbyes:
             self._said.add(connection)
             # Now, not when the task begins: SQLAlchemy may be about to end it, too.
             self._profile.take_care_of(connection)
-            self._leaving[connection] = asyncio.create_task(
+            goodbye = asyncio.create_task(
                 self._part(connection), name=f"ending a connection of {self._database}"
             )
+            self._leaving[connection] = goodbye
+            # Not in the task itself: one that is cancelled before its first step never runs.
+            goodbye.add_done_callback(partial(self._hang_up, connection))
         return self._leaving.get(connection)
 
     async def wait_for(self, connection: Any, timeout: float) -> None:
@@ -62,10 +66,10 @@ class Goodbyes:
             await asyncio.wait(set(self._leaving.values()))
 
     async def _part(self, connection: Any) -> None:
-        try:
-            with suppress(Exception):  # however it failed, what is left is to hang up
-                async with asyncio.timeout(POLITE_LIMIT):
-                    await self._profile.end(connection, POLITE_LIMIT)
-        finally:
-            self._profile.terminate(connection)
-            del self._leaving[connection]
+        with suppress(Exception):  # however it failed, what is left is to hang up
+            async with asyncio.timeout(POLITE_LIMIT):
+                await self._profile.end(connection, POLITE_LIMIT)
+
+    def _hang_up(self, connection: Any, _: object) -> None:
+        del self._leaving[connection]
+        self._profile.terminate(connection)

@@ -87,9 +87,12 @@ class LoopPool:
             waiting=gate.waiting,
         )
 
-    async def refresh(self) -> None:
-        """Replace every connection: idle ones now, those in use when they are next asked for."""
+    def outdate(self) -> None:
+        """Let every connection be replaced before it is used again. From any thread."""
         self._liveness.generation += 1
+
+    async def renew(self) -> None:
+        """Replace the outdated connections that are idle now."""
         pool = self.engine.sync_engine.pool
         idle = pool.checkedin() if isinstance(pool, GatedPool) else 0
         # At the same time, or the pool would hand out the connection renewed a moment ago again.

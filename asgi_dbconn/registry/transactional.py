@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.engine.interfaces import IsolationLevel
 
+from asgi_dbconn.call_site import building_line
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.repeating import repeated
 from asgi_dbconn.databases.scopes import current_scope
@@ -46,12 +46,14 @@ class TransactionalUse(ABC):
     ) -> AbstractAsyncContextManager[Transaction]:
         """See ``Database.transaction``. Carries the schema of this moment."""
         chosen = self.find_database(database)
-        begun = chosen.transaction(
-            isolation_level=isolation_level, readonly=readonly, force_rollback=force_rollback
+        return self._carried(
+            chosen,
+            chosen.transaction(
+                isolation_level=isolation_level, readonly=readonly, force_rollback=force_rollback
+            ),
         )
-        return self._schema.carried(chosen, begun, lambda each: scope_of(each).connection)
 
-    async def run_transaction(
+    def run_transaction(
         self,
         fn: Callable[[], Awaitable[T]],
         *,
@@ -59,7 +61,7 @@ class TransactionalUse(ABC):
         retries: int = 3,
         isolation_level: IsolationLevel | None = None,
         readonly: bool = False,
-    ) -> T:
+    ) -> Coroutine[Any, Any, T]:
         """What ``await fn()`` gives, in a transaction, and again if that lost to another.
 
         That is a serialization failure or a deadlock (SQLSTATE 40001, 40P01), or a lock that
@@ -69,11 +71,20 @@ class TransactionalUse(ABC):
         raised. Inside a scope it is called once, in a savepoint: only the whole transaction could
         be repeated.
         """
-        is_a_part = current_scope(self.find_database(database)) is not None
-        begin = partial(
-            self.transaction, database, isolation_level=isolation_level, readonly=readonly
-        )
-        return await repeated(begin, fn, 0 if is_a_part else retries)
+        chosen = self.find_database(database)
+        line = None if chosen.is_connected else building_line()
+
+        def begin() -> AbstractAsyncContextManager[Transaction]:
+            begun = chosen.transaction(
+                isolation_level=isolation_level, readonly=readonly, built_at=line
+            )
+            return self._carried(chosen, begun)
+
+        async def run() -> T:
+            is_a_part = current_scope(chosen) is not None
+            return await repeated(begin, fn, 0 if is_a_part else retries)
+
+        return run()
 
     def rollback(self) -> AbstractAsyncContextManager[None]:
         """For a test: whatever anybody does with any of the databases is rolled back at the end.
@@ -82,6 +93,11 @@ class TransactionalUse(ABC):
         each database.
         """
         return TwoSteps(self._isolate)
+
+    def _carried(
+        self, chosen: Database, begun: AbstractAsyncContextManager[Transaction]
+    ) -> AbstractAsyncContextManager[Transaction]:
+        return self._schema.carried(chosen, begun, lambda each: scope_of(each).connection)
 
     async def _isolate(self) -> Callable[[], Awaitable[None]]:
         databases = list(dict.fromkeys(self.databases.values()))

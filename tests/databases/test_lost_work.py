@@ -66,9 +66,7 @@ async def test_a_lost_connection_says_so(
         await wait_until_async(
             lambda: any("pg_sleep" in each.query for each in postgres.sessions()), 5
         )
-        postgres.fetch(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1", name
-        )
+        postgres.terminate_sessions(database=name)
         with pytest.raises(ConnectionLost, match="not known") as caught:
             await task
         assert isinstance(caught.value.__cause__, Exception)

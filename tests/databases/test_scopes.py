@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import pytest
 from sqlalchemy import select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 
 from asgi_dbconn import (
     PoolClosed,
     PoolTimeout,
     Registry,
-    TransactionAborted,
     TransactionClosed,
     TransactionError,
 )
@@ -78,70 +76,6 @@ async def test_the_handle_rolls_back_and_the_block_goes_on(database_url: str) ->
         assert await names(cast) == ["bob", "dan"]
 
 
-async def test_a_failed_statement_aborts_the_transaction(database_url: str) -> None:
-    async with connected(database_url) as cast:
-        await cast.User.query.create(name="ada")
-        with pytest.raises(TransactionAborted, match="savepoint"):
-            async with cast.models.transaction():
-                await cast.User.query.create(name="bob")
-                with pytest.raises(IntegrityError):
-                    await cast.User.query.create(name="ada")
-                await cast.User.query.count()
-
-        assert await names(cast) == ["ada"]
-
-
-@pytest.mark.parametrize("block", ["connection", "transaction", "session"])
-async def test_a_swallowed_error_never_looks_like_a_commit(database_url: str, block: str) -> None:
-    async with connected(database_url) as cast:
-        await cast.User.query.create(name="ada")
-        with pytest.raises(TransactionAborted):
-            async with getattr(cast.models, block)():
-                await cast.User.query.create(name="bob")
-                with pytest.raises(IntegrityError):
-                    await cast.User.query.create(name="ada")
-
-        assert await names(cast) == ["ada"]
-
-
-async def test_a_swallowed_error_of_plain_sql_does_not_either(database_url: str) -> None:
-    async with connected(database_url) as cast:
-        with pytest.raises(TransactionAborted):
-            async with cast.models.connection() as connection:
-                await cast.User.query.create(name="bob")
-                with pytest.raises(DBAPIError):
-                    await connection.execute(text("SELECT * FROM nowhere"))
-
-        assert await names(cast) == []
-
-
-async def test_an_error_in_a_savepoint_leaves_the_outer_transaction_whole(
-    database_url: str,
-) -> None:
-    async with connected(database_url) as cast:
-        await cast.User.query.create(name="ada")
-        async with cast.models.transaction():
-            await cast.User.query.create(name="bob")
-            with pytest.raises(IntegrityError):
-                async with cast.models.transaction():
-                    await cast.User.query.create(name="ada")
-            await cast.User.query.create(name="cyd")
-
-        assert await names(cast) == ["ada", "bob", "cyd"]
-
-
-async def test_an_aborted_transaction_goes_on_after_rollback(database_url: str) -> None:
-    async with connected(database_url) as cast:
-        await cast.User.query.create(name="ada")
-        async with cast.models.transaction() as transaction:
-            with pytest.raises(IntegrityError):
-                await cast.User.query.create(name="ada")
-            await transaction.rollback()
-            await cast.User.query.create(name="bob")
-
-        assert await names(cast) == ["ada", "bob"]
-
-
 async def test_a_connection_is_shared_with_the_queries_inside(database_url: str) -> None:
     async with connected(database_url, pool_size=1) as cast:
         async with cast.models.connection() as connection:
@@ -187,17 +121,6 @@ async def test_a_session_in_a_transaction_flushes_instead_of_committing(database
                     await session.commit()
                 assert await names(cast) == ["ada"]
                 raise KeyError
-
-        assert await names(cast) == []
-
-
-async def test_a_session_that_rolls_back_takes_its_transaction_along(database_url: str) -> None:
-    async with connected(database_url) as cast:
-        with pytest.raises(TransactionAborted, match="a session in it was rolled back"):
-            async with cast.models.transaction():
-                await cast.User.query.create(name="ada")
-                async with cast.models.session() as session:
-                    await session.rollback()
 
         assert await names(cast) == []
 
@@ -349,22 +272,6 @@ async def test_a_savepoint_in_a_session_is_a_part_of_its_transaction(database_ur
         assert await names(cast) == ["ada", "bob"]
 
 
-@pytest.mark.parametrize("block", ["session", "connection"])
-@pytest.mark.parametrize("outer", ["transaction", "session", "connection"])
-async def test_a_block_left_half_done_is_not_committed_by_who_catches_its_error(
-    database_url: str, outer: str, block: str
-) -> None:
-    async with connected(database_url) as cast:
-        with pytest.raises(TransactionAborted, match="KeyError"):
-            async with getattr(cast.models, outer)():
-                with contextlib.suppress(KeyError):
-                    async with getattr(cast.models, block)():
-                        await cast.User.query.create(name="ada")
-                        raise KeyError
-
-        assert await names(cast) == []
-
-
 async def test_a_sibling_savepoint_does_not_take_the_writes_of_a_session_along(
     database_url: str,
 ) -> None:
@@ -386,16 +293,6 @@ async def test_a_sibling_savepoint_does_not_take_the_writes_of_a_session_along(
             await asyncio.gather(fail(), write(), return_exceptions=True)
 
         assert await names(cast) == ["ada"]
-
-
-async def test_a_swallowed_timeout_is_an_aborted_transaction(postgres_url: str) -> None:
-    async with connected(postgres_url) as cast:
-        with pytest.raises(TransactionAborted, match="given up"):
-            async with cast.models.transaction() as transaction:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(0.05):
-                        await transaction.connection.execute(text("SELECT pg_sleep(5)"))
-                await cast.User.query.count()
 
 
 async def test_sqlite_gives_its_lock_back_when_a_statement_is_cancelled(sqlite_url: str) -> None:

@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from asgi_dbconn import Database, DatabaseNotConnectedWarning, DatabaseUnavailable, Registry
+from asgi_dbconn import (
+    Database,
+    DatabaseNotConnectedWarning,
+    DatabaseUnavailable,
+    Registry,
+    run_sync,
+)
 from tests.cast import Cast, make_cast
 from tests.support.postgres import PostgresServer
 
@@ -77,6 +83,48 @@ async def test_a_block_warns_at_the_line_that_opens_it(cast: Cast) -> None:
             async with block():
                 # Inside, the block's connection serves every query.
                 assert await cast.User.query.count() == 1
+        assert [(each.filename, each.lineno) for each in caught] == [(__file__, here)]
+
+
+@pytest.mark.parametrize("block", ["connection", "session", "transaction"])
+async def test_a_block_warns_where_it_is_entered_and_not_where_it_was_made(
+    cast: Cast, block: str
+) -> None:
+    opened = getattr(cast.models, block)()
+    with pytest.warns(DatabaseNotConnectedWarning) as caught:
+        here = line() + 1
+        async with opened:
+            pass
+    assert [(each.filename, each.lineno) for each in caught] == [(__file__, here)]
+
+
+@pytest.mark.parametrize("block", ["connection", "session", "transaction"])
+async def test_a_block_that_a_task_enters_warns_where_it_was_made(cast: Cast, block: str) -> None:
+    here, opened = line(), getattr(cast.models, block)()
+    with pytest.warns(DatabaseNotConnectedWarning) as caught:
+        await asyncio.gather(opened.__aenter__())
+        await opened.__aexit__(None, None, None)
+    assert [(each.filename, each.lineno) for each in caught] == [(__file__, here)]
+
+
+async def test_a_repeated_transaction_warns_where_it_is_awaited_or_was_made(cast: Cast) -> None:
+    with pytest.warns(DatabaseNotConnectedWarning) as caught:
+        here = line() + 1
+        await cast.models.run_transaction(cast.User.query.count)
+        there, one = line(), cast.models.run_transaction(cast.User.query.count)
+        await asyncio.gather(one)
+
+    assert [(each.filename, each.lineno) for each in caught] == [
+        (__file__, here),
+        (__file__, there),
+    ]
+
+
+def test_what_a_loop_is_started_with_warns_at_the_line_that_starts_it(cast: Cast) -> None:
+    """An async method, started by others than the user's own coroutines."""
+    for start in (asyncio.run, run_sync):
+        with pytest.warns(DatabaseNotConnectedWarning) as caught:
+            here, _ = line(), start(cast.models.create_all())
         assert [(each.filename, each.lineno) for each in caught] == [(__file__, here)]
 
 

@@ -32,10 +32,7 @@ async def pids(database: Database, connections: int, *, first: str = "SELECT 1")
 
 def kill_all(postgres: PostgresServer, url: str) -> None:
     """Return when the server has ended every session of the database."""
-    postgres.fetch(
-        "SELECT pg_terminate_backend(pid, 5000) FROM unnest($1::int[]) pid",
-        list(alive(postgres, url)),
-    )
+    postgres.terminate_sessions(database=_name(url))
 
 
 def alive(postgres: PostgresServer, url: str) -> set[int]:

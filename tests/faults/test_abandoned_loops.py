@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 import weakref
 from collections.abc import Callable
 
@@ -17,6 +16,7 @@ from starlette.testclient import TestClient
 from asgi_dbconn import Registry, UnclosedDatabaseWarning
 from tests.faults.backends import backend, backends
 from tests.support.postgres import PostgresServer
+from tests.support.stopwatch import taking
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.postgres
@@ -74,10 +74,9 @@ def test_the_next_operation_sweeps_a_loop_that_was_closed_without_a_word(
     """Scenario 38."""
     models = connected_on_a_closed_loop(postgres_url, new_loop)
 
-    started = time.perf_counter()
-    operation(models)
-    wait_until(lambda: not backends(postgres, postgres_url), 1.0)
-    assert time.perf_counter() - started < 0.1
+    with taking(most=1.5):
+        operation(models)
+        wait_until(lambda: not backends(postgres, postgres_url), 1.0)
 
     assert models.database.stats().loops == 0
     asyncio.run(models.disconnect())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -11,6 +10,7 @@ from asgi_dbconn import ConnectionLost, ConnectTimeout, Database, PoolTimeout
 from tests.faults.crowds import pids
 from tests.support.leftovers import wait_until_async
 from tests.support.proxy import Proxy
+from tests.support.stopwatch import taking
 
 pytestmark = pytest.mark.postgres
 
@@ -18,24 +18,24 @@ pytestmark = pytest.mark.postgres
 OUT_OF_TIME = (PoolTimeout, ConnectTimeout)
 
 
+async def heal(proxy: Proxy, database: Database, crowd: int = 1) -> None:
+    """The network is back, and all are served: in time, or they would be out of it."""
+    await asyncio.to_thread(proxy.set_mode, "pass")
+    await asyncio.gather(*(database.ping() for _ in range(crowd)))
+
+
 async def test_an_acquire_on_a_dead_network_keeps_its_deadline_again_and_again(
     proxy: Proxy, postgres_url: str
 ) -> None:
     """Scenario 15."""
     url = proxy.url_for(postgres_url)
-    async with Database(url, pool_size=2, acquire_timeout=0.4, idle_check_after=0) as database:
+    async with Database(url, pool_size=2, acquire_timeout=0.6, idle_check_after=0) as database:
         await pids(database, 2)
         await asyncio.to_thread(proxy.set_mode, "stall")
-        for _ in range(10):
-            started = time.perf_counter()
-            with pytest.raises(OUT_OF_TIME):
+        for _ in range(6):
+            with taking(0.5, most=1.1), pytest.raises(OUT_OF_TIME):  # no second deadline
                 await database.ping()
-            assert 0.3 < time.perf_counter() - started < 0.5
-
-        await asyncio.to_thread(proxy.set_mode, "pass")
-        started = time.perf_counter()
-        await database.ping()
-        assert time.perf_counter() - started < 0.2
+        await heal(proxy, database)
 
 
 async def test_a_deadline_covers_the_question_to_an_idle_connection_and_a_new_one(
@@ -45,16 +45,10 @@ async def test_a_deadline_covers_the_question_to_an_idle_connection_and_a_new_on
     url = proxy.url_for(postgres_url)
     async with Database(url, pool_size=1, acquire_timeout=1.3, idle_check_after=0) as database:
         await asyncio.to_thread(proxy.set_mode, "stall")
-        started = time.perf_counter()
-        with pytest.raises(OUT_OF_TIME):
+        with taking(1.2, most=2.2), pytest.raises(OUT_OF_TIME):  # 2.3 is one after the other
             await database.ping()
-        assert 1.2 < time.perf_counter() - started < 1.4
         assert proxy.connections == 2
-
-        await asyncio.to_thread(proxy.set_mode, "pass")
-        started = time.perf_counter()
-        await database.ping()
-        assert time.perf_counter() - started < 0.2
+        await heal(proxy, database)
 
 
 async def test_a_crowd_on_a_dead_network_is_told_in_time_and_served_when_it_heals(
@@ -62,25 +56,18 @@ async def test_a_crowd_on_a_dead_network_is_told_in_time_and_served_when_it_heal
 ) -> None:
     """Scenario 18."""
     url = proxy.url_for(postgres_url)
-    async with Database(url, pool_size=5, acquire_timeout=1.0, idle_check_after=0) as database:
+    async with Database(url, pool_size=5, acquire_timeout=1.5, idle_check_after=0) as database:
         await pids(database, 5)
         before = asyncio.all_tasks()
 
-        async def told_after() -> float:
-            started = time.perf_counter()
-            with pytest.raises(OUT_OF_TIME):
+        async def be_told() -> None:
+            with taking(1.4, most=2.8), pytest.raises(OUT_OF_TIME):
                 await database.ping()
-            return time.perf_counter() - started
 
         await asyncio.to_thread(proxy.set_mode, "stall")
-        stalled_at = time.perf_counter()
-        while time.perf_counter() - stalled_at < 5:
-            took = await asyncio.gather(*(told_after() for _ in range(100)))
-            assert max(took) < 1.1
-        await asyncio.to_thread(proxy.set_mode, "pass")
-        healed_at = time.perf_counter()
-        await asyncio.gather(*(database.ping() for _ in range(100)))
-        assert time.perf_counter() - healed_at < 1
+        for _ in range(3):
+            await asyncio.gather(*(be_told() for _ in range(100)))
+        await heal(proxy, database, crowd=100)
 
         await wait_until_async(lambda: asyncio.all_tasks() <= before, 3)
         assert (database.stats().in_use, database.stats().waiting) == (0, 0)
@@ -92,7 +79,7 @@ async def test_a_waiter_does_not_starve_after_somebody_elses_failed_connect(
 ) -> None:
     """Scenario 19."""
     url = proxy.url_for(postgres_url)
-    async with Database(url, pool_size=1, connect_timeout=0.4, idle_check_after=60) as database:
+    async with Database(url, pool_size=1, connect_timeout=1.0, idle_check_after=60) as database:
         proxy.reset_connections()  # our loop stands still, and has not noticed
         with pytest.raises(ConnectionLost):
             await database.ping()
@@ -106,5 +93,6 @@ async def test_a_waiter_does_not_starve_after_somebody_elses_failed_connect(
         # It is the second one's turn, and it knocks at the dead network as well.
         await wait_until_async(lambda: proxy.connections > tried, 1)
         await asyncio.to_thread(proxy.set_mode, "pass")
-        async with asyncio.timeout(0.5):
+        # Its own attempt goes on; else it would wait until its acquire_timeout of five seconds.
+        async with asyncio.timeout(3):
             await second

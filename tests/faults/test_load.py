@@ -20,6 +20,7 @@ from tests.faults.crowds import alive, pids, sampled
 from tests.support.leftovers import wait_until_async
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
+from tests.support.stopwatch import taking
 
 pytestmark = pytest.mark.postgres
 
@@ -51,10 +52,8 @@ async def test_exhaustion_is_told_in_time_and_in_full(postgres_url: str) -> None
         held(database, 2),
     ):
         other = asyncio.create_task(database.ping())
-        started = time.perf_counter()
-        with pytest.raises(PoolTimeout) as caught:
+        with taking(0.3, most=0.9), pytest.raises(PoolTimeout) as caught:
             await database.ping()
-        assert 0.3 <= time.perf_counter() - started < 0.4
         with pytest.raises(PoolTimeout) as others:
             await other
 
@@ -85,7 +84,7 @@ async def test_a_full_queue_refuses_at_once(postgres_url: str) -> None:
         await asyncio.wait(waiting)
 
     assert statistics.median(took) < 0.005
-    assert max(took) < 0.1
+    assert max(took) < 2.0  # of acquire_timeout's five
 
 
 async def test_waiters_are_served_in_the_order_of_their_coming(postgres_url: str) -> None:
@@ -110,7 +109,7 @@ async def test_tasks_that_want_a_second_connection_are_told_at_their_deadline(
     postgres_url: str,
 ) -> None:
     """Scenario 28, with connections that are not the task's own: they lock each other out."""
-    timeout = 0.3
+    timeout = 0.5
     waits: list[float] = []
     async with Database(postgres_url, pool_size=5, acquire_timeout=timeout) as database:
 
@@ -133,7 +132,7 @@ async def test_tasks_that_want_a_second_connection_are_told_at_their_deadline(
 
         outcomes = await asyncio.gather(*(work() for _ in range(10)), return_exceptions=True)
 
-        assert max(waits) < timeout + 0.1
+        assert max(waits) < 2 * timeout  # a second deadline
         told = [each for each in outcomes if each is not None]
         assert {type(each) for each in told} == {PoolTimeout}
         assert (database.stats().in_use, database.stats().waiting) == (0, 0)

@@ -42,7 +42,8 @@ async def test_an_optional_database_joins_when_it_answers(
     started = time.perf_counter()
     with caplog.at_level(logging.WARNING, "asgi_dbconn"):
         async with models:
-            assert time.perf_counter() - started < 1.0  # startup_timeout is not waited for
+            # Its startup_timeout, ten seconds, is not waited for.
+            assert time.perf_counter() - started < 5
             report = await models.health()
             assert (report.status, report.degraded, bool(report)) == ("degraded", ("c",), True)
             with pytest.raises(DatabaseUnavailable, match=r"'c' .*optional"):

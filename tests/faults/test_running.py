@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 from sqlalchemy import event, text
@@ -14,6 +13,7 @@ from tests.faults.crowds import active, alive, kill_all, pids
 from tests.support.leftovers import wait_until_async
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
+from tests.support.stopwatch import taking
 
 pytestmark = pytest.mark.postgres
 
@@ -64,12 +64,10 @@ async def test_a_query_whose_backend_is_ended_fails_at_once(
 
         querying = asyncio.create_task(query())
         await wait_until_async(lambda: active(postgres, postgres_url), 5)
-        started = time.perf_counter()
-        # Without a limit of its own the function does not wait for the backend's end.
-        postgres.fetch("SELECT pg_terminate_backend($1)", before)
-        with pytest.raises(ConnectionLost):
+        with taking(most=5), pytest.raises(ConnectionLost):
+            # Without a limit of its own the function does not wait for the backend's end.
+            postgres.fetch("SELECT pg_terminate_backend($1)", before)
             await querying
-        assert time.perf_counter() - started < 0.1
 
         assert (database.stats().in_use, database.stats().idle) == (0, 0)
         assert await pids(database, 1) != {before}
@@ -83,18 +81,18 @@ async def test_a_reset_network_fails_the_query_in_flight_and_the_next_one_connec
 
         async def query() -> None:
             async with database.connection() as connection:
-                await connection.execute(text("SELECT pg_sleep(0.5)"))
+                await connection.execute(text("SELECT pg_sleep(60)"))
 
         querying = asyncio.create_task(query())
         await wait_until_async(lambda: active(postgres, postgres_url), 5)
-        started = time.perf_counter()
         await asyncio.to_thread(proxy.reset_connections)
-        with pytest.raises(ConnectionLost):
+        with taking(most=5), pytest.raises(ConnectionLost):
             await querying
-        assert time.perf_counter() - started < 0.1
 
         await database.ping()
         assert proxy.connections == 2
+    # The server notices a client that is gone only when it has something to say to it.
+    kill_all(postgres, postgres_url)
 
 
 async def test_a_reset_network_fails_the_query_that_finds_it_and_the_next_one_connects(
@@ -104,10 +102,8 @@ async def test_a_reset_network_fails_the_query_that_finds_it_and_the_next_one_co
     url = proxy.url_for(postgres_url)
     async with Database(url, pool_size=1, idle_check_after=60) as database:
         proxy.reset_connections()  # our loop stands still, and has not noticed
-        started = time.perf_counter()
-        with pytest.raises(ConnectionLost):
+        with taking(most=2), pytest.raises(ConnectionLost):
             await database.ping()
-        assert time.perf_counter() - started < 0.1
 
         await database.ping()
         assert proxy.connections == 2
@@ -152,14 +148,11 @@ async def test_an_idle_connection_is_asked_once_and_a_fresh_one_never(
         await database.ping()
         await asyncio.to_thread(proxy.delay, 0.025)
         with proxy.counting() as counted:
-            started = time.perf_counter()
-            await database.ping()
-            took = time.perf_counter() - started
+            with taking(0.05 * (1 + pings), most=2):
+                await database.ping()
         await asyncio.to_thread(proxy.delay, 0.0)
 
-    round_trips = 1 + pings
-    assert counted.round_trips == round_trips
-    assert 0.05 * round_trips <= took < 0.05 * (round_trips + 1)
+    assert counted.round_trips == 1 + pings
 
 
 async def test_old_connections_are_replaced_and_not_all_at_once(postgres_url: str) -> None:
@@ -211,10 +204,8 @@ async def test_refresh_renews_every_connection_under_load(
 
         working = [asyncio.create_task(work()) for _ in range(8)]
         await wait_until_async(lambda: done >= 8, 5)
-        started = time.perf_counter()
         await database.refresh()
         await wait_until_async(lambda: not before & alive(postgres, postgres_url), 2)
-        assert time.perf_counter() - started < 2
 
         enough = done + 20
         await wait_until_async(lambda: done >= enough, 5)

@@ -29,6 +29,7 @@ from tests.servers.watching import (
 )
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
+from tests.support.stopwatch import taking
 from tests.support.waiting import wait_until, wait_until_async
 
 pytestmark = pytest.mark.postgres
@@ -91,18 +92,17 @@ async def test_what_is_in_flight_may_finish_and_what_waits_is_refused(
     await wait_until_async(lambda: len(sleeping(postgres, postgres_url)) == 20, 5)
     assert database.stats().waiting == 80
 
-    began = time.perf_counter()
-    closing = asyncio.create_task(database.disconnect())
-    refused = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 0.1)
-    with pytest.raises(PoolClosed):
-        await database.ping()
-    report = await closing
-    took = time.perf_counter() - began
+    with taking(most=5):  # of ten that it could have taken
+        closing = asyncio.create_task(database.disconnect())
+        refused = await asyncio.gather(*waiting, return_exceptions=True)
+        assert not any(each.done() for each in in_flight)
+        with pytest.raises(PoolClosed):
+            await database.ping()
+        report = await closing
 
     assert {type(each) for each in refused} == {PoolClosed}
     assert await asyncio.gather(*in_flight) == [7] * 20
     assert report == DrainReport(closed=20)
-    assert took <= 0.5 + 0.5
 
 
 async def test_what_takes_too_long_is_cancelled_on_the_server(
@@ -114,12 +114,10 @@ async def test_what_takes_too_long_is_cancelled_on_the_server(
     working = asyncio.create_task(query(database, 60))
     await wait_until_async(lambda: sleeping(postgres, postgres_url), 5)
 
-    began = time.perf_counter()
-    report = await database.disconnect()
-    await wait_until_async(lambda: not sleeping(postgres, postgres_url), 1)
-    took = time.perf_counter() - began
+    with taking(1.0, most=2.5):
+        report = await database.disconnect()
+        await wait_until_async(lambda: not sleeping(postgres, postgres_url), 1)
 
-    assert 1.0 <= took <= 2.5
     assert report == DrainReport(cancelled=1)
     with pytest.raises(ConnectionLost, match="canceling statement"):
         await working
@@ -136,11 +134,9 @@ async def test_a_network_that_swallows_everything_delays_the_end_by_no_more_than
     working = asyncio.create_task(query(database, 0))
     await wait_until_async(lambda: database.stats().in_use == 1, 1)
 
-    began = time.perf_counter()
-    report = await database.disconnect()
-    took = time.perf_counter() - began
+    with taking(0.5, most=0.5 + 2.5):
+        report = await database.disconnect()
 
-    assert 0.5 <= took <= 0.5 + 2.0 + 0.5
     assert report == DrainReport(cut=2)
     with pytest.raises(ConnectionLost):
         await working
@@ -152,24 +148,21 @@ async def test_a_disconnect_that_is_cancelled_and_cancelled_again_goes_on_behind
     postgres: PostgresServer, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Scenario 53: whoever waits for it may go away; it ends in time, and is reported."""
-    models = Registry(postgres_url, shutdown_timeout=0.5)
+    models = Registry(postgres_url, shutdown_timeout=1.0)
     await models.connect()
     working = asyncio.create_task(query(models.database, 60))
     await wait_until_async(lambda: sleeping(postgres, postgres_url), 5)
 
-    began = time.perf_counter()
-    with caplog.at_level(logging.INFO, "asgi_dbconn"):
+    with taking(1.0, most=1.0 + 2.5), caplog.at_level(logging.INFO, "asgi_dbconn"):
         for _ in range(2):
             leaving = asyncio.create_task(models.disconnect())
             await wait_until_async(lambda: not models.is_connected, 1)
             leaving.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await leaving
-        assert time.perf_counter() - began < 0.3
+        assert sleeping(postgres, postgres_url)  # nobody was kept until the end
         assert await models.disconnect() is None  # the report was for the first
-    took = time.perf_counter() - began
 
-    assert 0.5 <= took <= 0.5 + 2.0 + 0.5
     assert caplog.messages[-1].endswith("disconnected: 0 closed, 1 cancelled, 0 cut")
     assert repr(models.database).endswith(CLOSED)
     assert sleeping(postgres, postgres_url) == []
@@ -206,7 +199,7 @@ def test_a_second_ctrl_c_ends_the_grace_and_the_query_on_the_server(
         asyncio.run(main())
     took = time.perf_counter() - second_at
 
-    assert took <= 2.0 + 0.5
+    assert took <= 10  # of the thirty that it could have gone on
     assert " disconnected" in caplog.messages[-1]
     assert repr(models.database).endswith(CLOSED)
     wait_until(lambda: not sessions(postgres, postgres_url), 1)

@@ -70,6 +70,11 @@ class Place:
         return run(outer(), self.factory)
 
 
+async def forever() -> None:
+    """Work that ends only by being cancelled."""
+    await asyncio.get_running_loop().create_future()
+
+
 def run(work: Coroutine[Any, Any, Any], factory: LoopFactory = asyncio.SelectorEventLoop) -> Any:
     """``asyncio.run`` on a loop of that kind, which leaves the thread's loop as it was."""
     with asyncio.Runner(loop_factory=factory) as runner:

@@ -17,9 +17,10 @@ import warnings
 from typing import Any
 
 from asgi_dbconn import LoopGoneError, run_sync
+from asgi_dbconn.loops import limits
 from asgi_dbconn.loops.environment import Environment, ambient, process_default
 from asgi_dbconn.loops.homes import home_loop, note
-from tests.loops.places import KINDS, LoopFactory, Place, loop_in_thread, open_loop, run
+from tests.loops.places import KINDS, LoopFactory, Place, forever, loop_in_thread, open_loop, run
 
 
 async def thread_name() -> str:
@@ -138,7 +139,7 @@ def exit_with_a_subloop(factory: LoopFactory) -> Any:
 
     async def linger() -> None:
         try:
-            await asyncio.sleep(60)
+            await forever()
         finally:
             print("unwound", file=sys.stderr)
 
@@ -162,9 +163,9 @@ def ctrl_c(factory: LoopFactory, place: str) -> Any:
 
     async def work() -> None:
         try:
-            # When the loop has gone to sleep: before that it would hit this very line.
+            # In a moment, when the loop sleeps: sooner it would hit this very line, or the next.
             threading.Timer(0.1, os.kill, args=(os.getpid(), signal.SIGINT)).start()
-            await asyncio.sleep(30)
+            await forever()
             seen.append("finished")
         except asyncio.CancelledError:
             await asyncio.sleep(0.01)
@@ -185,10 +186,10 @@ def ctrl_c_below_asyncio_run(factory: LoopFactory, slowly: str = "") -> Any:
 
     async def work() -> None:
         try:
-            if slowly:
-                await asyncio.sleep(0.3)
+            if slowly:  # after the time in which a waiting thread looks for the first time
+                await asyncio.sleep(4 * limits.FIRST_LOOK)
             threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
-            await asyncio.sleep(30)
+            await forever()
         except asyncio.CancelledError:
             seen.append("cancelled")
             raise
@@ -214,7 +215,7 @@ def ctrl_c_on_an_idle_loop(factory: LoopFactory) -> Any:
     async def work() -> None:
         try:
             signal.raise_signal(signal.SIGINT)
-            await asyncio.sleep(30)
+            await forever()
         finally:
             seen.append("unwound")
 

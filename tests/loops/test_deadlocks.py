@@ -13,6 +13,7 @@ from asgi_dbconn import DeadlockError, run_sync
 from asgi_dbconn.loops import deadlocks, limits
 from asgi_dbconn.loops.calls import is_blocked
 from tests.loops.places import LoopFactory, in_threads, loop_in_thread, open_loop, run
+from tests.support.waiting import wait_until_async
 
 
 async def here() -> asyncio.AbstractEventLoop:
@@ -127,14 +128,18 @@ def test_so_is_one_that_knows_nothing_of_the_driver(factory: LoopFactory) -> Non
 def test_the_driver_stays_for_its_guest(factory: LoopFactory) -> None:
     """A guest goes on in the thread that it began in, when the driver's own job is done."""
     begun, outcome = asyncio.Event(), []
+    hosts: list[asyncio.Task[Any]] = []
 
     async def guest() -> list[threading.Thread]:
         first = threading.current_thread()
         begun.set()
-        await asyncio.sleep(0.2)
+        await asyncio.wait(hosts)
+        for _ in range(5):  # turns in which the driver could leave
+            await asyncio.sleep(0)
         return [first, threading.current_thread()]
 
     async def host() -> threading.Thread:
+        hosts.extend(asyncio.all_tasks())
         loop = asyncio.get_running_loop()
         thread = threading.Thread(target=lambda: outcome.extend(run_sync(guest(), loop=loop)))
         thread.start()
@@ -153,8 +158,9 @@ def test_a_guest_takes_over_when_its_driver_cannot_stay(
     begun, outcome = asyncio.Event(), []
 
     async def guest() -> threading.Thread:
+        driver = threading.current_thread()
         begun.set()
-        await asyncio.sleep(0.5)
+        await wait_until_async(lambda: threading.current_thread() is not driver, 10)
         return threading.current_thread()
 
     async def host() -> threading.Thread:

@@ -14,7 +14,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from asgi_dbconn import RunSyncTimeout, run_sync
 from asgi_dbconn.loops.environment import Environment
-from tests.loops.places import LoopFactory, Place, in_threads, open_loop, run
+from tests.loops.places import LoopFactory, Place, forever, in_threads, open_loop, run
 
 colour: ContextVar[str] = ContextVar("colour", default="none")
 
@@ -68,9 +68,9 @@ def test_a_timeout_counts_there_too(factory: LoopFactory) -> None:
 
     def sync_code() -> None:
         with pytest.raises(RunSyncTimeout):
-            run_sync(asyncio.sleep(60), 0.01)
+            run_sync(forever(), 0.01)
         with pytest.raises(RunSyncTimeout):
-            run_sync(asyncio.sleep(60), 0)
+            run_sync(forever(), 0)
         with pytest.raises(TimeoutError, match="its own") as caught:
             run_sync(own_timeout(), 30)
         assert not isinstance(caught.value, RunSyncTimeout)

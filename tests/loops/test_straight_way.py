@@ -18,7 +18,7 @@ from asgi_dbconn.loops.looking import look_at
 from asgi_dbconn.loops.own_loop import OwnLoop
 from asgi_dbconn.loops.straight_way import goes_straight
 from asgi_dbconn.loops.turns import turn_of
-from tests.loops.places import LoopFactory, in_threads, loop_in_thread, open_loop
+from tests.loops.places import LoopFactory, forever, in_threads, loop_in_thread, open_loop
 
 colour: ContextVar[str] = ContextVar("colour", default="none")
 
@@ -55,14 +55,14 @@ async def is_cancelled() -> None:
     task = asyncio.current_task()
     assert task is not None
     task.cancel()
-    await asyncio.sleep(1)
+    await forever()
 
 
 async def stops_its_loop() -> None:
     asyncio.get_running_loop().stop()
     await asyncio.sleep(0.001)
     asyncio.get_running_loop().stop()
-    await asyncio.sleep(60)
+    await forever()
 
 
 class Custom:

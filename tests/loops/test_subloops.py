@@ -6,7 +6,6 @@ import asyncio
 import gc
 import resource
 import threading
-import time
 import weakref
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 from asgi_dbconn import NestingError, run_sync
 from asgi_dbconn.loops.own_loop import own_loop
 from asgi_dbconn.loops.subloops import subloop_of
-from tests.loops.places import LoopFactory, in_threads, open_loop, run
+from tests.loops.places import LoopFactory, forever, in_threads, open_loop, run
 from tests.support.waiting import wait_until
 
 
@@ -51,12 +50,10 @@ def test_it_ends_when_its_parent_is_closed(factory: LoopFactory) -> None:
     subloop, its_thread = parent.run_until_complete(outer())
     assert its_thread.is_alive()
 
-    started = time.monotonic()
     parent.close()
     its_thread.join(5)
 
     assert subloop.is_closed()
-    assert time.monotonic() - started < 0.2
 
 
 @pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning")
@@ -87,7 +84,7 @@ def test_an_idle_one_does_nothing_at_all(factory: LoopFactory) -> None:
     async def outer() -> None:
         run_sync(usage())
         before = run_sync(usage())
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)  # the time in which it must not wake up
         after = run_sync(usage())
         # It went to sleep once after each call.
         assert after.ru_nvcsw - before.ru_nvcsw <= 3
@@ -132,7 +129,7 @@ def test_its_background_tasks_are_cancelled_at_its_end(factory: LoopFactory) -> 
 
     async def linger() -> None:
         try:
-            await asyncio.sleep(60)
+            await forever()
         finally:
             await asyncio.sleep(0)
             unwound.set()
@@ -155,7 +152,7 @@ def test_clean_ups_run_on_it_before_its_tasks_are_cancelled(factory: LoopFactory
 
     async def linger() -> None:
         try:
-            await asyncio.sleep(60)
+            await forever()
         finally:
             said.append("task")
             ended.set()

@@ -21,7 +21,7 @@ def test_a_waiting_thread_sleeps(place: Place) -> None:
     switches: list[int] = []
 
     async def work() -> None:
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(0.5)  # the time in which the thread must not wake up
 
     def waiting() -> None:
         def usage() -> int:
@@ -36,7 +36,7 @@ def test_a_waiting_thread_sleeps(place: Place) -> None:
     thread = threading.Thread(target=waiting)
     thread.start()
     thread.join()
-    assert switches[0] < 40  # with the making and closing of the loops; ten a second to wait
+    assert switches[0] < 20  # with the making and closing of the loops
 
 
 @pytest.fixture

@@ -2,236 +2,46 @@
 
 from __future__ import annotations
 
-import ast
 import copy
-import datetime
-import enum
-import inspect as python_inspect
 import pickle
-import uuid
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 import pytest
 from sqlalchemy import (
-    JSON,
-    Column,
-    Computed,
     Connection,
-    ForeignKey,
-    Integer,
-    LargeBinary,
-    Numeric,
-    String,
     Table,
-    Text,
-    TypeDecorator,
-    Uuid,
     event,
-    func,
     insert,
     inspect,
     select,
 )
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
-    DeclarativeBase,
-    Mapped,
-    MappedAsDataclass,
     Session,
-    WriteOnlyMapped,
     class_mapper,
-    mapped_column,
-    orm_insert_sentinel,
-    relationship,
-    synonym,
-    validates,
 )
 from sqlalchemy.orm.events import SessionEvents
 from sqlalchemy.schema import CreateSchema
 
 from asgi_dbconn import Database
-from asgi_dbconn.orm import hydration, loading, plain
+from asgi_dbconn.orm import loading
 from asgi_dbconn.orm.hydration import LOADING_EVENTS
 from asgi_dbconn.orm.plain import plan_of
-
-TOKEN = ("audit", "tenant_a")
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Mood(enum.Enum):
-    GOOD = "good"
-    BAD = "bad"
-
-
-class Reversed(TypeDecorator[str]):
-    impl = String
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
-        return value and value[::-1]
-
-    def process_result_value(self, value: str | None, dialect: Any) -> str | None:
-        return value and value[::-1]
-
-
-class Shouted(TypeDecorator[str]):
-    impl = String
-    cache_ok = True
-
-    def column_expression(self, column: Any) -> Any:
-        return func.upper(column)
-
-
-class Everything(Base):
-    __tablename__ = "everything"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    ratio: Mapped[float]
-    is_active: Mapped[bool]
-    price: Mapped[Decimal] = mapped_column(Numeric(10, 2))
-    at: Mapped[datetime.datetime]
-    on: Mapped[datetime.date]
-    lasted: Mapped[datetime.timedelta]
-    uid: Mapped[uuid.UUID] = mapped_column(Uuid)
-    data: Mapped[Any | None] = mapped_column(JSON)
-    blob: Mapped[bytes] = mapped_column(LargeBinary)
-    mood: Mapped[Mood]
-    note: Mapped[str | None] = mapped_column(Text)
-    secret: Mapped[str] = mapped_column(Reversed)
-    loud: Mapped[str] = mapped_column(Shouted)
-    twice: Mapped[int] = mapped_column(Computed("id * 2", persisted=True))
-
-
-class Author(Base):
-    __tablename__ = "authors"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    books: Mapped[list[Book]] = relationship(back_populates="author")
-    strict_books: Mapped[list[Book]] = relationship(lazy="raise", viewonly=True)
-    many_books: WriteOnlyMapped[Book] = relationship(viewonly=True)
-
-
-class Book(Base):
-    __tablename__ = "books"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    title: Mapped[str]
-    author_id: Mapped[int] = mapped_column(ForeignKey("authors.id"))
-    author: Mapped[Author] = relationship(back_populates="books")
-
-
-class Versioned(Base):
-    __tablename__ = "versioned"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(active_history=True)
-    version: Mapped[int] = mapped_column()
-    __mapper_args__ = {"version_id_col": version}
-
-
-class Seat(Base):
-    __tablename__ = "seats"
-    name: Mapped[str | None]
-    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    row: Mapped[str] = mapped_column(primary_key=True)
-
-
-class Renamed(Base):
-    __tablename__ = "renamed"
-    # Neither in the order of the table nor by its names.
-    label: Mapped[str] = mapped_column("name")
-    key: Mapped[int] = mapped_column("id", primary_key=True)
-    title: Mapped[str] = synonym("label")
-    sentinel: Mapped[int | None] = orm_insert_sentinel()
-
-    @hybrid_property
-    def loud_label(self) -> str:
-        return self.label.upper()
-
-    @validates("label")
-    def check(self, _: str, value: str) -> str:
-        return value.upper()  # which nobody does to what is loaded
-
-
-class Point(MappedAsDataclass, Base):
-    __tablename__ = "points"
-    id: Mapped[int] = mapped_column(primary_key=True, init=False)
-    x: Mapped[int]
-    y: Mapped[int] = mapped_column(default=7)
-    name: Mapped[str | None] = mapped_column(default=None)
-
-
-class ByHand:
-    pass
-
-
-by_hand = Table(
-    "by_hand",
-    Base.metadata,
-    Column("id", Integer, primary_key=True),
-    Column("name", String, nullable=False),
-    Column("hidden", String),
+from tests.orm.anatomy import anatomy
+from tests.orm.storable import Base, Point
+from tests.orm.zoo import (
+    TOKEN,
+    ZOO,
+    Author,
+    Keyless,
+    Strict,
+    Versioned,
+    Whole,
+    half_keyless,
+    keyless,
 )
-Base.registry.map_imperatively(ByHand, by_hand, column_prefix="_", exclude_properties=["hidden"])
 
-keyless = Table("keyless", Base.metadata, Column("code", Integer), Column("text", String))
-
-
-class Keyless(Base):
-    """What a view looks like: the database knows of no key."""
-
-    __table__ = keyless
-    __mapper_args__ = {"primary_key": [keyless.c.code]}
-
-
-half_keyless = Table("half_keyless", Base.metadata, Column("a", Integer), Column("b", Integer))
-
-
-class Whole(Base):
-    __table__ = half_keyless
-    __mapper_args__ = {"primary_key": [half_keyless.c.a, half_keyless.c.b]}
-
-
-class Strict(Base):
-    __table__ = half_keyless
-    __mapper_args__ = {
-        "primary_key": [half_keyless.c.a, half_keyless.c.b],
-        "allow_partial_pks": False,
-    }
-
-
-EVERYTHING = {
-    "name": "a",
-    "ratio": 1 / 3,
-    "is_active": True,
-    "price": Decimal("12.30"),
-    "at": datetime.datetime(2026, 1, 2, 3, 4, 5, 6),
-    "on": datetime.date(2026, 1, 2),
-    "lasted": datetime.timedelta(hours=1, microseconds=5),
-    "uid": uuid.UUID(int=5),
-    "data": {"a": [1, None]},
-    "blob": b"\0\xff",
-    "mood": Mood.BAD,
-    "note": None,
-    "secret": "abc",
-    "loud": "quiet",
-}
-# Each model, its rows, and the attribute to change.
-ZOO: dict[type[Any], tuple[list[dict[str, Any]], tuple[str, Any]]] = {
-    Everything: ([EVERYTHING, EVERYTHING | {"data": None, "note": "n"}], ("name", "b")),
-    Author: ([{"name": "a"}, {"name": "b"}], ("name", "c")),
-    Book: ([{"title": "a", "author_id": 1}, {"title": "b", "author_id": 1}], ("title", "c")),
-    Versioned: ([{"name": "a", "version": 3}], ("name", "b")),
-    Seat: ([{"number": 1, "row": "a"}, {"number": 1, "row": "b", "name": "x"}], ("name", "y")),
-    Renamed: ([{"name": "a"}], ("label", "b")),
-    Point: ([{"x": 1, "y": 2}, {"x": 3, "y": 7, "name": "n"}], ("y", 3)),
-    ByHand: ([{"name": "a", "hidden": "h"}, {"name": "b"}], ("_name", "c")),
-    Keyless: ([{"code": 1, "text": "a"}, {"code": 2}], ("text", "c")),
-}
 Path = Callable[[Connection, type[Any]], list[Any]]
 
 
@@ -244,7 +54,7 @@ def plainly(connection: Connection, model: type[Any]) -> list[Any]:
     mapper = class_mapper(model)
     plan = plan_of(mapper)
     assert plan is not None
-    statement = plan.select(order=mapper.primary_key)
+    statement = plan.selection.order_by(*mapper.primary_key)
     return plan.load(connection, statement, None, {}, TOKEN)
 
 
@@ -266,28 +76,6 @@ def table_of(model: type[Any]) -> Table:
     table = class_mapper(model).local_table
     assert isinstance(table, Table)
     return table
-
-
-def anatomy(instance: Any) -> dict[str, Any]:
-    """All that SQLAlchemy knows of an object."""
-    state = inspect(instance)
-    return {
-        "class": type(instance),
-        "values": {k: v for k, v in instance.__dict__.items() if k != "_sa_instance_state"},
-        "key": state.key,
-        "identity": state.identity,
-        "token": state.identity_token,
-        "is": (state.transient, state.pending, state.persistent, state.detached, state.deleted),
-        "session": state.session,
-        "modified": state.modified,
-        "committed": state.committed_state,
-        "expired": (state.expired, state.expired_attributes),
-        "unloaded": state.unloaded,
-        "unmodified": state.unmodified,
-        "histories": {each.key: each.history for each in state.attrs},
-        "options": (state.load_options, state.load_path),
-        "callables": dict(state.callables),
-    }
 
 
 async def test_objects_are_the_same(database_url: str) -> None:
@@ -463,7 +251,7 @@ async def test_one_token_for_each_load(database_url: str) -> None:
         objects = [
             each
             for token in tokens
-            for each in plan.load(connection, plan.select(limit=1), None, {}, token)
+            for each in plan.load(connection, plan.selection.limit(1), None, {}, token)
         ]
         assert [inspect(each).identity_token for each in objects] == list(tokens)
         with Session(connection) as session:
@@ -528,54 +316,12 @@ async def test_listeners_of_refreshing_hear_of_neither_path(sqlite_url: str) -> 
     await on_tables(sqlite_url, work)
 
 
-# What is used of SQLAlchemy though its documentation does not speak of it. A release that changes
-# one of these is looked at before it is allowed in.
-UNDOCUMENTED = {
-    "ClassManager": {"dispatch", "info", "new_instance"},
-    "InstanceState": {"identity_token", "key", "load_path"},
-    "Mapper": {"_path_registry"},
-    "Session": {"dispatch"},
-}
-
-
-def test_private_names_of_sqlalchemy_are_known_and_used_in_one_file() -> None:
-    owners: dict[str, Any] = {
-        "ClassManager": class_mapper(Author).class_manager,
-        "InstanceState": inspect(Author(name="a")),
-        "Mapper": class_mapper(Author),
-        "Session": Session(),
-    }
-    for owner, names in UNDOCUMENTED.items():
-        assert [name for name in names if not hasattr(owners[owner], name)] == []
-    names = set().union(*UNDOCUMENTED.values())
-    assert names <= _attributes(hydration)
-    assert _behind_the_public_ones(hydration) == {"_path_registry"}
-    # What belongs to a property is called key, too, and is documented.
-    assert not (names - {"key"}) & _attributes(plain)
-    assert not _behind_the_public_ones(plain)
-
-
 def test_an_instance_is_made_without_its_constructor() -> None:
     manager = class_mapper(Point).class_manager
     instance = manager.new_instance()
     assert type(instance) is Point
     assert set(vars(instance)) == {"_sa_instance_state"}
     assert inspect(instance).transient
-
-
-def _behind_the_public_ones(module: Any) -> set[str]:
-    return {
-        node.attr
-        for node in ast.walk(ast.parse(python_inspect.getsource(module)))
-        if isinstance(node, ast.Attribute)
-        and node.attr.startswith("_")
-        and not (isinstance(node.value, ast.Name) and node.value.id == "self")
-    }
-
-
-def _attributes(module: Any) -> set[str]:
-    tree = ast.parse(python_inspect.getsource(module))
-    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
 
 
 def _listener(name: str, heard: list[str]) -> Callable[..., None]:

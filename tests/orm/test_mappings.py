@@ -328,32 +328,3 @@ async def test_objects_that_compare_by_value(database_url: str) -> None:
         assert again == purse
         await again.coins[0].delete()
         assert await Coin.query.count() == 2
-
-
-@pytest.mark.postgres
-async def test_a_table_that_names_its_schema_is_the_same_for_everybody(postgres_url: str) -> None:
-    models = Registry(postgres_url)
-
-    class Base(Queryable, DeclarativeBase, registry=models):
-        pass
-
-    class Country(Base):
-        __tablename__ = "countries"
-        __table_args__ = {"schema": "public"}
-        id: Mapped[int] = mapped_column(primary_key=True)
-
-    class Town(Base):
-        __tablename__ = "towns"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        country_id: Mapped[int] = mapped_column(ForeignKey("public.countries.id"))
-        country: Mapped[Country] = relationship()
-
-    async with models:
-        await models.create_all(schema="a")
-        country = await Country.query.create()
-        with models.with_schema("a"):
-            town = await Town.query.create(country=country)
-            same = await Country.query.get(country.id)
-        town.country = same
-        await town.save()
-        assert await Town.query.using(schema="a").filter(country=same).count() == 1

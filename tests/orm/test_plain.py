@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import gc
-import sys
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import (
-    JSON,
-    Column,
-    Connection,
     ForeignKey,
     Integer,
-    MetaData,
     String,
-    Table,
-    create_engine,
-    event,
     func,
-    insert,
     select,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.hybrid import hybrid_property
-from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -42,115 +30,26 @@ from sqlalchemy.orm import (
     deferred,
     mapped_column,
     query_expression,
-    reconstructor,
-    registry,
     relationship,
     synonym,
 )
-from sqlalchemy.pool import StaticPool
 
+from asgi_dbconn.orm.description import Description
 from asgi_dbconn.orm.hydration import LOADING_EVENTS
 from asgi_dbconn.orm.plain import Plan, plan_of
-
-
-class Pair:
-    def __init__(self, x: int, y: int) -> None:
-        self.x, self.y = x, y
-
-    def __composite_values__(self) -> tuple[int, int]:
-        return self.x, self.y
-
-
-Properties = Callable[[type[Any], Any], dict[str, Any]]
-
-
-def thing(
-    properties: Properties = lambda cls, c: {},
-    of: Callable[[Table], Any] = lambda table: table,
-    **arguments: Any,
-) -> type[Any]:
-    """A class mapped to a table, or to what ``of`` makes of it, with these properties."""
-    table = Table(
-        "things",
-        MetaData(),
-        Column("id", Integer, primary_key=True),
-        Column("name", String),
-        Column("x", Integer),
-        Column("y", Integer),
-        Column("parent_id", ForeignKey("things.id")),
-    )
-    cls = type("Thing", (), {})
-    registry().map_imperatively(cls, of(table), properties=properties(cls, table.c), **arguments)
-    return cls
-
-
-def related(lazy: Any) -> type[Any]:
-    return thing(
-        lambda cls, c: {"parent": relationship(cls, remote_side=c.id, lazy=lazy, viewonly=True)}
-    )
-
-
-def many_related(lazy: Any) -> type[Any]:
-    return thing(lambda cls, c: {"children": relationship(cls, lazy=lazy, viewonly=True)})
-
-
-def remembered() -> type[Any]:
-    class Base(DeclarativeBase):
-        pass
-
-    class Thing(Base):
-        __tablename__ = "things"
-        id: Mapped[int] = mapped_column(primary_key=True)
-
-        @reconstructor
-        def remember(self) -> None:
-            self.is_remembered = True
-
-    return Thing
-
-
-def mutable() -> type[Any]:
-    return thing_with(mapped_column(MutableDict.as_mutable(JSON)))
-
-
-def doubled() -> type[Any]:
-    cls = thing_with(mapped_column(Integer))
-    cls.again = column_property(cls.__table__.c.other)
-    return cls
-
-
-def thing_with(column: Any) -> type[Any]:
-    class Base(DeclarativeBase):
-        pass
-
-    class Thing(Base):
-        __tablename__ = "things"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        other = column
-
-    return Thing
-
-
-def inherited(subclass_table: str | None, polymorphic: str | None, **arguments: Any) -> Any:
-    """A class and its subclass."""
-
-    class Base(DeclarativeBase):
-        pass
-
-    class Parent(Base):
-        __tablename__ = "parents"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        kind: Mapped[str]
-        __mapper_args__ = {"polymorphic_on": polymorphic, "polymorphic_identity": "parent"}
-
-    class Child(Parent):
-        __tablename__ = subclass_table  # type: ignore[assignment]
-        if subclass_table:
-            id: Mapped[int] = mapped_column(ForeignKey("parents.id"), primary_key=True)
-        __mapper_args__ = {"polymorphic_identity": "child", **arguments}
-
-    return Parent, Child
-
+from tests.orm.things import (
+    Pair,
+    declared,
+    doubled,
+    inherited,
+    listening,
+    many_related,
+    mutable,
+    related,
+    remembered,
+    thing,
+    thing_with,
+)
 
 PLAIN: dict[str, Callable[[], type[Any]]] = {
     "a table": thing,
@@ -268,13 +167,7 @@ def test_listeners_of_other_sessions_and_of_other_events_change_nothing() -> Non
 
 
 def test_properties_that_are_added_are_noticed() -> None:
-    class Base(DeclarativeBase):
-        pass
-
-    class Thing(Base):
-        __tablename__ = "things"
-        id: Mapped[int] = mapped_column(primary_key=True)
-
+    _, Thing = declared()
     mapper = class_mapper(Thing)
     assert plan_of(mapper) is not None
     Thing.name = mapped_column(String)
@@ -286,16 +179,10 @@ def test_properties_that_are_added_are_noticed() -> None:
 
 
 def test_a_relation_that_is_added_from_the_other_side_is_noticed() -> None:
-    class Base(DeclarativeBase):
-        pass
-
-    class Thing(Base):
-        __tablename__ = "things"
-        id: Mapped[int] = mapped_column(primary_key=True)
-
+    Base, Thing = declared()
     assert plan_of(class_mapper(Thing)) is not None
 
-    class Part(Base):
+    class Part(Base):  # type: ignore[misc, valid-type]
         __tablename__ = "parts"
         id: Mapped[int] = mapped_column(primary_key=True)
         thing_id: Mapped[int] = mapped_column(ForeignKey("things.id"))
@@ -306,16 +193,10 @@ def test_a_relation_that_is_added_from_the_other_side_is_noticed() -> None:
 
 
 def test_a_subclass_that_is_added_is_noticed() -> None:
-    class Base(DeclarativeBase):
-        pass
-
-    class Thing(Base):
-        __tablename__ = "things"
-        id: Mapped[int] = mapped_column(primary_key=True)
-
+    _, Thing = declared()
     assert plan_of(class_mapper(Thing)) is not None
 
-    class Part(Thing):
+    class Part(Thing):  # type: ignore[misc, valid-type]
         pass
 
     assert plan_of(class_mapper(Thing)) is None
@@ -398,7 +279,8 @@ CONDITIONS: dict[str, Callable[[Any], tuple[list[Any], list[Any]]]] = {
 def test_conditions_mean_what_they_mean_to_the_session(what: str) -> None:
     cls = seat()
     where, order = CONDITIONS[what](cls)
-    plainly = plan_for(cls).select(where, order, limit=3, offset=4)
+    description = Description(cls, tuple(where), tuple(order), limit=3, offset=4)
+    plainly = description.shaped(plan_for(cls).selection)
     expected = select(cls).where(*where).order_by(*order).limit(3).offset(4)
     assert in_full(plainly) == in_full(expected)
 
@@ -411,71 +293,6 @@ def exists_a_better(seat: Any, other: Any) -> Any:
     return select(other.number).where(other.number < seat.number, other.row == seat.row).exists()
 
 
-# Python functions, SQLAlchemy's own included, so that a release which makes a read dearer is
-# noticed. Python 3.12 and later have fewer.
-CALLS_OF_A_GET = 60
-CALLS_FOR_EACH_ROW = 3  # new_instance(), and what that calls
-
-
-def test_what_a_read_costs_in_calls() -> None:
-    cls = thing_with(mapped_column("name", String))
-    mapper = class_mapper(cls)
-    engine = create_engine("sqlite://", poolclass=StaticPool)
-    rows = 50
-
-    def get(connection: Connection) -> list[Any]:
-        plan = plan_of(mapper)
-        assert plan is not None
-        statement, parameters = plan.by_key((5,))
-        return plan.load(connection, statement, parameters, {}, None)
-
-    def all_rows(connection: Connection) -> list[Any]:
-        plan = plan_of(mapper)
-        assert plan is not None
-        return plan.load(connection, plan.select(), None, {}, None)
-
-    def through_a_session(connection: Connection) -> list[Any]:
-        with Session(connection) as session:
-            return list(session.scalars(select(cls).where(cls.id == 5)))
-
-    with engine.connect() as connection:
-        cls.metadata.create_all(connection)
-        connection.execute(insert(cls), [{"other": "x"}] * rows)
-        reads = (get, all_rows, through_a_session)
-        costs = [calls(partial(read, connection)) for read in reads]
-    engine.dispose()
-
-    of_get, of_all, of_session = costs
-    assert of_get <= CALLS_OF_A_GET
-    assert of_all <= CALLS_OF_A_GET + CALLS_FOR_EACH_ROW * rows
-    assert of_get * 3 < of_session
-
-
-def test_asking_for_the_plan_costs_next_to_nothing() -> None:
-    mapper = class_mapper(thing())
-    plan_of(mapper)
-    assert calls(lambda: plan_of(mapper)) <= 4 + len(LOADING_EVENTS)
-
-
-def calls(work: Callable[[], Any]) -> int:
-    """How many Python functions ``work`` calls, once it is warm: the same on every machine."""
-    count = -1  # `work` itself
-
-    def profile(frame: Any, kind: str, _: Any) -> None:
-        nonlocal count
-        count += kind == "call"
-
-    work()
-    gc.collect()  # nothing of the first time is cleaned up during the second
-    sys.setprofile(profile)
-    try:
-        result = work()
-    finally:
-        sys.setprofile(None)
-    del result  # not before: taking an object apart calls functions, too
-    return count
-
-
 def plan_for(cls: type[Any]) -> Plan[Any]:
     plan = plan_of(class_mapper(cls))
     assert plan is not None
@@ -486,15 +303,3 @@ def in_full(statement: Any) -> str:
     literally = {"literal_binds": True}
     dialect = postgresql.asyncpg.dialect()  # type: ignore[no-untyped-call]
     return str(statement.compile(dialect=dialect, compile_kwargs=literally))
-
-
-@contextmanager
-def listening(target: Any, name: str, **arguments: Any) -> Iterator[None]:
-    def listener(*_: Any, **__: Any) -> None:
-        """Hears of it, and does nothing."""
-
-    event.listen(target, name, listener, **arguments)
-    try:
-        yield
-    finally:
-        event.remove(target, name, listener)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import ForeignKey, func, inspect, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import (
+    asc,
+    desc,
+    func,
+    inspect,
+    nulls_first,
+    nulls_last,
+)
 from sqlalchemy.orm import (
-    DeclarativeBase,
-    Mapped,
-    MappedAsDataclass,
-    composite,
     joinedload,
-    mapped_column,
-    relationship,
     selectinload,
 )
 from sqlalchemy.orm.exc import DetachedInstanceError
 
-from asgi_dbconn import ObjectNotFound, Queryable, Registry
-from asgi_dbconn.errors import TransactionError
+from asgi_dbconn import ObjectNotFound
 from tests.orm.library import library
 from tests.support.proxy import Proxy
 
@@ -49,8 +46,18 @@ async def test_nulls_stand_where_the_order_says(database_url: str) -> None:
             assert (first.title, last.title) == (expected[0], expected[-1])
 
 
-@pytest.mark.parametrize("order", [(), ("title",), ("-pages", "pk"), ("-pk",)])
-async def test_the_last_is_the_last_of_the_list(database_url: str, order: tuple[str, ...]) -> None:
+ORDERS: list[tuple[Any, ...]] = [
+    (),
+    ("title",),
+    ("-pages", "pk"),
+    ("-pk",),
+    (desc("title"),),
+    (nulls_last(desc("pages")), nulls_first(asc("title"))),
+]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+async def test_the_last_is_the_last_of_the_list(database_url: str, order: tuple[Any, ...]) -> None:
     async with library(database_url) as cast:
         everything = cast.Book.query.order_by(*order) if order else cast.Book.query.order_by("pk")
         for offset in range(6):
@@ -65,6 +72,13 @@ async def test_the_last_is_the_last_of_the_list(database_url: str, order: tuple[
                 assert await part.exists() is bool(rows)
         assert (await cast.Book.query.last()).title == "Four"
         assert (await cast.Book.query.limit(2).last()).title == "Two"
+
+
+async def test_an_order_may_be_by_a_label_of_the_query(database_url: str) -> None:
+    async with library(database_url) as cast:
+        loud = func.upper(cast.Book.title).label("loud")
+        query = cast.Book.query.order_by(desc("loud"))
+        assert await query.limit(2).values_list(loud, flat=True) == ["TWO", "THREE"]
 
 
 async def test_the_last_of_an_offset_is_one_row(postgres_url: str) -> None:
@@ -244,69 +258,6 @@ async def test_a_missing_object(database_url: str) -> None:
             await cast.Author.query.filter(name="Ada").get(2)
 
 
-# -- locks
-
-
-async def test_a_lock_outside_of_a_transaction_is_an_error(database_url: str) -> None:
-    async with library(database_url) as cast:
-        locked = cast.Author.query.with_for_update()
-        for verb in (locked, locked.get(1), locked.first(), locked.values("name")):
-            with pytest.raises(TransactionError, match=r"async with models\.transaction\(\)"):
-                await verb
-        async with cast.models.transaction():
-            assert len(await locked) == 3
-            assert (await locked.get(1)).name == "Ada"
-            assert await locked.limit(2).count() == 2
-            assert await locked.exists()
-        async with locked.stream(10) as rows:
-            assert [each.name async for each in rows] == ["Ada", "Bob", "Cyd"]
-
-
-@pytest.mark.postgres
-async def test_a_second_transaction_meets_the_lock(postgres_url: str) -> None:
-    async with library(postgres_url) as cast:
-        Author = cast.Author
-        is_locked, may_end = asyncio.Event(), asyncio.Event()
-
-        async def first() -> None:
-            async with cast.models.transaction():
-                await Author.query.select_related("mentor").with_for_update().get(1)
-                is_locked.set()
-                await may_end.wait()
-
-        async with asyncio.TaskGroup() as group:
-            group.create_task(first())
-            await is_locked.wait()
-            async with cast.models.transaction():
-                free = Author.query.order_by("pk").with_for_update(skip_locked=True)
-                assert [each.name for each in await free] == ["Bob", "Cyd"]
-                assert [each.name for each in await free.limit(1)] == ["Bob"]
-                assert await free.values_list("name", flat=True) == ["Bob", "Cyd"]
-            with pytest.raises(DBAPIError, match="could not obtain lock"):
-                async with cast.models.transaction():
-                    await Author.query.with_for_update(nowait=True).get(1)
-            may_end.set()
-        async with cast.models.transaction():
-            await Author.query.with_for_update(nowait=True).get(1)
-
-
-@pytest.mark.postgres
-async def test_locks_that_agree_with_each_other(postgres_url: str) -> None:
-    async with library(postgres_url) as cast:
-        shared = cast.Author.query.with_for_update(read=True, nowait=True)
-        async with cast.models.transaction():
-            await shared.get(1)
-
-            async def second() -> str:
-                async with cast.models.transaction():
-                    name: str = (await shared.get(1)).name
-                    return name
-
-            # A context of its own: a task of this one would be inside of the same transaction.
-            task = asyncio.create_task(second(), context=contextvars.Context())
-            assert await task == "Ada"
-
-
 # -- what it costs
 
 
@@ -339,152 +290,3 @@ async def test_no_statement_is_sent_in_vain(
         with proxy.counting() as counted:
             await queries[name]()
     assert counted.round_trips == round_trips
-
-
-# -- models of other makes
-
-
-async def test_dataclasses_composites_and_joined_tables_are_read_alike(database_url: str) -> None:
-    models = Registry(database_url)
-
-    class Base(Queryable, MappedAsDataclass, DeclarativeBase, registry=models):
-        pass
-
-    class Point(Base):
-        __tablename__ = "points"
-        id: Mapped[int] = mapped_column(primary_key=True, init=False)
-        x: Mapped[int]
-        y: Mapped[int] = mapped_column(default=7)
-        kind: Mapped[str] = mapped_column(init=False, default="point")
-        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "point"}
-
-    class Pixel(Point):
-        __tablename__ = "pixels"
-        id: Mapped[int] = mapped_column(ForeignKey("points.id"), primary_key=True, init=False)
-        colour: Mapped[str] = mapped_column(kw_only=True)
-        __mapper_args__ = {"polymorphic_identity": "pixel"}
-
-    class Ghost(Point):
-        __mapper_args__ = {"polymorphic_identity": "ghost"}
-
-    async with models:
-        await models.create_all()
-        await Point.query.create(x=1)
-        await Pixel.query.create(x=2, colour="red")
-        await Pixel.query.create(x=3, colour="blue")
-        await Ghost.query.create(x=4)
-
-        assert [type(each) for each in await Point.query.order_by("x")] == [
-            Point,
-            Pixel,
-            Pixel,
-            Ghost,
-        ]
-        assert [each.y for each in await Point.query] == [7] * 4
-        assert await Pixel.query.order_by("-x").values_list("colour", "x") == [
-            ("blue", 3),
-            ("red", 2),
-        ]
-        red = Pixel.query.filter(colour="red")
-        assert (await red.get()).x == 2
-        assert (await red.count(), await red.exists()) == (1, True)
-        assert await Pixel.query.filter(x__gt=2).count() == 1
-        assert await Pixel.query.exclude(x=2).order_by("x").values_list("x", flat=True) == [3]
-        assert await Pixel.query.order_by("-x").limit(1).update(colour="grey") == 1
-        last = await Pixel.query.last()
-        assert last is not None
-        assert last.colour == "grey"
-        assert await Pixel.query.limit(1).offset(1).count() == 1
-        async with models.transaction():
-            assert len(await Pixel.query.with_for_update()) == 2
-
-        ghosts = Ghost.query
-        assert (await ghosts.count(), await ghosts.exists()) == (1, True)
-        assert await ghosts.update(y=0) == 1
-        assert await ghosts.limit(9).update(y=0) == 1
-        assert await Point.query.filter(y=0).count() == 1
-        assert [type(each) for each in await ghosts] == [Ghost]
-        assert await ghosts.values_list("x", flat=True) == [4]
-        assert await ghosts.delete() == 1
-        assert await Point.query.count() == 3
-
-
-async def test_composites_are_read_and_found(database_url: str) -> None:
-    models = Registry(database_url)
-
-    class Base(Queryable, DeclarativeBase, registry=models):
-        pass
-
-    class Range:
-        def __init__(self, low: int, high: int) -> None:
-            self.low, self.high = low, high
-
-        def __composite_values__(self) -> tuple[int, int]:
-            return self.low, self.high
-
-        def __eq__(self, other: object) -> bool:
-            return isinstance(other, Range) and vars(self) == vars(other)
-
-        __hash__ = object.__hash__
-
-    class Shelf(Base):
-        __tablename__ = "shelves"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        low: Mapped[int]
-        high: Mapped[int]
-        span: Mapped[Range] = composite(Range, "low", "high")
-
-    async with models:
-        await models.create_all()
-        await Shelf.query.create(span=Range(1, 5))
-        assert (await Shelf.query.get(span=Range(1, 5))).span.high == 5
-        assert await Shelf.query.filter(low__lt=1).count() == 0
-        assert [each.span for each in await Shelf.query] == [Range(1, 5)]
-
-
-async def test_classes_that_others_have_mapped_are_read_alike(database_url: str) -> None:
-    class Theirs(DeclarativeBase):
-        pass
-
-    class Line(Theirs):
-        __tablename__ = "lines"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"))
-
-    class Order(Theirs):
-        __tablename__ = "orders"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        item: Mapped[str]
-        lines: Mapped[list[Line]] = relationship()
-
-    models = Registry(database_url)
-    async with models:
-        async with models.connection() as connection:
-            await connection.run_sync(Theirs.metadata.create_all)
-        orders = models.query(Order)
-        order = await orders.create(item="tea", lines=[Line(), Line()])
-        await orders.create(item="jam")
-
-        assert await orders.filter(lines__pk__gt=0).count() == 1
-        assert await models.query(Line).filter(order_id=order.id).count() == 2
-        found = await orders.prefetch_related("lines").get(item="tea")
-        assert len(found.lines) == 2
-        assert await orders.exclude(item="tea").values_list(Order.item, flat=True) == ["jam"]
-        assert (await orders.order_by("-item").first() or order).item == "tea"
-
-
-async def test_the_statement_can_be_carried_on(database_url: str) -> None:
-    async with library(database_url) as cast:
-        Author, Book = cast.Author, cast.Book
-        statement = Author.query.filter(name__in=["Ada", "Bob"]).statement
-        counted = (
-            statement.join(Book, Book.author_id == Author.id)
-            .with_only_columns(Author.name, func.count())
-            .group_by(Author.name)
-            .order_by(text("1"))
-        )
-        async with cast.models.connection() as connection:
-            assert (await connection.execute(counted)).all() == [("Ada", 2), ("Bob", 1)]
-            inner = Author.query.filter(country="uk").statement.subquery()
-            rows = await connection.execute(select(func.count()).select_from(inner))
-            assert rows.scalar_one() == 1

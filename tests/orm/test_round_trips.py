@@ -52,6 +52,10 @@ ONE_STATEMENT: dict[str, Verb] = {
     "refresh": lambda cast, user: user.refresh(),
     "refresh a column": lambda cast, user: user.refresh("name"),
 }
+COLD = {
+    name: ONE_STATEMENT[name]
+    for name in ("all", "filter", "get", "count", "values", "create", "update", "save, changed")
+}
 NOTHING: dict[str, Verb] = {
     "save, unchanged": lambda cast, user: user.save(),
     "bulk_create nothing": lambda cast, _: cast.User.query.bulk_create([]),
@@ -119,26 +123,41 @@ async def warm(url: str, verb: Verb) -> AsyncIterator[tuple[Cast, Any]]:
         yield cast, await cast.User.query.get(cyd.id)
 
 
+async def round_trips(proxy: Proxy, url: str, verb: Verb) -> int:
+    async with warm(proxy.url_for(url), verb) as (cast, user):
+        with proxy.counting() as counted:
+            await verb(cast, user)
+    return counted.round_trips
+
+
 @pytest.mark.parametrize("verb", ONE_STATEMENT)
 async def test_a_one_statement_verb_is_one_round_trip(
     proxy: Proxy, postgres_url: str, verb: str
 ) -> None:
-    async with warm(proxy.url_for(postgres_url), ONE_STATEMENT[verb]) as (cast, user):
-        with proxy.counting() as counted:
-            await ONE_STATEMENT[verb](cast, user)
+    assert await round_trips(proxy, postgres_url, ONE_STATEMENT[verb]) == 1
 
-    assert counted.round_trips == 1
+
+@pytest.mark.parametrize("verb", COLD)
+async def test_a_statement_is_prepared_once_for_each_connection(
+    proxy: Proxy, postgres_url: str, verb: str
+) -> None:
+    async with warm(proxy.url_for(postgres_url), COLD[verb]) as (cast, user):
+        await cast.models.refresh()
+        await cast.models.ping()  # connected anew, and nothing prepared
+        counts = []
+        for _ in range(2):
+            with proxy.counting() as counted:
+                await COLD[verb](cast, user)
+            counts.append(counted.round_trips)
+
+    assert counts == [2, 1]
 
 
 @pytest.mark.parametrize("verb", NOTHING)
 async def test_what_has_nothing_to_send_sends_nothing(
     proxy: Proxy, postgres_url: str, verb: str
 ) -> None:
-    async with warm(proxy.url_for(postgres_url), NOTHING[verb]) as (cast, user):
-        with proxy.counting() as counted:
-            await NOTHING[verb](cast, user)
-
-    assert counted.round_trips == 0
+    assert await round_trips(proxy, postgres_url, NOTHING[verb]) == 0
 
 
 @pytest.mark.parametrize("verb", SEVERAL)
@@ -146,11 +165,7 @@ async def test_what_takes_several_statements_is_one_transaction(
     proxy: Proxy, postgres_url: str, verb: str
 ) -> None:
     run, expected = SEVERAL[verb]
-    async with warm(proxy.url_for(postgres_url), run) as (cast, user):
-        with proxy.counting() as counted:
-            await run(cast, user)
-
-    assert counted.round_trips == expected
+    assert await round_trips(proxy, postgres_url, run) == expected
 
 
 async def test_what_hangs_on_an_object_and_is_unchanged_costs_nothing(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import warnings
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import nullcontext
 from contextvars import Context
 from typing import Any
 
@@ -23,16 +22,8 @@ from asgi_dbconn import (
     Registry,
     TransactionAborted,
 )
-from tests.cast import Cast, make_cast
-
-
-@asynccontextmanager
-async def people(url: str, **options: Any) -> AsyncIterator[Cast]:
-    cast = make_cast(Registry(url, **options))
-    async with cast.models:
-        await cast.models.create_all()
-        yield cast
-
+from tests.cast import make_cast
+from tests.orm.people import people
 
 # -- create
 

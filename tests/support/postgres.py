@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 from urllib.parse import quote, urlsplit
 
@@ -83,12 +82,7 @@ class PostgresServer:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._stack.close()
         self._observer = None
         self._owned = None
@@ -181,9 +175,13 @@ class PostgresServer:
         )
         return [Session(*row) for row in rows]
 
-    def terminate_sessions(self, application_name: str) -> int:
-        """Let the server end all sessions of that name, and return how many there were."""
-        found = [session.pid for session in self.sessions(application_name)]
+    def terminate_sessions(
+        self, application_name: str | None = None, *, database: str | None = None
+    ) -> int:
+        """Let the server end all sessions of that name, in that database or any, and return how
+        many there were.
+        """
+        found = [each.pid for each in self.sessions(application_name, database=database)]
         # With a time limit the function returns only when the session has ended.
         self.fetch("SELECT pg_terminate_backend(pid, 5000) FROM unnest($1::int[]) pid", found)
         return len(found)

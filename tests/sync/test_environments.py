@@ -25,6 +25,7 @@ from tests.cast import Cast, make_cast
 from tests.support.leftovers import wait_until
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
+from tests.support.stopwatch import taking
 
 BACKEND = text("SELECT pg_backend_pid()")
 
@@ -116,7 +117,8 @@ def test_a_given_loop_is_used_and_left_open(cast: Cast, loop: asyncio.AbstractEv
 
 
 async def test_inside_of_a_running_loop_a_subloop_does_the_work(cast: Cast) -> None:
-    with cast.models.with_async_env():
+    # This loop has a pool, too, and cannot close it while it waits for the end of the block.
+    with taking(most=5), cast.models.with_async_env():
         assert names(cast) == ["Ada"]
         assert [user.name for user in await cast.User.query] == ["Ada"]
     assert not cast.models.is_connected
@@ -205,6 +207,19 @@ def test_force_disconnects_a_warm_loop(cast: Cast, loop: asyncio.AbstractEventLo
     assert not cast.models.is_connected
     with cast.models.with_loop(loop):
         assert names(cast) == ["Ada"]
+
+
+def test_refresh_reaches_a_warm_loop_that_is_idle(
+    cast: Cast, loop: asyncio.AbstractEventLoop
+) -> None:
+    with cast.models.with_loop(loop):
+        names(cast)
+    before = cast.models.database.stats().connects
+    asyncio.run(cast.models.refresh())
+    with cast.models.with_loop(loop):
+        for _ in range(2):
+            assert names(cast) == ["Ada"]
+    assert cast.models.database.stats().connects == before + 1
 
 
 def test_threads_may_warm_up_a_loop_at_the_same_time(

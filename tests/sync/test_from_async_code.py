@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
+from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any
 
@@ -13,6 +15,7 @@ from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
 from asgi_dbconn import DeadlockError, Registry, run_sync
 from tests.cast import Cast, make_cast
+from tests.loops.places import loop_in_thread, open_loop
 from tests.support.leftovers import threads_now
 
 COLOUR: ContextVar[str] = ContextVar("colour", default="grey")
@@ -94,9 +97,64 @@ async def test_a_loop_that_holds_a_transaction_is_not_blocked(cast: Cast) -> Non
         assert await cast.User.query.count() == 1
 
 
+@pytest.mark.parametrize("is_running", [False, True])
+async def test_it_is_not_blocked_by_work_on_a_loop_that_was_chosen(
+    cast: Cast, is_running: bool
+) -> None:
+    """Scenario 50: another loop cannot use the connection, and this one waits for it."""
+
+    def count_on(loop: asyncio.AbstractEventLoop) -> int:
+        found: int = run_sync(cast.User.query.count(), loop=loop)
+        return found
+
+    other = loop_in_thread() if is_running else open_loop()
+    with other as loop:
+        async with cast.models.transaction():
+            with pytest.raises(DeadlockError, match=r"database 'default'.*models\.sync"):
+                count_on(loop)
+            assert await cast.models.sync(count, cast) == 1
+
+
+async def test_a_thread_in_a_transaction_is_told_when_its_loop_is_blocked(cast: Cast) -> None:
+    """Scenario 50: another task blocks the loop, and waits for that very thread."""
+    entered, blocked = threading.Event(), threading.Event()
+    told: Future[str] = Future()
+
+    def count_meanwhile() -> None:
+        entered.set()
+        assert blocked.wait(10)
+        with pytest.raises(DeadlockError) as refused:
+            count(cast)
+        told.set_result(str(refused.value))
+
+    async def transact() -> None:
+        async with cast.models.transaction():
+            await asyncio.to_thread(count_meanwhile)
+
+    async def wait_for_the_thread() -> str:
+        blocked.set()
+        return await asyncio.wrap_future(told)
+
+    transaction = asyncio.create_task(transact())
+    await asyncio.to_thread(entered.wait, 10)
+    text = run_sync(wait_for_the_thread(), 10)
+    await transaction
+
+    assert "database 'default'" in text
+    assert "models.sync" in text
+
+
 async def test_outside_of_a_transaction_a_subloop_helps_out(cast: Cast) -> None:
     assert count(cast) == 1
     assert cast.models.database.stats().loops == 2
+
+
+async def test_refresh_does_not_wait_for_the_loop_that_waits_for_it(cast: Cast) -> None:
+    before = cast.models.database.stats().connects
+    run_sync(cast.models.refresh(), 10)
+    for _ in range(2):
+        await cast.User.query.count()
+    assert cast.models.database.stats().connects == before + 1
 
 
 async def test_a_thread_of_the_application_uses_its_loop_and_its_pool(cast: Cast) -> None:

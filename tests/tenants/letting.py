@@ -80,6 +80,12 @@ async def build(made: Letting, schema: str | None, name: str | None = None) -> A
     )
 
 
+async def build_each(made: Letting, *schemas: str | None) -> None:
+    """A house in each of them."""
+    for schema in schemas:
+        await build(made, schema)
+
+
 def rows(postgres: PostgresServer, url: str, schema: str, table: str = "houses") -> list[str]:
     """What the server has in that schema, without any help of ours."""
     name = '"' + schema.replace('"', '""') + '"'

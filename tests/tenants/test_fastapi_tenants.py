@@ -13,7 +13,7 @@ from asgi_dbconn import ConfigurationError, Registry, run_sync
 from asgi_dbconn.testing import LifespanDriver
 from tests.support.postgres import PostgresServer
 from tests.tenants.http import client
-from tests.tenants.letting import Letting, build, letting, rows
+from tests.tenants.letting import Letting, build_each, letting, rows
 
 
 class TenantMiddleware:
@@ -60,8 +60,7 @@ def houses(made: Letting, **options: Any) -> FastAPI:
 @pytest.mark.postgres
 async def test_a_middleware_chooses_the_tenant(postgres: PostgresServer, postgres_url: str) -> None:
     async with letting(postgres_url, "a", "b") as made:
-        for schema in ("a", "b"):
-            await build(made, schema)
+        await build_each(made, "a", "b")
         api = houses(made)
         api.add_middleware(TenantMiddleware, models=made.models, tenants={"a", "b"})
         driver = LifespanDriver(made.models.asgi(api))
@@ -82,8 +81,7 @@ async def test_a_middleware_chooses_the_tenant(postgres: PostgresServer, postgre
 @pytest.mark.postgres
 async def test_a_dependency_chooses_the_tenant(postgres_url: str) -> None:
     async with letting(postgres_url, "a", "b") as made:
-        for schema in ("a", "b"):
-            await build(made, schema)
+        await build_each(made, "a", "b")
 
         async def tenant(x_tenant: Annotated[str, Header()]) -> AsyncIterator[None]:
             if x_tenant not in {"a", "b"}:

@@ -14,7 +14,7 @@ from asgi_dbconn import ConfigurationError, Database, Registry, UnknownDatabase
 from asgi_dbconn.orm.origin import origin_of
 from tests.cast import make_cast
 from tests.support.postgres import PostgresServer
-from tests.tenants.letting import Letting, build, letting, rows
+from tests.tenants.letting import Letting, build, build_each, letting, rows
 
 OTHERS = ("b", None)
 
@@ -134,8 +134,7 @@ async def test_an_object_goes_back_to_its_schema(
     async with letting(postgres_url, "a", "b") as made:
         if way not in (created, created_in_session, saved):
             await build(made, "a")
-        for schema in ("b", None):
-            await build(made, schema)
+        await build_each(made, "b", None)
         house = await way(made)
         assert (house.id, house.name, origin_of(house)) == (1, "of a", (None, "a"))
 
@@ -159,8 +158,7 @@ async def test_an_object_of_no_schema_goes_back_to_none(
     postgres: PostgresServer, postgres_url: str
 ) -> None:
     async with letting(postgres_url, "a", schema="a") as made:
-        for schema in ("a", None):
-            await build(made, schema)
+        await build_each(made, "a", None)
         house = await made.House.query.using(schema=None).get()
         house.name = "changed"
         await house.save()
@@ -178,8 +176,7 @@ async def test_a_session_takes_its_own_objects_only(
     postgres: PostgresServer, postgres_url: str
 ) -> None:
     async with letting(postgres_url, "a", "b") as made:
-        for schema in ("a", "b"):
-            await build(made, schema)
+        await build_each(made, "a", "b")
         of_a = await made.House.query.using(schema="a").get()
         of_b = await made.House.query.using(schema="b").get()
         with made.models.with_schema("b"):

@@ -10,7 +10,7 @@ from sqlalchemy.orm import registry
 
 from asgi_dbconn import InvalidSchemaName, Registry
 from tests.support.postgres import PostgresServer
-from tests.tenants.letting import Letting, build, letting, make_letting, rows
+from tests.tenants.letting import Letting, build, build_each, letting, make_letting, rows
 
 
 async def names(made: Letting, **using: str | None) -> list[str]:
@@ -21,8 +21,7 @@ async def names(made: Letting, **using: str | None) -> list[str]:
 @pytest.mark.postgres
 async def test_the_nearest_word_counts(postgres_url: str) -> None:
     async with letting(postgres_url, "a", "b", "c", schema="a") as made:
-        for schema in ("a", "b", "c", None):
-            await build(made, schema)
+        await build_each(made, "a", "b", "c", None)
 
         assert await names(made) == ["of a"]
         with made.models.with_schema("b"):
@@ -41,8 +40,7 @@ async def test_the_nearest_word_counts(postgres_url: str) -> None:
 @pytest.mark.postgres
 async def test_reading_stays_in_the_schema(postgres_url: str) -> None:
     async with letting(postgres_url, "a", "b") as made:
-        for schema in ("b", "a", None):
-            await build(made, schema)
+        await build_each(made, "b", "a", None)
         House, Room = made.House, made.Room
 
         with made.models.with_schema("a"):
@@ -64,8 +62,7 @@ async def test_reading_stays_in_the_schema(postgres_url: str) -> None:
 @pytest.mark.postgres
 async def test_writing_stays_in_the_schema(postgres: PostgresServer, postgres_url: str) -> None:
     async with letting(postgres_url, "a", "b") as made:
-        for schema in ("b", "a", None):
-            await build(made, schema)
+        await build_each(made, "b", "a", None)
         House = made.House
 
         with made.models.with_schema("a"):
@@ -134,8 +131,7 @@ async def test_any_mapped_class_has_schemas(postgres: PostgresServer, postgres_u
 @pytest.mark.postgres
 async def test_the_schema_is_that_of_the_moment_when_it_runs(postgres_url: str) -> None:
     async with letting(postgres_url, "a", "b") as made:
-        for schema in ("a", "b"):
-            await build(made, schema)
+        await build_each(made, "a", "b")
         query = made.House.query.order_by("name")
 
         for schema in ("a", "b"):
@@ -161,8 +157,7 @@ async def test_a_stream_stays_in_the_schema_it_was_entered_in(postgres_url: str)
 @pytest.mark.postgres
 async def test_a_statement_compiled_in_one_schema_serves_another(postgres_url: str) -> None:
     async with letting(postgres_url, "a", "b") as made:
-        for schema in ("a", "b", None):
-            await build(made, schema)
+        await build_each(made, "a", "b", None)
         for schema in ("a", None, "b", "a", "b", None):
             assert await names(made, schema=schema) == [f"of {schema}"]
 
@@ -187,6 +182,7 @@ async def test_sqlite_has_no_schemas(sqlite_url: str) -> None:
         lambda: House.query.create(tenant="a", name="x"),
         lambda: House(tenant="a", name="x").save(),
         lambda: House.query.get_or_create(name="x"),
+        lambda: House.query.update_or_create(name="x"),
         lambda: House.query.bulk_create([{"name": "x"}]),
         lambda: House.query.filter(name="x"),
         lambda: entered(models.connection()),
@@ -200,12 +196,8 @@ async def test_sqlite_has_no_schemas(sqlite_url: str) -> None:
     with pytest.raises(InvalidSchemaName):
         await models.create_all(schema="a")
     async with models:
-        for work in (
-            lambda: House.query.update_or_create(name="x"),
-            lambda: entered(House.query.stream()),
-        ):
-            with pytest.raises(InvalidSchemaName):
-                await in_schema(work)
+        with pytest.raises(InvalidSchemaName):
+            await in_schema(lambda: entered(House.query.stream()))
 
 
 async def test_no_schema_can_be_said_on_sqlite(sqlite_url: str) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from asgi_dbconn import ConfigurationError, Registry, run_sync
 from tests.support.postgres import PostgresServer
-from tests.tenants.letting import Letting, build, letting, make_letting, rows
+from tests.tenants.letting import Letting, build, build_each, letting, make_letting, rows
 
 pytestmark = pytest.mark.postgres
 
@@ -74,8 +74,7 @@ async def test_text_is_not_translated(postgres_url: str) -> None:
 
 async def test_a_scope_stays_in_the_schema_it_was_opened_in(postgres_url: str) -> None:
     async with letting(postgres_url, "a", "b") as made:
-        for schema in ("a", "b", None):
-            await build(made, schema)
+        await build_each(made, "a", "b", None)
         with made.models.with_schema("a"):
             scope = made.models.transaction()
         with made.models.with_schema("b"):
@@ -94,8 +93,7 @@ async def test_a_part_of_a_scope_has_a_schema_of_its_own(
     postgres: PostgresServer, postgres_url: str
 ) -> None:
     async with letting(postgres_url, "a", "b") as made:
-        for schema in ("a", "b", None):
-            await build(made, schema)
+        await build_each(made, "a", "b", None)
         models = made.models
         for outer in ("a", None):
             with models.with_schema(outer):
@@ -122,8 +120,7 @@ PARTS: dict[str, Any] = {
 async def test_others_do_not_see_the_schema_of_a_part(postgres_url: str, part: str) -> None:
     """Whoever holds the outer connection goes on in his own schema while the part is open."""
     async with letting(postgres_url, "a", "b") as made:
-        for schema in ("a", "b"):
-            await build(made, schema)
+        await build_each(made, "a", "b")
         models = made.models
         opened, done = asyncio.Event(), asyncio.Event()
 
@@ -144,8 +141,7 @@ async def test_others_do_not_see_the_schema_of_a_part(postgres_url: str, part: s
 
 async def test_statements_that_overlap_keep_their_schemas(postgres_url: str) -> None:
     async with letting(postgres_url, "a", "b") as made:
-        for schema in ("a", "b"):
-            await build(made, schema)
+        await build_each(made, "a", "b")
         with made.models.with_schema("a"):
             async with made.models.transaction() as transaction:
                 for _ in range(20):
@@ -160,8 +156,7 @@ async def test_a_task_that_was_not_started_inside_sees_the_schema_of_the_scope(
     postgres_url: str,
 ) -> None:
     async with letting(postgres_url, "a", "b") as made:
-        for schema in ("a", "b"):
-            await build(made, schema)
+        await build_each(made, "a", "b")
         given: asyncio.Queue[AsyncConnection] = asyncio.Queue()
 
         async def worker() -> list[str]:
@@ -176,8 +171,7 @@ async def test_a_task_that_was_not_started_inside_sees_the_schema_of_the_scope(
 
 async def test_a_map_set_by_hand_is_sqlalchemys_own_affair(postgres_url: str) -> None:
     async with letting(postgres_url, "a", "b") as made:
-        for schema in ("a", "b", None):
-            await build(made, schema)
+        await build_each(made, "a", "b", None)
         await made.Town.query.create(name="common")
         async with made.models.connection() as connection:
             await connection.execution_options(schema_translate_map={None: "a"})
@@ -198,8 +192,7 @@ async def test_a_map_set_by_hand_is_sqlalchemys_own_affair(postgres_url: str) ->
 
 async def test_a_connection_goes_back_to_the_pool_without_a_schema(postgres_url: str) -> None:
     async with letting(postgres_url, "a", pool_size=1) as made:
-        for schema in ("a", None):
-            await build(made, schema)
+        await build_each(made, "a", None)
         with made.models.with_schema("a"):
             await made.House.query.count()
             async with made.models.session() as session:
@@ -213,8 +206,7 @@ async def test_a_connection_goes_back_to_the_pool_without_a_schema(postgres_url:
 
 async def test_synchronous_code_of_a_scope_is_in_its_schema(postgres_url: str) -> None:
     async with letting(postgres_url, "a", "b") as made:
-        for schema in ("a", "b"):
-            await build(made, schema)
+        await build_each(made, "a", "b")
 
         def read() -> list[str]:
             return [each.name for each in run_sync(made.House.query.all())]

@@ -16,8 +16,9 @@ from asgi_dbconn.pools.dialects.asyncpg_connection import Connection, connect
 __all__ = ["PostgreSQLProfile"]
 
 # The classes of SQLSTATE that another attempt does not change: invalid authorization, wrong
-# password, unknown database (https://www.postgresql.org/docs/current/errcodes-appendix.html).
-_PERMANENT: Final = frozenset({"28000", "28P01", "3D000"})
+# password, unknown database, no right to connect to it
+# (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+_PERMANENT: Final = frozenset({"28000", "28P01", "3D000", "42501"})
 
 
 class PostgreSQLProfile:

@@ -1,0 +1,70 @@
+"""What is used of SQLAlchemy behind its public interface, and where."""
+
+from __future__ import annotations
+
+import ast
+import inspect as python_inspect
+from typing import Any
+
+from sqlalchemy import (
+    inspect,
+)
+from sqlalchemy.orm import (
+    Session,
+    class_mapper,
+)
+
+from asgi_dbconn.orm import hydration, plain, plain_storing, stored_columns
+from tests.orm.zoo import Author
+
+# What is used of SQLAlchemy though its documentation does not speak of it. A release that changes
+# one of these is looked at before it is allowed in.
+UNDOCUMENTED = {
+    "ClassManager": {"dispatch", "info", "new_instance"},
+    "InstanceState": {
+        "_commit_all",
+        "_orphaned_outside_of_session",
+        "identity_token",
+        "key",
+        "load_path",
+    },
+    "Listeners": {"parent_listeners"},
+    "Mapper": {"_path_registry", "dispatch"},
+    "Session": {"dispatch"},
+}
+
+
+def test_private_names_of_sqlalchemy_are_known_and_used_in_one_file() -> None:
+    owners: dict[str, Any] = {
+        "ClassManager": class_mapper(Author).class_manager,
+        "InstanceState": inspect(Author(name="a")),
+        "Listeners": Session().dispatch.before_flush,
+        "Mapper": class_mapper(Author),
+        "Session": Session(),
+    }
+    for owner, names in UNDOCUMENTED.items():
+        assert [name for name in names if not hasattr(owners[owner], name)] == []
+    names = set().union(*UNDOCUMENTED.values())
+    assert names <= _attributes(hydration)
+    behind = {name for name in names if name.startswith("_")}
+    assert _behind_the_public_ones(hydration) == behind
+    for module in (plain, plain_storing, stored_columns):
+        # What belongs to a property or a column is called key, too, and is documented.
+        assert not (names - {"key"}) & _attributes(module)
+        assert not _behind_the_public_ones(module)
+
+
+def _behind_the_public_ones(module: Any) -> set[str]:
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(python_inspect.getsource(module)))
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("_")
+        and not node.attr.endswith("__")
+        and not (isinstance(node.value, ast.Name) and node.value.id == "self")
+    }
+
+
+def _attributes(module: Any) -> set[str]:
+    tree = ast.parse(python_inspect.getsource(module))
+    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
