@@ -1,11 +1,15 @@
 # `make` alone lists the targets. PYTHON chooses the interpreter (with a VENV of its own), VENV where
-# the environment goes, TEST narrows `make test` to a path, PORT is where `make run` serves.
+# the environment goes, TEST narrows `make test` to a path, WORKERS is how many processes share the
+# tests (0: all in one), PORT is where `make run` serves.
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
 TEST ?= tests
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
+# A file stays with one worker, and each worker has a PostgreSQL of its own.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast test-version lint types format check conformance bench clean
 
@@ -30,17 +34,17 @@ $(VENV)/.stamp-dev: $(BIN)/python pyproject.toml
 	@touch $@ $(VENV)/.stamp-run
 
 run: $(VENV)/.stamp-run  ## serve the example application at http://127.0.0.1:8000 (PORT=...)
-	@$(BIN)/python -m asgi_dbconn.demo --port $(PORT)
+	@$(BIN)/asgi-dbconn demo --port $(PORT)
 
 test: $(VENV)/.stamp-dev  ## run every test, on SQLite and on a PostgreSQL of its own
-	$(BIN)/python -m pytest $(TEST)
+	$(PYTEST) $(TEST)
 
 test-fast: $(VENV)/.stamp-dev  ## run the tests that take no time, in under a minute
 	$(BIN)/python -m pytest $(TEST) -m "not server and not slow"
 
 # What the version of Python makes no difference to is left out.
 test-version: $(VENV)/.stamp-dev  ## run the tests that tell one Python from another
-	$(BIN)/python -m pytest -m "not server" $(addprefix --ignore=tests/,architecture benchmarks conformance docs typing)
+	$(PYTEST) -m "not server" $(addprefix --ignore=tests/,architecture benchmarks conformance docs typing)
 
 lint: $(VENV)/.stamp-dev  ## check style and formatting
 	$(BIN)/ruff check .

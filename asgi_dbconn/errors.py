@@ -17,6 +17,8 @@ DBConnError
 ├── TransactionError (RuntimeError)
 │   ├── TransactionAborted                 a statement failed before; the transaction is lost
 │   └── TransactionClosed                  the block that owned the connection has ended
+├── MigrationError (RuntimeError)
+│   └── MigrationLocked (TimeoutError)     somebody else is migrating the same database
 ├── LifespanError (RuntimeError)
 │   ├── StartupFailed                      the application refused to start
 │   ├── ShutdownFailed                     the application did not stop cleanly
@@ -52,6 +54,8 @@ __all__ = [
     "LifespanError",
     "LoopError",
     "LoopGoneError",
+    "MigrationError",
+    "MigrationLocked",
     "NestingError",
     "PoolClosed",
     "PoolError",
@@ -251,6 +255,25 @@ class RunSyncTimeout(LoopError, TimeoutError):
     """
 
     code = "DBC404"
+
+
+class MigrationError(DBConnError, RuntimeError):
+    """Raised if a revision failed, or if Alembic refused what it was asked for.
+
+    ``__cause__`` is the error itself. The text says which revision of which database failed, and
+    where the database is now.
+    """
+
+    code = "DBC600"
+
+
+class MigrationLocked(MigrationError, TimeoutError):
+    """Raised if somebody else migrates the same database for longer than ``lock_timeout``.
+
+    Nothing was changed.
+    """
+
+    code = "DBC601"
 
 
 class DatabaseNotConnectedWarning(UserWarning):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from monkay import Monkay
+from monkay import Monkay, load
 
+from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.settings import Settings
+from asgi_dbconn.variables import SETTINGS_MODULE, level_of_users_line
 
 if TYPE_CHECKING:
     from asgi_dbconn.registry.registry import Registry
@@ -16,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Instance", "monkay"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, init=False)
 class Instance:
     """What the command line and the shell find: ``monkay.set_instance(Instance(registry=models))``.
 
@@ -24,15 +30,86 @@ class Instance:
     """
 
     registry: Registry
-    app: Any | None = None
+    app: Any | None
+
+    def __init__(self, *, registry: Registry, app: Any | None = None) -> None:
+        if isinstance(registry, type) or not hasattr(registry, "databases"):
+            given = type(registry).__name__
+            del registry  # a URL, as likely as not
+            raise ConfigurationError(
+                "registry is the Registry that your models belong to, as in "
+                f"Instance(registry=models), not a {given}."
+            )
+        object.__setattr__(self, "registry", registry)
+        object.__setattr__(self, "app", app)
+
+    def __repr__(self) -> str:
+        # Whatever is there: while __init__ raises, error reporters ask for our repr.
+        return f"Instance({', '.join(f'{name}={each!r}' for name, each in vars(self).items())})"
 
 
-def _settings() -> str | type[Settings]:
+class _SettingsNotFound(ConfigurationError, ImportError):
+    """An ImportError, too: that is what ``ignore_import_errors=True`` ignores."""
+
+
+def _settings() -> type[Settings] | Settings:
     # Asked for when settings are first needed, not at import, so that tests and scripts can set it.
-    return os.environ.get("ASGI_DBCONN_SETTINGS_MODULE") or Settings
+    path = os.environ.get(SETTINGS_MODULE)
+    if not path:
+        return Settings
+    try:
+        found = load(path)
+    except (ImportError, ValueError) as error:
+        raise _SettingsNotFound(
+            f"{SETTINGS_MODULE} is {path!r}, which cannot be imported: {error}. Name a class or an "
+            "object of a module that Python finds, as package.module.Class or package.module:Class."
+        ) from error
+    if isinstance(found, Settings) or (isinstance(found, type) and issubclass(found, Settings)):
+        return found
+    raise ConfigurationError(
+        f"{SETTINGS_MODULE} is {path!r}, which is a {type(found).__name__}. It has to name a class "
+        "derived from asgi_dbconn.Settings, or an object of one."
+    )
 
 
-monkay: Monkay[Instance, Settings] = Monkay(
+class _Process(Monkay[Instance, Settings]):
+    """The library's own, but for mistakes that it would not mention."""
+
+    def set_instance(self, instance: Instance | None, **extensions: bool) -> Instance | None:
+        if not (instance is None or isinstance(instance, Instance)):
+            raise ConfigurationError(
+                f"set_instance takes an Instance(registry=..., app=...) or None, not a "
+                f"{type(instance).__name__}."
+            )
+        return super().set_instance(instance, **extensions)
+
+    def evaluate_preloads(
+        self,
+        preloads: Iterable[str],
+        *,
+        ignore_import_errors: bool = True,
+        package: str | None = None,
+    ) -> bool:
+        found = True
+        for preload in preloads:
+            module = preload.partition(":")[0]
+            try:
+                import_module(module, package or self.package)
+            except ImportError as error:
+                if not ignore_import_errors:
+                    raise
+                found = False
+                warnings.warn(
+                    f"The preload {preload!r} is left out, as {module!r} cannot be imported: "
+                    f"{error}. Correct its name in `preloads`, or what it imports.",
+                    stacklevel=level_of_users_line(sys._getframe()),
+                )
+                continue
+            super().evaluate_preloads((preload,), ignore_import_errors=False, package=package)
+        return found
+
+
+monkay: Monkay[Instance, Settings] = _Process(
     globals(),
     with_instance="asgi_dbconn_instance",
     settings_path=_settings,

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from benchmarks import middleware, pools, queries, reads, record, sync
+from benchmarks import imports, middleware, pools, queries, reads, record, sync
 from benchmarks.report import Outcome, table
 
 
@@ -17,6 +17,7 @@ class Benchmark(Protocol):
 
 
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
+    "imports": imports,
     "middleware": middleware,
     "pools": pools,
     "queries": queries,

@@ -18,16 +18,21 @@ from tests.support.proxy import Proxy
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What waits for faults to pass, makes environments, runs programs or tries thousands of cases, and
-# so takes its time.
+# so takes its time: whole folders, and in the others these files.
 SLOW = {
-    *("benchmarks", "conformance", "databases", "docs", "faults", "frameworks", "loops", "orm"),
+    *("benchmarks", "cli", "conformance", "docs", "faults", "frameworks", "migrations", "orm"),
     *("sync", "tenants", "test_support", "wsgi"),
+    *("databases/test_random_programs.py", "settings/test_light_import.py"),
+    *("loops/test_processes.py", "loops/test_timeouts.py", "loops/test_waiting.py"),
+    *("testing/test_page.py", "testing/test_plugin.py"),
+    *("testing/test_plugin_ending.py", "testing/test_plugin_start.py"),
 }
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(Path(__file__).parent).parts[0] in SLOW:
+        path = item.path.relative_to(Path(__file__).parent)
+        if path.parts[0] in SLOW or path.as_posix() in SLOW:
             item.add_marker("slow")
 
 

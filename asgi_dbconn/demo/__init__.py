@@ -1,1 +1,1 @@
-"""A small notes application that shows the package at work; it is what `make run` serves."""
+"""A small notes application that shows the package at work: what `asgi-dbconn demo` serves."""

@@ -48,5 +48,5 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
         except KeyboardInterrupt:
             print("Bye.")
         if not server.started:
-            print(f"Not served. If port {port} is taken, choose another: make run PORT=8001")
+            print(f"Not served. If port {port} is taken, choose another: --port 8001")
             sys.exit(3)

@@ -28,11 +28,14 @@ from asgi_dbconn.orm.queryset import QuerySet
 from asgi_dbconn.pools.drain_report import DrainReport
 from asgi_dbconn.pools.observer import Observer
 from asgi_dbconn.pools.statistics import PoolStats
+from asgi_dbconn.registry.from_settings import read_settings
 from asgi_dbconn.registry.lifecycle import connect_all, disconnect_all
+from asgi_dbconn.registry.migrated import MigratedUse
 from asgi_dbconn.registry.synchronous import SynchronousUse
 from asgi_dbconn.registry.tenancy import SchemaChoice, bound_connection
 from asgi_dbconn.registry.transactional import TransactionalUse
 from asgi_dbconn.schemas import check_schema
+from asgi_dbconn.settings import Settings
 from asgi_dbconn.types import ASGIApp
 from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
 
@@ -43,7 +46,7 @@ DatabaseArgument = str | URL | DatabaseURL | Database
 _Given = DatabaseURL | Database | UnsupportedURL
 
 
-class Registry(TransactionalUse, SynchronousUse):
+class Registry(TransactionalUse, SynchronousUse, MigratedUse):
     """Lives as long as the application. Making one opens nothing and needs no event loop.
 
     ``async with models``, ``connect()``/``disconnect()`` and ``models.asgi(app)`` count on every
@@ -72,6 +75,15 @@ class Registry(TransactionalUse, SynchronousUse):
         self._probe = Probe()
         self._schema = SchemaChoice(schema)
         super().__init__()
+
+    @classmethod
+    def from_settings(cls, settings: Settings | None = None) -> Self:
+        """A registry of the databases that ``settings`` name, or else ``monkay.settings``.
+
+        Raises ConfigurationError, saying where it was looked for, if no database is set.
+        """
+        database, extra, schema, options = read_settings(settings)
+        return cls(database, extra=extra, schema=schema, **options)
 
     @property
     def database(self) -> Database:

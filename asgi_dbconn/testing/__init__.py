@@ -1,7 +1,25 @@
-"""What applications and wrappers are tested with."""
+"""What applications and wrappers are tested with; each name is imported when it is first used."""
 
 from __future__ import annotations
 
-from asgi_dbconn.lifespan.driver import LifespanDriver
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["LifespanDriver"]
+from monkay import Monkay
+
+if TYPE_CHECKING:
+    from asgi_dbconn.lifespan.driver import LifespanDriver  # noqa: TC004
+    from asgi_dbconn.testing.database import TestDatabase  # noqa: TC004
+    from asgi_dbconn.testing.left_overs import drop_left_overs  # noqa: TC004
+
+__all__ = ["LifespanDriver", "TestDatabase", "drop_left_overs"]
+
+# pytest imports this package at every start, also where nobody uses it.
+_lazy: Final[Monkay[None, None]] = Monkay(
+    globals(),
+    lazy_imports={
+        "LifespanDriver": "asgi_dbconn.lifespan.driver:LifespanDriver",
+        "TestDatabase": "asgi_dbconn.testing.database:TestDatabase",
+        "drop_left_overs": "asgi_dbconn.testing.left_overs:drop_left_overs",
+    },
+    skip_all_update=True,
+)

@@ -13,16 +13,17 @@ PACKAGE = ROOT / "asgi_dbconn"
 # Parts on one floor do not know each other; modules inside one folder may, without a circle.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "types"),
-    ("urls", "options", "settings", "schemas", "call_site"),
-    ("loops",),
+    ("urls", "options", "schemas", "call_site", "variables"),
+    ("loops", "settings"),
     ("lifespan",),
     ("pools",),
     ("databases",),
     ("orm",),
-    ("instance", "health"),
+    ("instance", "health", "migrations"),
     ("registry",),
     ("contrib", "demo", "testing"),
-    ("__init__",),
+    ("cli",),
+    ("__init__", "__main__"),
 )
 
 

@@ -12,6 +12,7 @@ from benchmarks import record
 from benchmarks.__main__ import main
 from benchmarks.borrowers import DEFAULT, RUN
 from benchmarks.bridges import EDGY, PLACES
+from benchmarks.imports import PROGRAMS
 from benchmarks.middleware import OURS
 
 
@@ -30,6 +31,20 @@ def test_a_quick_run_prints_a_table_and_keeps_its_samples(
 
     assert OURS in capsys.readouterr().out
     assert _kept(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_quick_run_of_the_imports_starts_every_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(record, "FOLDER", tmp_path)
+
+    main(["imports", "--quick"])
+
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in PROGRAMS)
+    (target,) = _kept(tmp_path)["facts"]["targets"]
+    assert target["verdict"] in {"met", "not met"}
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The demo as a user starts it: ``python -m asgi_dbconn.demo``."""
+"""The demo as a user starts it: ``asgi-dbconn demo``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class DemoProcess(ServerProcess):
             self._env.pop(name, None)
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "asgi_dbconn.demo", *self.args]
+        return [sys.executable, "-m", "asgi_dbconn", "demo", *self.args]
 
     def printed_commands(self) -> list[str]:
         """The lines to try, without the explanation behind them."""

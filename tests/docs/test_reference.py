@@ -9,6 +9,7 @@ from pathlib import Path
 import asgi_dbconn
 from asgi_dbconn import errors
 from asgi_dbconn.options import DatabaseOptions, OptionArguments
+from tests.docs.settings_table import options, own_settings
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -20,6 +21,13 @@ def test_the_options_page_lists_every_option_with_its_default() -> None:
 
     assert rows == {each.name: repr(getattr(defaults, each.name)) for each in fields(defaults)}
     assert rows.keys() == OptionArguments.__annotations__.keys()
+
+
+def test_the_settings_page_has_every_setting_as_the_code_tells_it() -> None:
+    page = (DOCS / "reference/settings.md").read_text()
+
+    assert own_settings() in page
+    assert options() in page
 
 
 def test_the_names_page_lists_every_public_name() -> None:

@@ -1,0 +1,1 @@
+"""The command ``asgi-dbconn``: what a person does around an application."""

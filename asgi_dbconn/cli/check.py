@@ -1,0 +1,102 @@
+"""``asgi-dbconn check``: whether the databases of the application answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, redirect_stdout
+from dataclasses import asdict
+
+import click
+
+from asgi_dbconn.cli.asking import Answer, ask
+from asgi_dbconn.cli.discovery import Target
+from asgi_dbconn.cli.selection import chosen
+from asgi_dbconn.cli.waiting import Progress, without_warnings
+from asgi_dbconn.databases.database import Database
+from asgi_dbconn.health.report import DatabaseHealth, HealthReport
+
+__all__ = ["check"]
+
+
+@click.command()
+@click.option(
+    "--wait",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Keep trying for so long what may pass: a server that is not there yet, or starting up. "
+    "[default: ask once]",
+)
+@click.option(
+    "--database",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    help="Only this one; may be repeated. The one without a name is called `default`.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
+@click.pass_context
+def check(ctx: click.Context, *, wait: float, names: tuple[str, ...], as_json: bool) -> None:
+    """Connect to every database, all at once, and tell how it answered.
+
+    Exits with 1 if one of them does not answer that the application cannot start without.
+    """
+    target: Target = ctx.obj
+    with ExitStack() as stack:
+        if as_json:  # whatever the application prints while it is imported
+            stack.enter_context(redirect_stdout(sys.stderr))
+        databases = chosen(target.registry, names)
+        stack.enter_context(without_warnings())
+        answers = asyncio.run(_ask_all(databases, wait))
+    report = _report(answers)
+    if as_json:
+        found = [{"status": each.status, **asdict(each)} for each in answers]
+        click.echo(json.dumps({"status": report.status, "databases": found}, indent=2))
+    else:
+        _print_table(answers)
+    ctx.exit(0 if report.is_healthy else 1)
+
+
+async def _ask_all(databases: Mapping[str, Database], wait: float) -> list[Answer]:
+    progress = Progress(databases, wait)
+
+    async def ask_one(name: str, database: Database) -> Answer:
+        # The application would not wait for one that it starts without.
+        patience = 0.0 if database.options.optional else wait
+        try:
+            return await ask(name, database, patience, progress)
+        finally:
+            progress.answered(name)
+
+    async with progress.shown():
+        return await asyncio.gather(*(ask_one(*each) for each in databases.items()))
+
+
+def _report(answers: Sequence[Answer]) -> HealthReport:
+    # The same words as those of a health endpoint.
+    return HealthReport(
+        {
+            each.name: DatabaseHealth(each.status == "up", is_optional=each.optional)
+            for each in answers
+        }
+    )
+
+
+def _print_table(answers: Sequence[Answer]) -> None:
+    name_width = max(len(each.name) for each in answers)
+    url_width = max(len(each.url) for each in answers)
+    for each in answers:
+        colour = "green" if each.status == "up" else "yellow" if each.optional else "red"
+        status = click.style(f"{each.status:4}", fg=colour)
+        line = f"{status}  {each.name:{name_width}}  {each.url:{url_width}}"
+        if each.status == "up":
+            version = f"{each.server} {each.version}"
+            line += f"  {version}  {each.latency_ms:.2f} ms  pool of {each.pool_size}"
+        elif each.optional:
+            line += "  optional: the application starts without it"
+        click.echo(line.rstrip())
+        if each.error is not None:
+            click.echo(f"      {each.error}")

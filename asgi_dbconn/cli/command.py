@@ -1,0 +1,45 @@
+"""The command ``asgi-dbconn``, and the list of what it can do."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import click
+
+from asgi_dbconn.cli.lazy import Later, LazyGroup, imported
+
+__all__ = ["COMMANDS", "cli"]
+
+# Everything is imported when it is used: `--help` costs hardly more than click itself.
+COMMANDS: Final = {
+    "check": Later(
+        "asgi_dbconn.cli.check:check",
+        "Connect to every database, all at once, and tell how it answered.",
+    ),
+    "shell": Later(
+        "asgi_dbconn.cli.shell:shell", "Open a Python shell with the models in scope, connected."
+    ),
+    "db": Later(
+        "asgi_dbconn.cli.db:db", "Migrate the databases, with Alembic.", "alembic", "migrations"
+    ),
+    "demo": Later("asgi_dbconn.cli.demo:demo", "Serve a small notes application.", "uvicorn"),
+}
+
+
+@click.group(
+    cls=LazyGroup, later=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.option(
+    "--app",
+    metavar="MODULE:ATTRIBUTE",
+    help="The application, its Registry or Instance, or a function that makes one of them. "
+    "A module alone will do if it has one. [default: ASGI_DBCONN_APP, or what is found here]",
+)
+@click.version_option(package_name="asgi-dbconn", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, app: str | None) -> None:
+    """Database connections that live exactly as long as your ASGI application."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+    ctx.obj = imported("asgi_dbconn.cli.discovery:Target")(app)

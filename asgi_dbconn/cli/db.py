@@ -1,0 +1,120 @@
+"""``asgi-dbconn db``: migrations with Alembic, for every database of the application."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+
+from asgi_dbconn.cli.db_options import (
+    NEGATIVE_NUMBERS,
+    migrations_of,
+    names_of,
+    schema_of,
+    with_databases,
+    with_folder,
+    with_lock_timeout,
+)
+from asgi_dbconn.cli.db_reading import branches, check, current, heads, history, show
+from asgi_dbconn.cli.db_writing import edit, init, makemigrations, merge, migrate, revision
+from asgi_dbconn.cli.discovery import Target
+from asgi_dbconn.migrations.steps import Applied
+
+__all__ = ["db"]
+
+
+@click.group()
+def db() -> None:
+    """Migrate the databases, with Alembic."""
+
+
+with_sql = click.option("--sql", is_flag=True, help="Print the SQL, and connect to nothing.")
+with_tag = click.option("--tag", help="For context.get_tag_argument() in a revision.")
+
+
+@db.command(context_settings=NEGATIVE_NUMBERS)
+@click.argument("revision", default="head")
+@with_databases
+@with_lock_timeout
+@with_sql
+@with_tag
+@with_folder
+@click.pass_obj
+def upgrade(target: Target, /, *, revision: str, sql: bool, **asked: Any) -> None:
+    """Run the revisions up to REVISION, by default the newest.
+
+    A number of steps is written +1; with --sql, a range is from:to.
+    """
+    migrations, where, seconds = _asked(target, **asked)
+    if sql:
+        click.echo(asyncio.run(migrations.upgrade_sql(revision, **where)), nl=False)
+    else:
+        _done(asyncio.run(migrations.upgrade(revision, **where, lock_timeout=seconds)))
+
+
+@db.command(context_settings=NEGATIVE_NUMBERS)
+@click.argument("revision", default="-1")
+@with_databases
+@with_lock_timeout
+@with_sql
+@with_tag
+@with_folder
+@click.pass_obj
+def downgrade(target: Target, /, *, revision: str, sql: bool, **asked: Any) -> None:
+    """Undo what came after REVISION, by default the newest revision; `base` is the beginning."""
+    migrations, where, seconds = _asked(target, **asked)
+    if sql:
+        wanted = "head:-1" if revision == "-1" else revision
+        click.echo(asyncio.run(migrations.downgrade_sql(wanted, **where)), nl=False)
+    else:
+        _done(asyncio.run(migrations.downgrade(revision, **where, lock_timeout=seconds)))
+
+
+@db.command(context_settings=NEGATIVE_NUMBERS)
+@click.argument("revisions", nargs=-1)
+@click.option("--purge", is_flag=True, help="Forget what was written down before.")
+@with_databases
+@with_lock_timeout
+@with_sql
+@with_tag
+@with_folder
+@click.pass_obj
+def stamp(
+    target: Target, /, *, revisions: tuple[str, ...], purge: bool, sql: bool, **asked: Any
+) -> None:
+    """Write down that the databases are at REVISIONS, by default the newest, and run nothing."""
+    migrations, where, seconds = _asked(target, **asked)
+    wanted = revisions or ("head",)
+    if sql:
+        click.echo(asyncio.run(migrations.stamp_sql(*wanted, **where)), nl=False)
+    else:
+        stamped = migrations.stamp(wanted, **where, purge=purge, lock_timeout=seconds)
+        _done(asyncio.run(stamped))
+
+
+for each in (
+    init, makemigrations, revision, merge, edit, migrate,
+    current, history, heads, branches, show, check,
+):  # fmt: skip
+    db.add_command(each)
+
+
+def _asked(
+    target: Target,
+    *,
+    directory: str | None,
+    x: tuple[str, ...],
+    names: tuple[str, ...],
+    schema: str | None,
+    lock_timeout: float,
+    tag: str | None,
+) -> tuple[Any, dict[str, Any], float]:
+    migrations = migrations_of(target, directory, x, tag)
+    where = {"database": names_of(target, names), "schema": schema_of(schema)}
+    return migrations, where, lock_timeout
+
+
+def _done(applied: list[Applied]) -> None:
+    if not applied:
+        click.echo("Nothing to do.")

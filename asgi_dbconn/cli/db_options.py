@@ -1,0 +1,107 @@
+"""What the verbs of ``asgi-dbconn db`` have in common: which folder, which databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any, Final, TypeVar
+
+import click
+
+from asgi_dbconn.cli.discovery import Target
+from asgi_dbconn.cli.selection import DEFAULT, chosen
+from asgi_dbconn.migrations.migrations import Migrations
+from asgi_dbconn.migrations.subjects import Names
+from asgi_dbconn.orm.binding import INHERIT, Choice
+
+__all__ = [
+    "NEGATIVE_NUMBERS",
+    "migrations_of",
+    "names_of",
+    "schema_of",
+    "with_databases",
+    "with_folder",
+    "with_lock_timeout",
+    "with_message",
+    "with_revision_options",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[Any], Any]
+
+NEGATIVE_NUMBERS: Final = {"ignore_unknown_options": True}
+"""So that ``-1`` is a revision and not an option."""
+
+
+def _all(*decorators: Decorator) -> Callable[[F], F]:
+    return lambda function: reduce(lambda made, each: each(made), reversed(decorators), function)
+
+
+with_folder: Final = _all(
+    click.option(
+        "-d",
+        "--directory",
+        metavar="FOLDER",
+        help="Where the migrations are.  [default: migrations, or what models.migrations has]",
+    ),
+    click.option(
+        "-x",
+        "--x-arg",
+        "x",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="For context.get_x_argument() in a revision; may be repeated.",
+    ),
+)
+with_databases: Final = _all(
+    click.option(
+        "--database",
+        "names",
+        metavar="NAME",
+        multiple=True,
+        help="Only this one; may be repeated. The one without a name is called `default`.",
+    ),
+    click.option("--schema", metavar="NAME", help="In this schema (PostgreSQL): a tenant's."),
+)
+with_lock_timeout: Final = click.option(
+    "--lock-timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="How long to wait for somebody else who migrates the same database.",
+)
+with_message: Final = click.option("-m", "--message", metavar="TEXT", help="What it is for.")
+with_revision_options: Final = _all(
+    click.option("--head", default="head", show_default=True, help="Build upon this revision."),
+    click.option("--splice", is_flag=True, help="Build upon one that is not a head."),
+    click.option("--branch-label", metavar="LABEL", help="Give the new branch a name."),
+    click.option("--version-path", metavar="FOLDER", help="One of several version_locations."),
+    click.option("--rev-id", metavar="ID", help="Instead of one that is made up."),
+    click.option(
+        "--depends-on", metavar="REVISION", multiple=True, help="Which has to be run before."
+    ),
+)
+
+
+def migrations_of(
+    target: Target, directory: str | None, x: Sequence[str], tag: str | None = None
+) -> Migrations:
+    """Those of the application, told of on the terminal as they are run."""
+    return target.registry.migrations.at(directory, x=x, tag=tag, tell=click.echo)
+
+
+def names_of(target: Target, names: Sequence[str]) -> Names:
+    """What was chosen by ``--database``. Raises BadParameter, naming the known ones."""
+    if not names:
+        return INHERIT
+    registry = target.registry
+    return [
+        name if name in registry.extra or name != DEFAULT else None
+        for name in chosen(registry, names)
+    ]
+
+
+def schema_of(schema: str | None) -> str | Choice:
+    """What was chosen by ``--schema``."""
+    return INHERIT if schema is None else schema

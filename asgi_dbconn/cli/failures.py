@@ -1,0 +1,49 @@
+"""Errors of ours as a message and an exit code: 2 if something was written wrongly, else 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from asgi_dbconn.errors import ConfigurationError, DBConnError
+
+__all__ = ["Failure", "Misuse", "told_to_the_user"]
+
+
+class Failure(click.ClickException):
+    """Ends the command with a message: it was right, and did not succeed."""
+
+
+class Misuse(Failure):
+    """Something was written that cannot work, on the command line or in the user's code."""
+
+    exit_code = 2
+
+
+@contextmanager
+def told_to_the_user() -> Iterator[None]:
+    """Turns errors of this package into a :class:`Failure`; others are bugs, and pass."""
+    try:
+        yield
+    except DBConnError as error:
+        raise _failure([error]) from error
+    except BaseExceptionGroup as group:
+        ours, others = group.split(DBConnError)
+        if ours is None or others is not None:
+            raise
+        raise _failure(list(_leaves(ours))) from group
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
+
+
+def _failure(errors: list[BaseException]) -> Failure:
+    is_mistake = all(isinstance(each, ConfigurationError) for each in errors)
+    return (Misuse if is_mistake else Failure)("\n".join(map(str, errors)))

@@ -1,0 +1,53 @@
+"""What a shell has in scope: the models of a registry, and what one needs beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import inspect, select
+
+from asgi_dbconn.instance import Instance, monkay
+from asgi_dbconn.loops.run_sync import run_sync
+from asgi_dbconn.orm.queryable import Queryable
+from asgi_dbconn.registry.registry import Registry
+
+__all__ = ["mapped_classes", "names_in_scope"]
+
+
+def names_in_scope(instance: Instance) -> dict[str, Any]:
+    """The models by their names; then ``models``, ``app``, ``settings``, ``select``, ``run_sync``.
+
+    The latter win over a model of the same name.
+    """
+    names: dict[str, Any] = dict(sorted(_models(instance.registry)))
+    names["models"] = instance.registry
+    if instance.app is not None:
+        names["app"] = instance.app
+    return names | {"settings": monkay.settings, "select": select, "run_sync": run_sync}
+
+
+def mapped_classes(registry: Registry) -> list[type[Any]]:
+    """Every class that is mapped by now on a base of ``registry``."""
+    found = dict.fromkeys(_below(Queryable))
+    return [
+        each
+        for each in found
+        if getattr(each, "__dbconn__", (None,))[0] is registry
+        and inspect(each, raiseerr=False) is not None
+    ]
+
+
+def _models(registry: Registry) -> Iterator[tuple[str, type[Any]]]:
+    models = mapped_classes(registry)
+    for each in models:
+        # Two of one name: a guess would be wrong for somebody who writes, so neither gets it.
+        is_alone = sum(other.__name__ == each.__name__ for other in models) == 1
+        module = each.__module__.replace(".", "_")
+        yield each.__name__ if is_alone else f"{module}_{each.__name__}", each
+
+
+def _below(base: type[Any]) -> Iterator[type[Any]]:
+    for each in base.__subclasses__():
+        yield each
+        yield from _below(each)

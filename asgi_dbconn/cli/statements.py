@@ -1,0 +1,65 @@
+"""Running statements as an interactive interpreter does, with ``await`` allowed at the top."""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import inspect
+import traceback
+from functools import reduce
+from operator import or_
+from types import CodeType, FunctionType, TracebackType
+from typing import Any, Final
+
+from asgi_dbconn.loops.run_sync import run_sync
+
+__all__ = ["ALLOW_AWAIT", "run_code", "run_source", "without_our_frames"]
+
+ALLOW_AWAIT: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+_FEATURES: Final = reduce(
+    or_, (getattr(__future__, each).compiler_flag for each in __future__.all_feature_names)
+)
+"""What a ``from __future__ import`` of one statement means for those that follow."""
+
+
+def run_source(source: str, names: dict[str, Any], filename: str) -> bool:
+    """Run ``source`` statement by statement, printing the values of expressions.
+
+    Stops at the first error, which is written to the standard error output, and returns False.
+    Only SystemExit and KeyboardInterrupt are raised.
+    """
+    flags = ALLOW_AWAIT
+    try:
+        tree = compile(source, filename, "exec", flags | ast.PyCF_ONLY_AST)
+        for statement in tree.body:
+            one = ast.Interactive([statement])
+            code = compile(one, filename, "single", flags, dont_inherit=True)
+            flags |= code.co_flags & _FEATURES
+            run_code(code, names)
+    except Exception as error:
+        calling = without_our_frames(error, filename)
+        own = calling.tb_next if calling is not None else None
+        traceback.print_exception(type(error), error, own)
+        return False
+    return True
+
+
+def run_code(code: CodeType, names: dict[str, Any]) -> None:
+    """Execute ``code``, on the loop if it awaits something."""
+    if code.co_flags & inspect.CO_COROUTINE:
+        run_sync(FunctionType(code, names)())
+    else:
+        exec(code, names)  # noqa: S102 - that is what a shell is for
+
+
+def without_our_frames(error: BaseException, filename: str) -> TracebackType | None:
+    """The traceback of ``error``, which was raised by code from ``filename``, from the frame on
+    that calls this code: as an interpreter would have it that calls it directly.
+    """
+    found = error.__traceback__
+    while found is not None:
+        below = found.tb_next
+        if below is not None and below.tb_frame.f_code.co_filename == filename:
+            return found
+        found = below
+    return error.__traceback__

@@ -1,0 +1,74 @@
+"""Importing and calling what a user wrote; what goes wrong there is told with their line."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+__all__ = ["UserCodeError", "called", "importable_here", "imported_module", "telling_the_line"]
+
+_OURS: Final = str(Path(__file__).parents[1])
+
+
+class UserCodeError(Exception):
+    """The user's own code cannot be imported or called; the text says what and where."""
+
+
+def importable_here() -> None:
+    """Let modules of the current directory be imported, as ``python -m`` does."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+
+
+def imported_module(name: str) -> ModuleType:
+    """The module; UserCodeError says whether it is missing, or what in it failed, and where."""
+    with telling_the_line(f"{name} could not be imported"):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+                raise UserCodeError(
+                    f"there is no module {error.name} in {Path.cwd()}, nor is one installed"
+                ) from error
+            raise
+
+
+def called(factory: Callable[[], Any], name: str) -> Any:
+    """What the user's factory makes; UserCodeError if it raises."""
+    with telling_the_line(f"{name}() failed"):
+        return factory()
+
+
+@contextmanager
+def telling_the_line(what: str) -> Iterator[None]:
+    """Turns whatever the user's code raises into a UserCodeError with their file and line."""
+    try:
+        yield
+    except UserCodeError:
+        raise
+    except (Exception, SystemExit) as error:  # a script without a guard may end the process
+        raise UserCodeError("\n".join([f"{what}:", *_described(error)])) from error
+
+
+def _described(error: BaseException) -> Iterator[str]:
+    # Without the lines of code: one that makes a Registry may have a password in it.
+    frames = [
+        each
+        for each in traceback.extract_tb(error.__traceback__)
+        if not each.filename.startswith((_OURS, "<frozen importlib", importlib.__file__))
+    ]
+    here = Path.cwd()
+    own = [each for each in frames if Path(each.filename).is_relative_to(here)]
+    for each in own or frames[-1:]:
+        path = Path(each.filename)
+        shown = path.relative_to(here) if path.is_relative_to(here) else path
+        yield f"  {shown}, line {each.lineno}, in {each.name}"
+    for text in traceback.format_exception_only(error):
+        yield from (f"  {line}" for line in text.splitlines())

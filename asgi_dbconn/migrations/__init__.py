@@ -1,0 +1,1 @@
+"""Migrations with Alembic, for every database of a registry, on its own drivers."""

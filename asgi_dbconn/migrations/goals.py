@@ -1,0 +1,93 @@
+"""What Alembic is to do: the steps from the present heads of a database to where it shall be.
+
+The steps come from methods of Alembic's ``ScriptDirectory`` whose names begin with an underscore;
+its own commands use nothing else. Here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from asgi_dbconn.errors import MigrationError
+from asgi_dbconn.migrations.steps import Source
+
+if TYPE_CHECKING:
+    from alembic.autogenerate import RevisionContext
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+__all__ = ["comparing", "downgrading", "reading", "split_range", "stamping", "upgrading"]
+
+
+def upgrading(scripts: ScriptDirectory, revision: str) -> Source:
+    """Up to ``revision``."""
+    return lambda heads, _: scripts._upgrade_revs(revision, heads)
+
+
+def downgrading(scripts: ScriptDirectory, revision: str) -> Source:
+    """Down to ``revision``."""
+    return lambda heads, _: scripts._downgrade_revs(revision, heads)
+
+
+def stamping(scripts: ScriptDirectory, revisions: Sequence[str]) -> Source:
+    """To ``revisions``, without running them."""
+    return lambda heads, _: scripts._stamp_revs(tuple(revisions), heads)
+
+
+def reading(scripts: ScriptDirectory, found: list[tuple[str, ...]]) -> Source:
+    """No step at all; the heads of each database go into ``found``."""
+
+    def read(heads: Any, _: Any) -> Iterable[Any]:
+        found.append(tuple(sorted(each.revision for each in scripts.get_all_current(heads))))
+        return ()
+
+    return read
+
+
+def comparing(
+    scripts: ScriptDirectory, generated: RevisionContext, differences: list[str]
+) -> Source:
+    """No step at all; what a database lacks goes into ``generated``, and as code into
+    ``differences``.
+    """
+
+    def compare(heads: Any, context: Any) -> Iterable[Any]:
+        newest = {each.revision for each in scripts.get_revisions("heads")}
+        present = {each.revision for each in scripts.get_revisions(heads)}
+        if present != newest:
+            raise MigrationError(
+                f"it is at {_listed(present)}, and the newest revision is {_listed(newest)}. "
+                "Bring it up to date before: `asgi-dbconn db upgrade`"
+            )
+        generated.run_autogenerate(heads, context)
+        differences.append(_as_code(generated, context))
+        return ()
+
+    return compare
+
+
+def split_range(revision: str) -> tuple[str | None, str]:
+    """``from:to``, or a goal alone."""
+    start, colon, end = revision.partition(":")
+    return (start, end) if colon else (None, revision)
+
+
+def _as_code(generated: RevisionContext, context: MigrationContext) -> str:
+    from alembic.autogenerate import render_python_code
+    from alembic.runtime.migration import MigrationContext
+
+    operations = [each.upgrade_ops_list[-1] for each in generated.generated_revisions]
+    if not operations or operations[-1].is_empty():
+        return ""
+    # In a context without a folder: Alembic would look for an env.py in it.
+    alone = MigrationContext.configure(dialect=context.dialect)
+    code = render_python_code(
+        operations[-1], render_as_batch=context.opts["render_as_batch"], migration_context=alone
+    )
+    lines = (line.removeprefix("    ") for line in code.splitlines())
+    return "\n".join(line for line in lines if not line.startswith("# ###"))
+
+
+def _listed(revisions: set[str]) -> str:
+    return ", ".join(sorted(revisions)) or "base"

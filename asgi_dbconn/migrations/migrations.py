@@ -1,0 +1,210 @@
+"""``models.migrations``: what the command does, for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from asgi_dbconn.migrations.folder import Folder
+from asgi_dbconn.migrations.goals import downgrading, split_range, stamping, upgrading
+from asgi_dbconn.migrations.layout import create_folder
+from asgi_dbconn.migrations.refusals import alembic_used
+from asgi_dbconn.migrations.runs import LOCK_TIMEOUT, Runs, Schema
+from asgi_dbconn.migrations.steps import Applied, Source
+from asgi_dbconn.migrations.subjects import Names
+from asgi_dbconn.orm.binding import INHERIT, Binding
+
+__all__ = ["Migrations", "RevisionOptions"]
+
+
+class RevisionOptions(TypedDict, total=False):
+    """What can be said about a new revision; as Alembic's options of these names."""
+
+    head: str
+    splice: bool
+    branch_label: str | None
+    version_path: str | None
+    rev_id: str | None
+    depends_on: Sequence[str] | None
+
+
+class Migrations:
+    """The migrations of a registry's databases. Reads the folder anew for each verb.
+
+    For any task and loop; the registry may be connected or not. Each database is migrated on a
+    connection of its own, outside of the pool. Verbs take ``database`` (a name, several, or None
+    for the default; all by default) and ``schema`` (that of the context by default), and raise
+    MigrationError, or ConfigurationError without Alembic.
+    """
+
+    def __init__(self, binding: Binding) -> None:
+        self._runs = Runs(binding)
+
+    def configure(self, directory: str | Path | None = None, **options: Any) -> None:
+        """Choose the folder, and arguments of Alembic's ``context.configure`` for every verb.
+
+        ``include_object=``, ``compare_type=``, ``render_as_batch=``, ``version_table=``,
+        ``transaction_per_migration=``, ``process_revision_directives=`` and so on.
+        """
+        if directory is not None:
+            self._runs.folder = Folder(Path(directory))
+        self._runs.options |= options
+
+    def at(
+        self,
+        directory: str | Path | None = None,
+        *,
+        x: Sequence[str] = (),
+        tag: str | None = None,
+        tell: Callable[[Applied], None] = lambda _: None,
+    ) -> Migrations:
+        """The same in another folder, with the arguments ``x`` and ``tag`` for the revisions;
+        ``tell`` is called when each of them begins.
+        """
+        runs = self._runs
+        other = Migrations(runs.binding)
+        place = runs.folder.directory if directory is None else Path(directory)
+        other._runs = Runs(runs.binding, Folder(place, tuple(x), tag), dict(runs.options), tell)
+        return other
+
+    @property
+    def folder(self) -> Folder:
+        return self._runs.folder
+
+    # -- changing databases
+
+    async def upgrade(
+        self,
+        revision: str = "head",
+        *,
+        database: Names = INHERIT,
+        schema: Schema = INHERIT,
+        lock_timeout: float = LOCK_TIMEOUT,
+    ) -> list[Applied]:
+        """Run what leads to ``revision``, and give what was run; nothing if it is there already.
+
+        Several processes may do so at once: one does, the others wait and find nothing to do.
+        Raises MigrationLocked after ``lock_timeout`` seconds. ``schema`` is created if need be.
+        """
+        return await self._runs.change(upgrading, revision, database, schema, lock_timeout)
+
+    async def downgrade(
+        self,
+        revision: str = "-1",
+        *,
+        database: Names = INHERIT,
+        schema: Schema = INHERIT,
+        lock_timeout: float = LOCK_TIMEOUT,
+    ) -> list[Applied]:
+        """Undo what came after ``revision``; by default the newest."""
+        return await self._runs.change(downgrading, revision, database, schema, lock_timeout)
+
+    async def stamp(
+        self,
+        revision: str | Sequence[str] = "head",
+        *,
+        purge: bool = False,
+        database: Names = INHERIT,
+        schema: Schema = INHERIT,
+        lock_timeout: float = LOCK_TIMEOUT,
+    ) -> list[Applied]:
+        """Write down that the databases are at ``revision``, and change nothing else."""
+        revisions = [revision] if isinstance(revision, str) else list(revision)
+        return await self._runs.change(
+            stamping, revisions, database, schema, lock_timeout, purge=purge
+        )
+
+    # -- looking at them
+
+    async def current(
+        self, *, database: Names = INHERIT, schema: Schema = INHERIT
+    ) -> dict[str | None, tuple[str, ...]]:
+        """The revisions that each database is at, by its name."""
+        return await self._runs.current(database, schema)
+
+    async def check(
+        self, *, database: Names = INHERIT, schema: Schema = INHERIT
+    ) -> dict[str | None, str]:
+        """What the databases lack that the models have, as the code of a revision, by their names.
+
+        Empty if there is nothing.
+        """
+        differences, _ = await self._runs.compare(None, database, schema, {}, autogenerate=False)
+        return {name: code for name, code in differences.items() if code}
+
+    # -- writing revisions
+
+    async def makemigrations(
+        self,
+        message: str | None = None,
+        *,
+        database: Names = INHERIT,
+        schema: Schema = INHERIT,
+        **options: Unpack[RevisionOptions],
+    ) -> Path | None:
+        """Write a revision that makes the databases what the models say; None if they are."""
+        _, written = await self._runs.compare(message, database, schema, options, autogenerate=True)
+        return written
+
+    def revision(self, message: str | None = None, **options: Unpack[RevisionOptions]) -> Path:
+        """Write an empty revision, with a place for each database."""
+        return self._runs.write_empty(message, options)
+
+    def merge(
+        self,
+        revisions: str | Sequence[str] = "heads",
+        message: str | None = None,
+        *,
+        branch_label: str | None = None,
+        rev_id: str | None = None,
+    ) -> Path:
+        """Write a revision that comes after several, and changes nothing itself."""
+        heads: Any = revisions if isinstance(revisions, str) else list(revisions)
+        return self.revision(message, head=heads, branch_label=branch_label, rev_id=rev_id)
+
+    def init(self) -> list[Path]:
+        """Make the folder, and give the files that were written. For ``alembic``, too."""
+        with alembic_used():
+            return create_folder(self.folder.directory, self._runs.binding)
+
+    # -- the SQL instead
+
+    async def upgrade_sql(
+        self,
+        revision: str = "head",
+        *,
+        database: Names = INHERIT,
+        schema: Schema = INHERIT,
+    ) -> str:
+        """What ``upgrade`` would send; ``revision`` may be a range, ``from:to``."""
+        start, end = split_range(revision)
+        return await self._runs.write(upgrading, end, start, database, schema)
+
+    async def downgrade_sql(
+        self,
+        revision: str = "head:-1",
+        *,
+        database: Names = INHERIT,
+        schema: Schema = INHERIT,
+    ) -> str:
+        """What ``downgrade`` would send; ``revision`` has to be a range, ``from:to``."""
+        start, end = split_range(revision)
+        return await self._runs.write(downgrading, end, start or "head", database, schema)
+
+    async def stamp_sql(
+        self,
+        revision: str = "head",
+        *,
+        database: Names = INHERIT,
+        schema: Schema = INHERIT,
+    ) -> str:
+        """What ``stamp`` would send; ``revision`` may be a range, ``from:to``."""
+        start, end = split_range(revision)
+        return await self._runs.write(stamping, [end], start, database, schema)
+
+    # -- for env.py
+
+    async def run_for(self, context: Any, source: Source, *, writes: bool, is_online: bool) -> str:
+        """Do what the ``alembic`` command was asked for; gives the SQL where that was asked for."""
+        return await self._runs.run_for(context, source, writes=writes, is_online=is_online)

@@ -1,0 +1,44 @@
+"""Alembic is optional, and what it refuses becomes an error of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+from asgi_dbconn.databases.driver_errors import driver_error
+from asgi_dbconn.errors import ConfigurationError, MigrationError
+
+__all__ = ["alembic_used", "is_refusal", "said_by"]
+
+
+@contextmanager
+def alembic_used() -> Iterator[None]:
+    """For a block that uses Alembic: raises ConfigurationError if it is not installed, and
+    MigrationError where Alembic would raise its CommandError.
+    """
+    if find_spec("alembic") is None:
+        raise ConfigurationError(
+            "Migrations are made with Alembic, which is not installed: "
+            'pip install "asgi-dbconn[migrations]"'
+        )
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, MigrationError) or not is_refusal(error):
+            raise
+        raise MigrationError(said_by(error)) from error
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether Alembic, or we in its place, will not do what was asked for."""
+    from alembic.util import CommandError
+
+    return isinstance(error, CommandError | MigrationError)
+
+
+def said_by(error: BaseException) -> str:
+    """What an error says, as a sentence; with its class, where nobody meant to write one."""
+    original = driver_error(error) or error
+    text = BaseException.__str__(original).rstrip(". ")
+    return f"{text}." if is_refusal(error) else f"{type(original).__name__}: {text}."

@@ -1,0 +1,118 @@
+"""Which databases a run of migrations is about, and what their parts of a revision are called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import MetaData
+
+from asgi_dbconn.databases.database import Database
+from asgi_dbconn.errors import ConfigurationError
+from asgi_dbconn.orm.binding import Binding, Choice
+from asgi_dbconn.urls import DatabaseURL
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+
+__all__ = ["Names", "Subject", "all_subjects", "chosen_subjects", "engine_name"]
+
+Names = str | None | Sequence[str | None] | Choice
+"""One database, several, or all that are concerned. None is the default one."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One database to be migrated, under every name that it has in the registry."""
+
+    names: tuple[str | None, ...]
+    database: Database
+    metadatas: tuple[MetaData, ...]
+
+    @property
+    def label(self) -> str:
+        return self.names[0] or "default"
+
+    @property
+    def engine_name(self) -> str:
+        return engine_name(self.names[0])
+
+    @property
+    def engine_names(self) -> list[str]:
+        return [engine_name(each) for each in self.names]
+
+
+def engine_name(name: str | None) -> str:
+    """What follows ``upgrade_`` in the name of a function; nothing for the default database."""
+    return "" if name is None else re.sub(r"\W", "_", name)
+
+
+def all_subjects(binding: Binding, scripts: ScriptDirectory | None = None) -> list[Subject]:
+    """The default database, and each other that has tables, or functions in a revision.
+
+    A read replica that is registered by a name has neither, and is left alone.
+    """
+    return _grouped(binding, _concerned(binding, scripts))
+
+
+def chosen_subjects(binding: Binding, names: Names, scripts: ScriptDirectory) -> list[Subject]:
+    """Those of ``names``, or all. Raises UnknownDatabase."""
+    if isinstance(names, Choice):
+        return all_subjects(binding, scripts)
+    chosen = [names] if names is None or isinstance(names, str) else list(names)
+    for each in chosen:
+        binding.find_database(each)
+    places = {_place(binding.databases[each]) for each in chosen}
+    also = [
+        name for name in _concerned(binding, scripts) if _place(binding.databases[name]) in places
+    ]
+    return _grouped(binding, list(dict.fromkeys([*also, *chosen])))
+
+
+def _concerned(binding: Binding, scripts: ScriptDirectory | None) -> list[str | None]:
+    return [
+        name
+        for name, metadata in binding.metadatas.items()
+        if name is None
+        or metadata.tables
+        or (scripts is not None and _is_written_for(scripts, name))
+    ]
+
+
+def _grouped(binding: Binding, names: list[str | None]) -> list[Subject]:
+    # Two names of one database share its version table: whoever came second would find that
+    # nothing is left to do.
+    groups: dict[Database | DatabaseURL, list[str | None]] = {}
+    for name in names:
+        groups.setdefault(_place(binding.databases[name]), []).append(name)
+    _refuse_names_that_look_alike(names)
+    return [
+        Subject(
+            tuple(group),
+            binding.databases[group[0]],
+            tuple(binding.metadatas[name] for name in group),
+        )
+        for group in groups.values()
+    ]
+
+
+def _place(database: Database) -> Database | DatabaseURL:
+    return database if database.url.is_memory else database.url
+
+
+def _refuse_names_that_look_alike(names: list[str | None]) -> None:
+    seen: dict[str, str | None] = {}
+    for name in names:
+        other = seen.setdefault(engine_name(name), name)
+        if other != name:
+            raise ConfigurationError(
+                f"The databases {other!r} and {name!r} would both be migrated by functions named "
+                f"upgrade_{engine_name(name)}. Give one of them another name in `extra`."
+            )
+
+
+def _is_written_for(scripts: ScriptDirectory, name: str) -> bool:
+    function = f"upgrade_{engine_name(name)}"
+    return any(hasattr(script.module, function) for script in scripts.walk_revisions())

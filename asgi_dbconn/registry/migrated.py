@@ -1,0 +1,23 @@
+"""What a registry offers for migrations."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import cast
+
+from asgi_dbconn.migrations.migrations import Migrations
+from asgi_dbconn.orm.binding import Binding
+
+__all__ = ["MigratedUse"]
+
+
+class MigratedUse:
+    """For a class that is a ``Binding``."""
+
+    @cached_property
+    def migrations(self) -> Migrations:
+        """What ``asgi-dbconn db`` does, in code: ``await models.migrations.upgrade()``.
+
+        Needs the extra ``migrations``. Nothing happens by itself.
+        """
+        return Migrations(cast("Binding", self))

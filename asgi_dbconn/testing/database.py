@@ -1,0 +1,99 @@
+"""A database for tests: made when it is entered, dropped when it is left, and nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import PurePath
+from typing import ClassVar, Final, Self, Unpack
+
+from sqlalchemy.engine import URL
+
+from asgi_dbconn.errors import UnsupportedURL
+from asgi_dbconn.loops.run_sync import run_sync
+from asgi_dbconn.options import DatabaseOptions, OptionArguments, hide_password
+from asgi_dbconn.testing.names import database_name
+from asgi_dbconn.testing.on_postgresql import OnPostgreSQL
+from asgi_dbconn.testing.on_sqlite import OnSQLite
+from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
+
+__all__ = ["TestDatabase", "home_of"]
+
+Home = OnPostgreSQL | OnSQLite
+
+
+class TestDatabase:
+    """``async with TestDatabase(url) as database: models = Registry(database.url)``, or ``with``.
+
+    ``url`` names a server and a database that need not exist. The new one is called after it, with
+    ``prefix``, the worker of pytest-xdist and something random around it, and is empty. The name is
+    known, as ``database.url``, before anything is made. On SQLite it is a temporary file, also for
+    an original that is in memory.
+
+    ``template`` is what it begins as a copy of: another TestDatabase, or the name of a database
+    (SQLite: a file). PostgreSQL wants nobody connected to it meanwhile. With ``drop=False`` it
+    stays, to be looked at. ``options`` are those of ``Database``, for the connection that creates
+    and drops.
+
+    Entering raises DatabaseUnavailable if there is no such server, and ConfigurationError if the
+    role may not create databases. It may be entered again after it was left.
+    """
+
+    __test__: ClassVar = False  # pytest, this is no test
+
+    def __init__(
+        self,
+        url: str | URL | DatabaseURL,
+        *,
+        prefix: str = "test_",
+        template: TestDatabase | str | None = None,
+        drop: bool = True,
+        **options: Unpack[OptionArguments],
+    ) -> None:
+        # What is raised from here on must not find a secret in our local variables.
+        parsed, url = parse_url(url), MASK
+        options = hide_password(options)
+        if isinstance(parsed, UnsupportedURL):
+            raise parsed
+        self.original: Final = parsed
+        self._home = home_of(parsed, options)
+        worker = os.environ.get("PYTEST_XDIST_WORKER")
+        self.name: Final = database_name(prefix, _word_for(parsed), worker)
+        self.url: Final = self._home.url(self.name)
+        self._template = template.url.database if isinstance(template, TestDatabase) else template
+        self._drop = drop
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._home.make(self.name, self._template)
+        except BaseException:
+            # Perhaps the server has made it, and only the answer was not waited for.
+            await asyncio.shield(asyncio.ensure_future(self._home.remove(self.name)))
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._drop:
+            await asyncio.shield(asyncio.ensure_future(self._home.remove(self.name)))
+
+    def __enter__(self) -> Self:
+        return run_sync(self.__aenter__())
+
+    def __exit__(self, *exc_info: object) -> None:
+        run_sync(self.__aexit__(*exc_info))
+
+    def __repr__(self) -> str:
+        return f"<TestDatabase {self.url}>" if hasattr(self, "url") else "<TestDatabase>"
+
+
+def home_of(url: DatabaseURL, options: OptionArguments) -> Home:
+    """Where the test databases of ``url`` are. Raises ConfigurationError for a wrong option."""
+    DatabaseOptions.checked(options)
+    return OnSQLite(url) if url.dialect == "sqlite" else OnPostgreSQL(url, options)
+
+
+def _word_for(url: DatabaseURL) -> str:
+    if url.dialect == "sqlite":
+        stem = PurePath((url.database or "").removeprefix("file:")).stem
+        return "memory" if url.is_memory else stem
+    return url.database or url.username or "database"

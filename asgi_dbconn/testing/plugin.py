@@ -1,0 +1,69 @@
+"""What pytest finds in an installed asgi-dbconn: fixtures named ``dbconn_``, nothing automatic."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from asgi_dbconn.testing import late
+from asgi_dbconn.testing.configured import ENVIRONMENT
+
+if TYPE_CHECKING:
+    from asgi_dbconn.testing.environment import EnvironmentForTests
+
+__all__ = [
+    "pytest_addoption",
+    "pytest_configure",
+    "pytest_load_initial_conftests",
+    "pytest_sessionfinish",
+    "pytest_xdist_setupnodes",
+]
+
+pytest_plugins = ["asgi_dbconn.testing.fixtures", "asgi_dbconn.testing.fixtures_by_runner"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Three lines of configuration; without them nothing happens."""
+    parser.addini(
+        "dbconn_environment",
+        "environment variables that name test databases while pytest runs: NAME or NAME=url",
+        type="linelist",
+    )
+    parser.addini("dbconn_registry", "the registry of dbconn_registry: package.module:attribute")
+    parser.addini("dbconn_app", "the application of dbconn_app: package.module:attribute")
+
+
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Before any conftest.py has imported the application."""
+    lines = early_config.getini("dbconn_environment")
+    if lines:
+        environment = late.EnvironmentForTests(lines, os.environ)
+        environment.enter()
+        early_config.add_cleanup(environment.leave)
+        early_config.stash[ENVIRONMENT] = environment
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What needs pytest-asyncio comes with it."""
+    if config.pluginmanager.has_plugin("asyncio"):
+        config.pluginmanager.import_plugin("asgi_dbconn.testing.fixtures_of_pytest_asyncio")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Workers are about to start, and have test databases of their own."""
+    if (environment := _environment(config)) is not None:
+        environment.hand_over()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Workers have ended, one way or another."""
+    if (environment := _environment(session.config)) is not None:
+        environment.tidy_up()
+
+
+def _environment(config: pytest.Config) -> EnvironmentForTests | None:
+    return config.stash.get(ENVIRONMENT, None)

@@ -1,0 +1,236 @@
+"""The variables that settings are read from: their names, which is wrong, which is misspelt."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import FrameType
+from typing import Any, Final, get_origin
+
+from pydantic import AliasChoices, AliasPath, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+)
+
+from asgi_dbconn.errors import ConfigurationError
+
+__all__ = [
+    "SETTINGS_MODULE",
+    "Beside",
+    "Origins",
+    "argument_names",
+    "how_to_set",
+    "level_of_users_line",
+    "variables_of",
+]
+
+SETTINGS_MODULE: Final = "ASGI_DBCONN_SETTINGS_MODULE"
+"""Names the class of the settings, and so is none of them."""
+_ON_PLATFORMS: Final = {"database": "DATABASE_URL"}
+"""What hosting services call a setting."""
+_CLOSE: Final = 0.8
+"""How alike (1 is equal) two names are of which one is a slip of the fingers. Below, somebody
+else's variable would be taken for one of ours."""
+_BETWEEN: Final = frozenset(
+    {"asgi_dbconn", "click", "functools", "monkay", "pydantic", "pydantic_settings"}
+)
+
+
+def variables_of(settings: type[BaseSettings], field: str) -> list[str]:
+    """The names that ``field`` is looked for by, in this order, as a person writes them."""
+    names = _own_names(settings, field)
+    return [*names, _ON_PLATFORMS[field]] if field in _ON_PLATFORMS else names
+
+
+def argument_names(settings: type[BaseSettings], field: str) -> list[str]:
+    """What ``field`` is called as a keyword argument."""
+    return [field, *_aliases(settings, field)]
+
+
+def how_to_set(settings: type[BaseSettings], field: str) -> str:
+    """One sentence for somebody who has to give ``field`` a value."""
+    names = " or ".join(variables_of(settings, field))
+    return (
+        f"Set {names} in the environment or in .env, write {settings.__name__}({field}=...), or "
+        f"give your own settings class a default for {field}."
+    )
+
+
+class Beside(PydanticBaseSettingsSource):
+    """What stands beside our own names, in the environment or in a ``.env`` file.
+
+    Gives what hosting services call ``DATABASE_URL``, and warns of names that are misspelt.
+    """
+
+    def __init__(self, settings: type[BaseSettings], own: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings)
+        if not isinstance(own, EnvSettingsSource):
+            raise ConfigurationError(
+                f"{type(own).__name__} does not read variables. Hand the sources on that pydantic "
+                "gives to settings_customise_sources, and add your own to the result."
+            )
+        self._own = own
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        name = _ON_PLATFORMS.get(field_name)
+        return name and self._own.env_vars.get(_key(self._own, name)), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        for written, meant in _misspelt(self.settings_cls, self._own):
+            warnings.warn(
+                f"{written} ({_place(self._own)}) is no setting, and is ignored. "
+                f"Did you mean {meant}?",
+                stacklevel=level_of_users_line(sys._getframe()),
+            )
+        fields = self.settings_cls.model_fields
+        found = {name: self.get_field_value(field, name)[0] for name, field in fields.items()}
+        return {name: value for name, value in found.items() if value}
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Where the values of one settings object came from, so that a wrong one can be named."""
+
+    settings: type[BaseSettings]
+    arguments: Mapping[str, frozenset[str]]
+    """What the object was called with, and the keys of those that are mappings; no values."""
+    sources: Sequence[EnvSettingsSource]
+    """Where variables were looked for; the first wins."""
+
+    def explain(self, error: ValidationError) -> ConfigurationError:
+        """``error`` in our words; nothing in it holds a value, or the frames that had them."""
+        kinds: list[type[ConfigurationError]] = []
+        lines: list[str] = []
+        for each in error.errors(include_url=False, include_input=False):
+            cause = each.get("ctx", {}).get("error")
+            path = [str(part) for part in each["loc"]] or [""]
+            field = self._field(path[0])
+            kind = ConfigurationError
+            if isinstance(cause, ConfigurationError):
+                kind, message = type(cause), str(cause.args[0])
+            elif each["type"] == "missing" and len(path) == 1 and field is not None:
+                message = f"a value is missing. {how_to_set(self.settings, field)}"
+            else:
+                message = f"{each['msg'].removeprefix('Value error, ').rstrip('.')}."
+            kinds.append(kind)
+            lines.append(f"{self._of(path)}: {message}")
+        if len(lines) == 1:
+            return kinds[0](lines[0])
+        several = "".join(f"\n- {line}" for line in lines)
+        return ConfigurationError(f"{len(lines)} settings are wrong:{several}")
+
+    def explain_json(self, field: str) -> ConfigurationError:
+        """For a value that is written in JSON, and cannot be read as such."""
+        kind = self.settings.model_fields[field].annotation if field else None
+        example = '{"name": "value"}' if _is_mapping(kind) else '["value"]'
+        return ConfigurationError(
+            f"{self._of([field])}: the value has to be written in JSON, for example {example}."
+        )
+
+    def _of(self, path: Sequence[str]) -> str:
+        owner, field = self.settings.__name__, self._field(path[0])
+        if field is None:
+            return ".".join(filter(None, [owner, *path]))
+        # What follows elsewhere are pydantic's own words, for the members of a union and so on.
+        keys = path[1:2] if _is_mapping(self.settings.model_fields[field].annotation) else ()
+        for name in argument_names(self.settings, field):
+            if name in self.arguments and self.arguments[name].issuperset(keys):
+                return f"{owner}({name}={{{keys[0]!r}: ...}})" if keys else f"{owner}({name}=...)"
+        for source in self.sources:
+            for name in variables_of(self.settings, field):
+                nested = (source.env_nested_delimiter or "").join([name, *keys])
+                if _key(source, nested) in source.env_vars:
+                    written = nested if source.case_sensitive else nested.upper()
+                    return f"{written} ({_place(source)})"
+                if _key(source, name) in source.env_vars:
+                    return f"{name}{''.join(f'[{each!r}]' for each in keys)} ({_place(source)})"
+        return ".".join([owner, field, *keys])
+
+    def _field(self, name: str) -> str | None:
+        fields = self.settings.model_fields
+        return next((each for each in fields if name in argument_names(self.settings, each)), None)
+
+
+def _aliases(settings: type[BaseSettings], field: str) -> list[str]:
+    alias = settings.model_fields[field].validation_alias
+    if alias is None:
+        return []
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    return [str(each.path[0] if isinstance(each, AliasPath) else each) for each in choices]
+
+
+def _own_names(settings: type[BaseSettings], field: str) -> list[str]:
+    names = _aliases(settings, field)
+    if not names or settings.model_config.get("populate_by_name"):
+        names.append(f"{settings.model_config.get('env_prefix', '')}{field}")
+    return names if settings.model_config.get("case_sensitive") else [n.upper() for n in names]
+
+
+def _place(source: EnvSettingsSource) -> str:
+    if not isinstance(source, DotEnvSettingsSource):
+        return "environment"
+    files = source.env_file
+    if files is None or isinstance(files, str | os.PathLike):
+        files = [files or ".env"]
+    return ", ".join(map(str, files))
+
+
+def _is_mapping(annotation: Any) -> bool:
+    kind = get_origin(annotation) or annotation
+    return isinstance(kind, type) and issubclass(kind, Mapping)
+
+
+def _key(source: EnvSettingsSource, name: str) -> str:
+    return name if source.case_sensitive else name.lower()
+
+
+def _misspelt(settings: type[BaseSettings], source: EnvSettingsSource) -> Iterator[tuple[str, str]]:
+    prefix = settings.model_config.get("env_prefix", "")
+    delimiter = source.env_nested_delimiter or "__"
+    used = {
+        _key(source, each)
+        for field in settings.model_fields
+        for each in variables_of(settings, field)
+    }
+    used.add(_key(source, SETTINGS_MODULE))
+    for written in source.env_vars:
+        if not (prefix and written.startswith(_key(source, prefix))):
+            continue
+        if written in used or written.startswith(tuple(name + delimiter for name in used)):
+            continue
+        # Without the prefix, which all of them share and which would make them alike.
+        rest = written[len(prefix) :]
+        meant = _nested(settings, rest, delimiter) or _alike(rest, settings.model_fields)
+        if meant is not None:
+            name = _key(source, prefix) + meant
+            yield (written, name) if source.case_sensitive else (written.upper(), name.upper())
+
+
+def _alike(written: str, names: Iterable[str]) -> str | None:
+    return next(iter(get_close_matches(written, names, 1, _CLOSE)), None)
+
+
+def _nested(settings: type[BaseSettings], written: str, delimiter: str) -> str | None:
+    # ASGI_DBCONN_EXTRA_AUDIT: one underline is easily taken for two.
+    for name, field in settings.model_fields.items():
+        if _is_mapping(field.annotation) and written.startswith(f"{name}_"):
+            return f"{name}{delimiter}{written[len(name) + 1 :]}"
+    return None
+
+
+def level_of_users_line(frame: FrameType) -> int:
+    """The ``stacklevel`` of the first line outside of us and what we are made with."""
+    level = 1
+    while frame.f_back is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _BETWEEN:
+            break
+        frame, level = frame.f_back, level + 1
+    return level
