@@ -18,6 +18,9 @@ from tests.support.waiting import wait_until
 # Colours, movements of the cursor, the title of the window.
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\x1b[=>]|\r")
 
+# COLUMNS and LINES would be believed more than the terminal itself.
+_OTHERS = ("ASGI_DBCONN_", "NO_COLOR", "PYTHON", "XDG_", "IPYTHON", "COLUMNS", "LINES")
+
 PLAIN_PROMPT = r"^>>> $"
 IPYTHON_PROMPT = r"^In \[\d+\]: $"
 CTRL_U = "\x15"
@@ -25,11 +28,7 @@ CTRL_U = "\x15"
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
     """What the command sees: a home of its own, and nothing that the caller has chosen."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("ASGI_DBCONN_", "NO_COLOR", "PYTHON", "XDG_", "IPYTHON"))
-    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OTHERS)}
     kept.pop("DATABASE_URL", None)
     home.mkdir(exist_ok=True)
     own = {
