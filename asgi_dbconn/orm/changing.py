@@ -23,6 +23,7 @@ from sqlalchemy.sql.visitors import iterate
 
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm.description import Description
+from asgi_dbconn.orm.direct import execute
 from asgi_dbconn.orm.hydration import is_overheard_changing
 from asgi_dbconn.orm.loading import session_for
 from asgi_dbconn.orm.lookups import column
@@ -118,7 +119,7 @@ def _affected_at_once(
     statement: Update | Delete,
     parameters: Mapping[str, Any],
 ) -> int:
-    return connection.execute(statement, parameters, execution_options=options).rowcount
+    return execute(connection, statement, parameters, options).rowcount
 
 
 # -- by expressions

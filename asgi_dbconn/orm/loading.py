@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Row
 from sqlalchemy.orm import Mapper, Session, selectin_polymorphic
 from sqlalchemy.sql.base import ExecutableOption
 
+from asgi_dbconn.orm.direct import execute
 from asgi_dbconn.orm.origin import Origin
 
 __all__ = ["is_one_statement", "load", "load_rows", "scalar", "session_for", "whole_objects"]
@@ -61,7 +62,8 @@ def scalar(
     parameters: Mapping[str, Any] | None = None,
 ) -> Any:
     """The one value that ``statement`` selects."""
-    return connection.execute(statement, parameters, execution_options=options).scalar_one()
+    (row,) = execute(connection, statement, parameters, options).rows
+    return row[0]
 
 
 def whole_objects(mapper: Mapper[Any]) -> list[ExecutableOption]:

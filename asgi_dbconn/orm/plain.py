@@ -15,6 +15,7 @@ from sqlalchemy import Column, Executable, Select, Table, bindparam, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import ColumnProperty, Mapper
 
+from asgi_dbconn.orm.direct import execute
 from asgi_dbconn.orm.hydration import Hydrator, is_overheard, noted
 
 __all__ = ["Plan", "plain_attributes", "plan_of"]
@@ -68,8 +69,8 @@ class Plan(Generic[T]):
         token: object,
     ) -> list[T]:
         """The objects that ``statement`` selects, executed with these execution options."""
-        result = connection.execute(statement, parameters, execution_options=options)
-        return self._hydrator.objects(result.all(), token)
+        answer = execute(connection, statement, parameters, options)
+        return self._hydrator.objects(answer.rows, token)
 
 
 def plan_of(mapper: Mapper[T]) -> Plan[T] | None:

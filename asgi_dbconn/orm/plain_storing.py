@@ -8,15 +8,17 @@ half the time. Everything else takes the path through the Session.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Delete, Insert, Table, Update, bindparam, delete, insert, update
-from sqlalchemy.engine import Connection, CursorResult
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Mapper, object_mapper
 from sqlalchemy.orm.attributes import instance_dict, instance_state
 from sqlalchemy.orm.exc import FlushError
 
+from asgi_dbconn.orm.direct import Answer, execute
 from asgi_dbconn.orm.hydration import (
     is_orphan,
     is_overheard_storing,
@@ -124,16 +126,17 @@ class StoringPlan(Generic[T]):
         row: Parameters,
     ) -> T:
         """``instance``, stored as a new row, with what was filled in."""
-        result = connection.execute(self._insert, row, execution_options=options)
+        answer = execute(connection, self._insert, row, options)
         filled_in: Parameters = {}
         present = instance_dict(instance)
         if self._asked_for:
             takes_all = not self._with_server_default.issubset(row)
-            for (name, column), value in zip(self._asked_for.items(), result.one(), strict=True):
+            values = _only(answer.rows)
+            for (name, column), value in zip(self._asked_for.items(), values, strict=True):
                 if column.takes(name, present, server_defaults=takes_all):
                     filled_in[name] = value
         if self._has_defaults:
-            filled_in |= self._called(result, result.last_inserted_params())
+            filled_in |= self._called(answer)
         key = tuple([filled_in.get(name, present.get(name)) for name in self._key])
         if None in key and (not self._mapper.allow_partial_pks or set(key) == {None}):
             raise FlushError(
@@ -155,19 +158,19 @@ class StoringPlan(Generic[T]):
         changes: Parameters,
     ) -> bool:
         """Whether the row of ``instance`` was there to be changed."""
-        result = connection.execute(self._update, changes, execution_options=options)
+        answer = execute(connection, self._update, changes, options)
         filled_in: Parameters = {}
         if self._asked_for_again:
-            rows = result.all()
-            if len(rows) != 1:
+            if len(answer.rows) != 1:
                 return False
-            for (name, column), value in zip(self._asked_for_again.items(), rows[0], strict=True):
+            values = answer.rows[0]
+            for (name, column), value in zip(self._asked_for_again.items(), values, strict=True):
                 if column.key not in changes:
                     filled_in[name] = value
-        elif result.rowcount != 1:
+        elif answer.rowcount != 1:
             return False
         if self._has_on_update:
-            filled_in |= self._called(result, result.last_updated_params())
+            filled_in |= self._called(answer)
         instance_dict(instance).update(filled_in)
         settle(instance, self._mapper.class_, instance_state(instance).identity or (), origin)
         return True
@@ -175,7 +178,7 @@ class StoringPlan(Generic[T]):
     def delete(self, connection: Connection, options: Mapping[str, Any], instance: T) -> bool:
         """Whether the row that ``instance`` was loaded from was there to be deleted."""
         key = self._its_key(instance_state(instance).identity or ())
-        return connection.execute(self._delete, key, execution_options=options).rowcount > 0
+        return execute(connection, self._delete, key, options).rowcount > 0
 
     def _has_relations(self, instance: T) -> bool:
         """Whether anything may hang on it; a collection that was made with it and is empty not."""
@@ -191,11 +194,10 @@ class StoringPlan(Generic[T]):
     def _its_key(self, values: Any) -> Parameters:
         return dict(zip(self._key_names, values, strict=True))
 
-    def _called(self, result: CursorResult[Any], parameters: Any) -> Parameters:
-        """What the defaults that are values or functions of Python's have given."""
+    def _called(self, answer: Answer) -> Parameters:
         return {
-            self._names[column]: parameters[column.key]
-            for column in result.prefetch_cols() or ()
+            self._names[column]: value
+            for column, value in answer.called().items()
             if column in self._names
         }
 
@@ -205,6 +207,12 @@ def storing_plan_of(instance: T, *, is_new: bool) -> StoringPlan[T] | None:
     mapper = object_mapper(instance)
     plan: StoringPlan[T] | None = noted(mapper, _KEY, _plan)
     return None if plan is None or is_overheard_storing(mapper, is_new=is_new) else plan
+
+
+def _only(rows: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    if len(rows) != 1:  # a trigger or a rule of the database's has done something else
+        raise NoResultFound(f"{len(rows)} rows were stored when one was required")
+    return rows[0]
 
 
 def _plan(mapper: Mapper[T]) -> StoringPlan[T] | None:

@@ -7,14 +7,26 @@ import inspect as python_inspect
 from typing import Any
 
 from sqlalchemy import (
+    create_engine,
     inspect,
+    literal,
+    select,
 )
 from sqlalchemy.orm import (
     Session,
     class_mapper,
 )
 
-from asgi_dbconn.orm import hydration, plain, plain_storing, stored_columns
+from asgi_dbconn.orm import (
+    changing,
+    direct,
+    fetching,
+    hydration,
+    loading,
+    plain,
+    plain_storing,
+    stored_columns,
+)
 from tests.orm.zoo import Author
 
 # What is used of SQLAlchemy though its documentation does not speak of it. A release that changes
@@ -33,6 +45,16 @@ UNDOCUMENTED = {
     "Session": {"dispatch"},
 }
 
+# The same for executing a statement directly.
+OF_EXECUTING = {
+    "Connection": {"_echo", "_handle_dbapi_exception", "_has_events"},
+    "Context": {"_init_compiled", "compiled_parameters", "prefetch_cols", "pre_exec", "post_exec"},
+    "Engine": {"_compiled_cache", "_has_events"},
+    "Compiled": {"_cached_metadata", "_result_columns", "has_out_parameters"},
+    "Metadata": {"_effective_processors"},
+    "Statement": {"_generate_cache_key"},
+}
+
 
 def test_private_names_of_sqlalchemy_are_known_and_used_in_one_file() -> None:
     owners: dict[str, Any] = {
@@ -48,10 +70,35 @@ def test_private_names_of_sqlalchemy_are_known_and_used_in_one_file() -> None:
     assert names <= _attributes(hydration)
     behind = {name for name in names if name.startswith("_")}
     assert _behind_the_public_ones(hydration) == behind
-    for module in (plain, plain_storing, stored_columns):
+    for module in (changing, fetching, loading, plain, plain_storing, stored_columns):
         # What belongs to a property or a column is called key, too, and is documented.
         assert not (names - {"key"}) & _attributes(module)
         assert not _behind_the_public_ones(module)
+
+
+def test_what_executing_directly_takes_is_known() -> None:
+    statement, engine = select(literal(1)), create_engine("sqlite://")
+    with engine.connect() as connection:
+        result = connection.execute(statement)
+        compiled: Any = result.context.compiled
+        key = statement._generate_cache_key()
+        assert key is not None
+        # As direct.py looks it up: a release that notes it otherwise makes everything slower.
+        cache: Any = engine._compiled_cache
+        assert cache[engine.dialect, key.key, (), False, False] is compiled
+        owners: dict[str, Any] = {
+            "Connection": connection,
+            "Context": result.context,
+            "Engine": engine,
+            "Compiled": compiled,
+            "Metadata": compiled._cached_metadata,
+            "Statement": statement,
+        }
+        for owner, names in OF_EXECUTING.items():
+            assert [name for name in names if not hasattr(owners[owner], name)] == []
+    engine.dispose()
+    behind = {name for names in OF_EXECUTING.values() for name in names if name.startswith("_")}
+    assert _behind_the_public_ones(direct) == behind
 
 
 def _behind_the_public_ones(module: Any) -> set[str]:

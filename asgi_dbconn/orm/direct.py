@@ -1,0 +1,150 @@
+"""Executing a statement again with less ado than SQLAlchemy's Connection, where nobody can tell.
+
+Before a Connection executes a statement it begins a transaction of its own, even where the driver
+commits each statement by itself; afterwards it makes a result of its rows that can do far more than
+to be read once. Where nobody listens, nothing is logged, no option is set and no transaction open,
+the rest of the way is taken at once: SQLAlchemy's own context of the execution, its dialect, the
+driver's cursor, and its own handling of errors. What was never executed before goes the usual way,
+and leaves in SQLAlchemy's cache what is needed here.
+
+Whatever that takes from behind SQLAlchemy's public interface stands in this file, and a test pins
+each of these names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Column, Executable
+from sqlalchemy.engine import Connection
+from sqlalchemy.util import immutabledict
+
+__all__ = ["Answer", "execute"]
+
+Rows = Sequence[Sequence[Any]]
+
+# Its cursor has all rows in memory when it has executed, and nothing to be closed.
+_DRIVER: Final = "asyncpg"
+_NO_OPTIONS: Final[immutabledict[str, Any]] = immutabledict()
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a statement came to."""
+
+    rows: Rows
+    """As the types of their columns have them; none where the statement gives none."""
+    rowcount: int
+    _context: Any
+
+    def called(self) -> dict[Column[Any], Any]:
+        """What the defaults that are values or functions of Python's have given."""
+        (parameters,) = self._context.compiled_parameters
+        return {column: parameters[column.key] for column in self._context.prefetch_cols or ()}
+
+
+def execute(
+    connection: Connection,
+    statement: Executable,
+    parameters: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> Answer:
+    """Execute ``statement`` with these execution options, and read all of its rows."""
+    if not options and _is_unattended(connection):
+        compiled = _known(connection, statement, parameters)
+        if compiled is not None:
+            return _at_once(connection, statement, parameters, compiled)
+    result = connection.execute(statement, parameters, execution_options=options)
+    if not result.returns_rows:
+        return Answer((), result.rowcount, result.context)
+    rows = result.all()
+    return Answer(rows, len(rows), result.context)
+
+
+def _is_unattended(connection: Any) -> bool:
+    """Whether each statement is committed by itself, and nobody wants to know of it.
+
+    To be asked for every statement: listeners may come at any time.
+    """
+    engine, dialect = connection.engine, connection.dialect
+    if (
+        dialect.driver != _DRIVER
+        or dialect.server_side_cursors
+        or connection.invalidated
+        or connection.get_execution_options()
+        or connection._echo
+        or connection._has_events
+        or engine._has_events
+        or dialect.dispatch.do_execute
+    ):
+        return False
+    raw = connection.connection.dbapi_connection
+    return raw is not None and raw.autocommit is True
+
+
+def _known(
+    connection: Any, statement: Any, parameters: Mapping[str, Any] | None
+) -> tuple[Any, Any] | None:
+    """How the statement was compiled when it was executed before, and its key among those."""
+    cache, key = connection.engine._compiled_cache, statement._generate_cache_key()
+    if cache is None or key is None or statement.get_execution_options():
+        return None
+    names = tuple(sorted(parameters)) if parameters else ()
+    # As a Connection notes it: no schemas are translated, and it is executed once.
+    compiled = cache.get((connection.dialect, key.key, names, False, False))
+    if compiled is None or compiled.has_out_parameters:
+        return None
+    # Which types its rows have is known once there was one.
+    has_rows = compiled._cached_metadata is not None or not compiled._result_columns
+    return (compiled, key) if has_rows else None
+
+
+def _at_once(
+    connection: Connection,
+    statement: Executable,
+    parameters: Mapping[str, Any] | None,
+    known: tuple[Any, Any],
+) -> Answer:
+    compiled, key = known
+    dialect: Any = connection.dialect
+    every = [parameters] if parameters else []
+    try:
+        context = dialect.execution_ctx_cls._init_compiled(
+            dialect,
+            connection,
+            connection.connection,
+            _NO_OPTIONS,
+            compiled,
+            every,
+            statement,
+            key.bindparams,
+            cache_hit=dialect.CACHE_HIT,
+            param_dict=key.params,
+        )
+    except BaseException as error:
+        connection._handle_dbapi_exception(error, str(compiled), every, None, None)
+    context.pre_exec()
+    cursor = context.cursor
+    try:
+        dialect.do_execute(cursor, context.statement, context.parameters[0], context)
+        context.post_exec()
+        rows, rowcount = cursor.fetchall(), cursor.rowcount
+        cursor.close()
+    except BaseException as error:
+        connection._handle_dbapi_exception(
+            error, context.statement, context.parameters[0], cursor, context
+        )
+    return Answer(_read(rows, compiled._cached_metadata), rowcount, context)
+
+
+def _read(rows: Rows, metadata: Any) -> Rows:
+    """``rows`` of the driver's, as the types of their columns have them."""
+    read = None if metadata is None else metadata._effective_processors
+    if read is None:
+        return rows
+    return [
+        [value if each is None else each(value) for each, value in zip(read, row, strict=True)]
+        for row in rows
+    ]
