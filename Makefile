@@ -40,7 +40,7 @@ test: $(VENV)/.stamp-dev  ## run every test, on SQLite and on a PostgreSQL of it
 	$(PYTEST) $(TEST)
 
 test-fast: $(VENV)/.stamp-dev  ## run the tests that take no time, in under a minute
-	$(BIN)/python -m pytest $(TEST) -m "not server and not slow"
+	$(PYTEST) $(TEST) -m "not server and not slow"
 
 # What the version of Python makes no difference to is left out.
 test-version: $(VENV)/.stamp-dev  ## run the tests that tell one Python from another

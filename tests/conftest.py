@@ -36,8 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
 
 
-def pytest_collection_finish() -> None:
-    # What exists before the first test is no leftover, and need not be looked through each time.
+@pytest.fixture(scope="module", autouse=True)
+def nothing_old_is_looked_through() -> None:
+    """What exists before the first test of a file is no leftover of any of them."""
     gc.collect()
     gc.freeze()
 

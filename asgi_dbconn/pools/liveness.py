@@ -42,17 +42,22 @@ class Liveness:
         profile = target.profile  # what follows is looked at for every acquire
         self._is_open = profile.is_open
         self._trusted_for = target.options.idle_check_after if profile.can_be_lost else math.inf
-        # Somewhere else in every process, for those that were started together.
-        self._turn = random.randrange(target.options.pool_size)  # noqa: S311 - spreads load
+        # Another part of a slot in every process, for those that were started together.
+        self._part = random.random()  # noqa: S311 - spreads load
+        self._last_retirement = -math.inf
         self.generation = 0
         """Raised by a refresh: connections of an earlier one are replaced when next asked for."""
 
     def note_opened(self, record: ConnectionPoolEntry) -> None:
-        # Evenly, and not by chance: ten that were opened together must not meet again.
-        self._turn = (self._turn + 1) % self._target.options.pool_size
-        early = _LIFETIME_SPREAD * self._turn / self._target.options.pool_size
-        lifetime = self._target.options.max_lifetime * (1 - early)
-        record.info[_RETIRE_AT] = self._loop.time() + lifetime
+        # A slot after the one before, and not by chance: ten that were opened together, or one
+        # after the other, must not meet again.
+        now, lifetime = self._loop.time(), self._target.options.max_lifetime
+        slot = lifetime * _LIFETIME_SPREAD / self._target.options.pool_size
+        earliest = now + lifetime * (1 - _LIFETIME_SPREAD) + slot * self._part
+        retirement = self._last_retirement + slot
+        if not earliest <= retirement < now + lifetime:
+            retirement = earliest
+        record.info[_RETIRE_AT] = self._last_retirement = retirement
         record.info[_GENERATION] = self.generation
 
     def note_returned(self, record: ConnectionPoolEntry) -> None:
