@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, AsyncTransaction
-from sqlalchemy.util import greenlet_spawn
 
 from asgi_dbconn.databases.after_commit import AfterCommit
 from asgi_dbconn.databases.crossing import Crossing
 from asgi_dbconn.errors import DeadlockError, LoopError, TransactionAborted, TransactionClosed
 from asgi_dbconn.loops.calls import is_blocked, stands_still
 from asgi_dbconn.loops.deadlocks import object_to_blocking
+from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.pools.aborted import note_aborted, raise_if_aborted
 
 __all__ = ["Scope", "current_scope"]
@@ -140,7 +140,7 @@ class Scope:
             connection = self.sync_connection
             await self.begin()
             try:
-                return await greenlet_spawn(_within_transaction, connection, work)
+                return await spawn(partial(_within_transaction, connection, work))
             except BaseException as error:
                 # A session that failed to flush has rolled back already, and with it the note
                 # that the transaction lost a statement.

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.util import greenlet_spawn
 
+from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.pools.drain import drain
 from asgi_dbconn.pools.drain_report import DrainReport
 from asgi_dbconn.pools.engine import make_engine
@@ -69,7 +70,7 @@ class LoopPool:
         With ``autocommit`` every statement is committed by itself, in one round trip on asyncpg.
         """
         options = self.target.profile.autocommit_options if autocommit else _NO_OPTIONS
-        return await greenlet_spawn(_committed, self.engine.sync_engine, options, work)
+        return await spawn(partial(_committed, self.engine.sync_engine, options, work))
 
     @property
     def counters(self) -> Counters:
