@@ -6,8 +6,11 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
 import asgi_dbconn
-from asgi_dbconn import errors
+from asgi_dbconn import Database, DatabaseURL, Queryable, QuerySet, Registry, errors
+from asgi_dbconn.databases.transactions import Transaction
 from asgi_dbconn.options import DatabaseOptions, OptionArguments
 from tests.docs.settings_table import options, own_settings
 
@@ -35,6 +38,28 @@ def test_the_names_page_lists_every_public_name() -> None:
     for name in set(asgi_dbconn.__all__) - set(errors.__all__) - {"__version__"}:
         if not name.startswith(("Object", "Multiple")):
             assert f"| `{name}` |" in page
+
+
+@pytest.mark.parametrize(
+    ("page", "described"),
+    [
+        ("registry", Registry),
+        ("database", Database),
+        ("database", Transaction),
+        ("database", DatabaseURL),
+        ("queryset", QuerySet),
+        ("objects", Queryable),
+    ],
+)
+def test_a_class_has_a_page_that_names_whatever_it_offers(page: str, described: type) -> None:
+    text = (DOCS / f"reference/{page}.md").read_text()
+    blocks = re.findall(r"```python.*?```", text, re.DOTALL)
+    inline = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    code = " ".join(blocks + inline)
+
+    for name in dir(described):
+        if not name.startswith("_") and name != "over":  # which is for a registry to call
+            assert re.search(rf"\b{name}\b", code), name
 
 
 def test_the_errors_page_draws_the_tree_of_the_module() -> None:
