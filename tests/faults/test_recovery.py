@@ -54,7 +54,7 @@ async def test_those_who_wait_are_served_when_the_server_is_back(
             with taking(most=2.5):
                 await asyncio.gather(*waiting)
 
-    (down, up) = [record.getMessage() for record in caplog.records]
+    (down, up) = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
     assert "Trying again" in down
     assert "takes connections again" in up
 
