@@ -8,6 +8,7 @@ transactions alone, and every BEGIN is ours.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -55,13 +56,18 @@ class SQLiteProfile:
     async def open(self, options: DatabaseOptions, *positional: Any, **arguments: Any) -> Any:
         connection = aiosqlite.connect(*positional, **arguments)
         connection._thread.daemon = True  # as SQLAlchemy does: the interpreter must be able to end
+        files = _noted(connection)
         try:
             return await connection
         except BaseException:
-            # Its thread reports its end to this loop. That is a matter of microseconds, but a loop
-            # that is closed by then makes it raise there.
-            while connection._thread.is_alive():  # noqa: ASYNC110 - a thread sets no event
-                await asyncio.sleep(0.001)
+            try:
+                # Its thread reports its end to this loop. That is a matter of microseconds, but a
+                # loop that is closed by then makes it raise there.
+                while connection._thread.is_alive():  # noqa: ASYNC110 - a thread sets no event
+                    await asyncio.sleep(0.001)
+            finally:
+                for each in files:
+                    each.close()
             raise
 
     def install(self, engine: Engine, options: DatabaseOptions) -> None:
@@ -120,6 +126,19 @@ class SQLiteProfile:
         asking.start()
         asking.join()
         _told(connection)
+
+
+def _noted(connection: aiosqlite.Connection) -> list[sqlite3.Connection]:
+    """What the driver's thread opens; it forgets a file whose opening nobody waits for any more."""
+    opened: list[sqlite3.Connection] = []
+    connector = connection._connector
+
+    def open_and_note() -> sqlite3.Connection:
+        opened.append(connector())
+        return opened[-1]
+
+    connection._connector = open_and_note
+    return opened
 
 
 def _told(connection: Any) -> None:
