@@ -87,7 +87,7 @@ def stamp(
     migrations, where, seconds = _asked(target, **asked)
     wanted = revisions or ("head",)
     if sql:
-        click.echo(asyncio.run(migrations.stamp_sql(*wanted, **where)), nl=False)
+        click.echo(asyncio.run(migrations.stamp_sql(wanted, **where)), nl=False)
     else:
         stamped = migrations.stamp(wanted, **where, purge=purge, lock_timeout=seconds)
         _done(asyncio.run(stamped))

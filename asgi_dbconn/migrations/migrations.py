@@ -194,14 +194,16 @@ class Migrations:
 
     async def stamp_sql(
         self,
-        revision: str = "head",
+        revision: str | Sequence[str] = "head",
         *,
         database: Names = INHERIT,
         schema: Schema = INHERIT,
     ) -> str:
-        """What ``stamp`` would send; ``revision`` may be a range, ``from:to``."""
-        start, end = split_range(revision)
-        return await self._runs.write(stamping, [end], start, database, schema)
+        """What ``stamp`` would send; a single ``revision`` may be a range, ``from:to``."""
+        revisions, start = [revision] if isinstance(revision, str) else list(revision), None
+        if len(revisions) == 1:
+            start, revisions[0] = split_range(revisions[0])
+        return await self._runs.write(stamping, revisions, start, database, schema)
 
     # -- for env.py
 

@@ -36,6 +36,13 @@ def run(invoke: Invoke) -> Callable[..., str]:
     return checked
 
 
+def test_several_revisions_are_stamped_as_sql_too(run: Callable[..., str]) -> None:
+    printed = run("stamp", "--sql", "b1", "b2")
+
+    assert "'b1'" in printed
+    assert "'b2'" in printed
+
+
 def test_branches_are_shown_and_merged(run: Callable[..., str], invoke: Invoke) -> None:
     assert run("heads").splitlines() == ["b1 (head)", "b2 (head)"]
     assert run("branches").startswith("a1 (branchpoint)\n   -> ")
