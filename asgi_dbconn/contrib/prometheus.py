@@ -30,6 +30,8 @@ _COUNTED: Final = {
     "timeouts": "Acquires that ended in PoolTimeout",
     "overloads": "Acquires that ended in PoolOverloaded",
     "leaks": "Connections that were not given back within leak_after",
+    "unclean": "Connections that came back with a transaction or a statement still open",
+    "unknown_commits": "Commits that were cancelled or cut off before their answer",
     "transient_uses": "Verbs and scopes that opened an engine for themselves",
 }
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import PoolResetState
-from sqlalchemy.util import await_only
 
-from asgi_dbconn.pools import abandoned, aborted, lost, parting
+from asgi_dbconn.pools import abandoned, aborted, lost, parting, pooled_connection
+from asgi_dbconn.pools.check_in import CheckIn
+from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.gate import Gate
 from asgi_dbconn.pools.gated import GatedPool
 from asgi_dbconn.pools.goodbyes import Goodbyes
@@ -21,7 +21,12 @@ __all__ = ["make_engine"]
 
 
 def make_engine(
-    target: Target, gate: Gate, liveness: Liveness, opener: Opener, goodbyes: Goodbyes
+    target: Target,
+    gate: Gate,
+    events: Events,
+    liveness: Liveness,
+    opener: Opener,
+    goodbyes: Goodbyes,
 ) -> AsyncEngine:
     """An engine whose every connection passes ``gate``. Opens nothing."""
     echo = target.options.echo
@@ -34,24 +39,24 @@ def make_engine(
         "gate": gate,
         "liveness": liveness,
         "goodbyes": goodbyes,
+        "check_in": CheckIn(target, events),
         "leak_after": target.options.leak_after,
     }
     engine = create_async_engine(target.address.without_password(), **arguments)
     event.listen(engine.sync_engine, "do_connect", opener)
+    # Before all others that are told of a new connection: they may use it.
+    event.listen(engine.sync_engine.pool, "connect", _adapt(target), insert=True)
+    pooled_connection.install(engine.sync_engine)
     target.profile.install(engine.sync_engine, target.options)
     aborted.install(engine.sync_engine)
     lost.install(engine.sync_engine, target, gate.events)
     parting.install(engine.sync_engine, gate, goodbyes)
     abandoned.install(engine.sync_engine, target, gate, goodbyes)
-    if target.options.reset == "full":
-        event.listen(engine.sync_engine.pool, "reset", _reset_fully(target))
     return engine
 
 
-def _reset_fully(target: Target) -> Any:
-    def reset(connection: Any, _: Any, state: PoolResetState) -> None:
-        # Not for one that is being ended, or collected as garbage where nothing can be awaited.
-        if state.asyncio_safe and not state.terminate_only:
-            await_only(target.profile.reset(connection.driver_connection))
+def _adapt(target: Target) -> Any:
+    def adapt(connection: Any, _: Any) -> None:
+        target.profile.adapt(connection)
 
-    return reset
+    return adapt

@@ -33,6 +33,12 @@ class Events:
         self.counters.lost += 1
         self._observers.tell(Observer.connection_lost, self._database, reason)
 
+    def unclean(self) -> None:
+        self.counters.unclean += 1
+
+    def commit_unknown(self) -> None:
+        self.counters.unknown_commits += 1
+
     def retired(self) -> None:
         self.counters.retired += 1
         self._observers.tell(Observer.connection_retired, self._database)

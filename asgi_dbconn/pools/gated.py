@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
+from asgi_dbconn.pools.check_in import CheckIn, PooledRecord
 from asgi_dbconn.pools.gate import Gate, Permit, permit_of_acquire
 from asgi_dbconn.pools.goodbyes import Goodbyes
 from asgi_dbconn.pools.leaks import LeakAlarm
 from asgi_dbconn.pools.liveness import Liveness
+from asgi_dbconn.pools.statement_lock import driver_of, lock_of
 
 __all__ = ["GatedPool"]
-
-_PERMIT: Final = "asgi_dbconn.permit"
 
 
 class GatedPool(AsyncAdaptedQueuePool):
@@ -33,6 +33,7 @@ class GatedPool(AsyncAdaptedQueuePool):
         gate: Gate,
         liveness: Liveness,
         goodbyes: Goodbyes,
+        check_in: CheckIn,
         leak_after: float | None,
         **pool_arguments: Any,
     ) -> None:
@@ -42,6 +43,7 @@ class GatedPool(AsyncAdaptedQueuePool):
         self.gate = gate
         self.liveness = liveness
         self.goodbyes = goodbyes
+        self.check_in = check_in
         self.leak_after = leak_after
         if not pool_arguments.get("echo"):
             # Where SQLAlchemy's users look for a pool's log, and where it is quiet by default.
@@ -67,9 +69,9 @@ class GatedPool(AsyncAdaptedQueuePool):
             permit_of_acquire.reset(token)
         # Only a finished checkout carries its permit: one that fails halfway is checked in by
         # SQLAlchemy too, and must not release what was released above.
-        record = connection.record_info
-        if record is not None:
-            record[_PERMIT] = permit
+        record: Any = connection._connection_record
+        record.permit = permit
+        lock_of(connection.dbapi_connection).is_driver_exposed = False
         if self.leak_after is not None:
             permit.alarm = LeakAlarm(
                 self.gate.name, permit.holder, self.leak_after, self.gate.events
@@ -88,7 +90,7 @@ class GatedPool(AsyncAdaptedQueuePool):
                     permit.aftermath = self.goodbyes.say(permit.connection)
                 raise
             # From here on it is in use: a drain must not close it under the question.
-            permit.connection = connection.driver_connection
+            permit.connection = driver_of(connection.dbapi_connection)
             try:
                 if self.liveness.is_usable(connection, permit.deadline):
                     return connection
@@ -110,24 +112,25 @@ class GatedPool(AsyncAdaptedQueuePool):
         else:
             super()._do_return_conn(record)
 
+    def _create_connection(self) -> ConnectionPoolEntry:
+        return PooledRecord(self, self.check_in)
+
     def _opened(self, _: Any, record: ConnectionPoolEntry) -> None:
         self.liveness.note_opened(record)
 
-    def _returned(self, connection: Any, record: ConnectionPoolEntry) -> None:
+    def _returned(self, connection: Any, record: PooledRecord) -> None:
         if connection is not None:  # else it was invalidated, and its record is empty
             self.liveness.note_returned(record)
         self._release(record)
 
-    def _dropped(self, _: Any, record: ConnectionPoolEntry) -> None:
-        info = record.record_info
-        permit: Permit | None = info.get(_PERMIT) if info is not None else None
+    def _dropped(self, _: Any, record: PooledRecord) -> None:
+        permit: Permit | None = record.permit
         if permit is not None and permit.alarm is not None:
             permit.alarm.was_dropped = True
         self._release(record)
 
-    def _release(self, record: ConnectionPoolEntry) -> None:
-        info = record.record_info
-        permit: Permit | None = info.pop(_PERMIT, None) if info is not None else None
+    def _release(self, record: PooledRecord) -> None:
+        permit, record.permit = record.permit, None
         if permit is not None:
             self._give_back(permit)
 
@@ -145,6 +148,7 @@ class GatedPool(AsyncAdaptedQueuePool):
             self.gate,
             self.liveness,
             self.goodbyes,
+            self.check_in,
             self.leak_after,
             recycle=self._recycle,
             echo=self.echo,

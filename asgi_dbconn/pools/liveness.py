@@ -17,6 +17,7 @@ from sqlalchemy.util import await_only
 
 from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.goodbyes import POLITE_LIMIT, Goodbyes
+from asgi_dbconn.pools.statement_lock import driver_of
 from asgi_dbconn.pools.target import Target
 
 __all__ = ["Liveness"]
@@ -68,7 +69,11 @@ class Liveness:
 
         One that is not is ended already; the pool only has to forget it.
         """
-        info, now, driver = connection.info, self._loop.time(), connection.driver_connection
+        info, now, driver = (
+            connection.info,
+            self._loop.time(),
+            driver_of(connection.dbapi_connection),
+        )
         if driver in self._goodbyes:
             await_only(self._goodbyes.wait_for(driver, min(POLITE_LIMIT, deadline - now)))
             return False

@@ -23,6 +23,7 @@ from asgi_dbconn.pools.gated import GatedPool
 from asgi_dbconn.pools.goodbyes import Goodbyes
 from asgi_dbconn.pools.liveness import Liveness
 from asgi_dbconn.pools.opening import Opener
+from asgi_dbconn.pools.statement_lock import driver_of
 from asgi_dbconn.pools.statistics import Counters, PoolStats
 from asgi_dbconn.pools.target import Target
 
@@ -50,7 +51,7 @@ class LoopPool:
         self._liveness = Liveness(target, events, self._goodbyes)
         self._opener = Opener(target, events, self._goodbyes)
         self.engine: AsyncEngine = make_engine(
-            target, self.gate, self._liveness, self._opener, self._goodbyes
+            target, self.gate, events, self._liveness, self._opener, self._goodbyes
         )
         # SQLAlchemy's pool does not list what is checked out; ending a pool needs to know.
         # In the order of their last use.
@@ -170,7 +171,7 @@ class LoopPool:
     def _note_opened(self, connection: Any, _: Any) -> None:
         # Asked for rather than noted: a close that hangs is announced before it has happened.
         self._opened = dict.fromkeys(self._open_connections())
-        self._opened[connection.driver_connection] = None
+        self._opened[driver_of(connection)] = None
 
     def _ask_for_one(self) -> None:
         # From any thread: another loop of the process lacks a connection (max_connections).
@@ -187,7 +188,7 @@ class LoopPool:
         # At check-in.
         if connection is None:
             return  # it was invalidated, and has ended anyway
-        driver = connection.driver_connection
+        driver = driver_of(connection)
         self._opened.pop(driver, None)
         self._opened[driver] = None
         if self.target.budget.wants_one(from_busy_loop=self.gate.waiting > 0):

@@ -15,6 +15,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from asgi_dbconn.pools.gate import Gate
 from asgi_dbconn.pools.goodbyes import Goodbyes
+from asgi_dbconn.pools.statement_lock import driver_of
 
 __all__ = ["install", "part_with"]
 
@@ -28,7 +29,7 @@ def install(engine: Engine, gate: Gate, goodbyes: Goodbyes) -> None:
     by_force = engine.dialect.do_terminate
 
     def do_terminate(connection: DBAPIConnection) -> None:
-        driver: Any = getattr(connection, "driver_connection", None)
+        driver: Any = driver_of(connection)
         if not in_greenlet():  # the garbage collector: nothing can be awaited
             by_force(connection)
         elif not goodbyes.was_said(driver):

@@ -21,6 +21,8 @@ class Counters:
     overloads: int = 0
     retired: int = 0
     leaks: int = 0
+    unclean: int = 0
+    unknown_commits: int = 0
 
     def add(self, other: Counters) -> None:
         """Take over what ``other`` has counted; its pool has ended."""
@@ -60,6 +62,10 @@ class PoolStats:
     """Connections replaced for their age, or because of ``refresh()``."""
     leaks: int = 0
     """Connections that were not given back within ``leak_after``."""
+    unclean: int = 0
+    """Connections that came back with a transaction or a statement still open on them."""
+    unknown_commits: int = 0
+    """Commits that were cancelled or cut off: whether they took effect is not known."""
     transient_uses: int = 0
     """Verbs and scopes that had to open an engine for themselves, because nobody connected."""
 

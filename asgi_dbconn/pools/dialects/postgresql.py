@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -11,7 +12,10 @@ from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine import Engine
 
 from asgi_dbconn.options import DatabaseOptions
+from asgi_dbconn.pools.dialects.asyncpg_adapter import adapt
+from asgi_dbconn.pools.dialects.asyncpg_cancel import cancel_and_wait
 from asgi_dbconn.pools.dialects.asyncpg_connection import Connection, connect
+from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT
 
 __all__ = ["PostgreSQLProfile"]
 
@@ -62,6 +66,38 @@ class PostgreSQLProfile:
         if state in _PERMANENT:
             return "Are user and password right, and may this user connect from here?"
         return "Is the server running, and are host and port right?"
+
+    def adapt(self, connection: Any) -> None:
+        adapt(connection)
+
+    def find_fault(self, connection: Any) -> str | None:
+        driver = connection._connection
+        if driver.is_closed():
+            return None  # found out, and replaced, when it is next asked for
+        if driver.is_in_transaction():
+            return "a transaction was still open on it"
+        if driver._top_xact is not None:
+            return "a transaction of the driver's own was left half begun"
+        return None
+
+    async def clean(self, connection: Any, *, resets_all: bool) -> bool:
+        driver = connection._connection
+        if driver.is_closed():
+            return False
+        if not driver.is_in_transaction() and driver._top_xact is not None:
+            return False
+        async with asyncio.timeout(CANCEL_LIMIT):
+            if driver.is_in_transaction():
+                driver._top_xact = connection._transaction = None
+                await driver.execute("ROLLBACK")
+            if resets_all:
+                driver._listeners.clear()
+                driver._log_listeners.clear()
+                await self.reset(driver)
+        return True
+
+    async def stop(self, connection: Any, limit: float) -> bool:
+        return await cancel_and_wait(connection._connection, connection._execute_mutex, limit)
 
     async def ping(self, connection: Any) -> None:
         await connection.execute("SELECT 1")  # asyncpg trips over the answer to an empty query

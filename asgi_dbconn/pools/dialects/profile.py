@@ -47,6 +47,31 @@ class DialectProfile(Protocol):
         """Whether a statement that ended with ``error`` was stopped for taking too long."""
         ...
 
+    def adapt(self, connection: Any) -> None:
+        """Put SQLAlchemy's adapted connection, which was opened a moment ago, behind our lock."""
+        ...
+
+    def find_fault(self, connection: Any) -> str | None:
+        """Return why an adapted connection must not be used by somebody else as it is.
+
+        None if it is clean. Asks the driver only, and sends nothing.
+        """
+        ...
+
+    async def clean(self, connection: Any, *, resets_all: bool) -> bool:
+        """Put an adapted connection in order, and with ``resets_all`` its whole session.
+
+        Return False if it has to be closed. Raises what the driver raises; then, too.
+        """
+        ...
+
+    async def stop(self, connection: Any, limit: float) -> bool:
+        """Stop the statement that another task has under way on an adapted connection.
+
+        Return False if it has not ended after ``limit`` seconds. The connection stays usable else.
+        """
+        ...
+
     async def ping(self, connection: Any) -> None:
         """The cheapest round trip there is, on the driver's connection. Raises what goes wrong."""
         ...

@@ -22,6 +22,8 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.pools.dialects import sqlite_deadline
+from asgi_dbconn.pools.dialects.aiosqlite_adapter import adapt
+from asgi_dbconn.pools.statement_lock import StatementLock
 
 __all__ = ["AUTOCOMMIT", "READONLY", "WRITES", "SQLiteProfile"]
 
@@ -91,6 +93,35 @@ class SQLiteProfile:
 
     def remedy(self, error: BaseException) -> str:
         return "Does the folder exist, and may this process write there?"
+
+    def adapt(self, connection: Any) -> None:
+        adapt(connection)
+
+    def find_fault(self, connection: Any) -> str | None:
+        driver = connection._connection
+        if driver._connection is not None and driver.in_transaction:
+            return "a transaction was still open on it"
+        return None
+
+    async def clean(self, connection: Any, *, resets_all: bool) -> bool:
+        driver = connection._connection
+        if driver._connection is None:
+            return False
+        if driver.in_transaction:
+            await driver.rollback()
+        return True
+
+    async def stop(self, connection: Any, limit: float) -> bool:
+        lock: StatementLock = connection._execute_mutex
+        if not lock.locked():
+            return True
+        await connection._connection.interrupt()
+        try:
+            async with asyncio.timeout(limit):
+                await lock.wait_until_free()
+        except TimeoutError:
+            return False
+        return True
 
     async def ping(self, connection: Any) -> None:
         await connection.execute_fetchall("SELECT 1")

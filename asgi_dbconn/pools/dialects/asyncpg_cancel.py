@@ -1,0 +1,77 @@
+"""Cancel requests to PostgreSQL, and the answer to them.
+
+A request travels on a connection of its own. It may overtake the statement that it is about, and
+then it is ignored. It may arrive late, and then it would hit the next statement. So it is repeated
+while the statement runs, and nothing is sent before each request has arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from asgi_dbconn.pools.statement_lock import StatementLock
+
+__all__ = ["cancel_and_wait", "settle"]
+
+_OVERTAKEN_AFTER: Final = 0.25
+"""Seconds after which a request is repeated."""
+
+
+async def settle(driver: Any, limit: float) -> bool:
+    """Wait until the server has answered a statement whose task was cancelled.
+
+    asyncpg has sent the request already. Return False after ``limit`` seconds, or if the
+    connection is closed.
+    """
+    protocol = driver._protocol
+    if driver.is_closed() or protocol is None:
+        return False
+    if not protocol._is_cancelling():
+        return True
+    return await _repeat_until(
+        asyncio.ensure_future(protocol._wait_for_cancellation()), driver, limit, first=None
+    )
+
+
+async def cancel_and_wait(driver: Any, lock: StatementLock, limit: float) -> bool:
+    """Cancel the statement that another task has under way, and wait until ``lock`` is free.
+
+    Return False if the statement has not ended after ``limit`` seconds.
+    """
+    if driver.is_closed():
+        return False
+    if not lock.locked():
+        return True
+    first = _request(driver)
+    return await _repeat_until(
+        asyncio.ensure_future(lock.wait_until_free()), driver, limit, first=first
+    )
+
+
+async def _repeat_until(
+    ended: asyncio.Future[Any], driver: Any, limit: float, *, first: asyncio.Future[None] | None
+) -> bool:
+    clock = asyncio.get_running_loop().time
+    give_up_at = clock() + limit
+    requests = [] if first is None else [first]
+    try:
+        while not ended.done():
+            left = give_up_at - clock()
+            if left <= 0:
+                return False
+            await asyncio.wait({ended}, timeout=min(left, _OVERTAKEN_AFTER))
+            if not ended.done() and not driver.is_closed():
+                requests.append(_request(driver))
+        if requests:
+            await asyncio.wait(requests, timeout=max(give_up_at - clock(), 0))
+        return all(request.done() for request in requests) and not driver.is_closed()
+    finally:
+        if not ended.done():
+            ended.cancel()
+
+
+def _request(driver: Any) -> asyncio.Future[None]:
+    sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    driver._cancel_current_command(sent)
+    return sent

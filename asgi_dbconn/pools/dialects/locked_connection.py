@@ -1,0 +1,59 @@
+"""SQLAlchemy's adapted connections, with every use of the driver behind one lock.
+
+SQLAlchemy holds its mutex while a statement executes, but not while it commits or rolls back. Two
+tasks that share a connection meet there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_connection
+from sqlalchemy.util import await_only
+
+from asgi_dbconn.pools.statement_lock import Settle, StatementLock, lock_of
+
+__all__ = ["LockedConnection", "lock"]
+
+
+class LockedConnection:
+    """For classes that also derive from an adapted connection of SQLAlchemy's.
+
+    An instance is made by :func:`lock` from one that exists, so there are no slots of its own.
+    """
+
+    __slots__ = ()
+
+    _connection: Any
+
+    @property
+    def driver_connection(self) -> Any:
+        """The driver's connection. Whoever gets it may leave anything behind."""
+        lock_of(self).is_driver_exposed = True
+        return self._connection
+
+    def _finish(self, work: Callable[[], Awaitable[Any]]) -> None:
+        """Do ``work``, the end of a transaction or its beginning, as a statement is done."""
+        try:
+            await_only(self._locked(work))
+        except Exception as error:
+            # The adapted connection's own: it translates what the driver raises.
+            self._handle_exception(error)  # type: ignore[attr-defined]
+
+    async def _locked(self, work: Callable[[], Awaitable[Any]]) -> None:
+        async with lock_of(self):
+            await work()
+
+
+def lock(
+    connection: AsyncAdapt_dbapi_connection,
+    kind: type[LockedConnection],
+    settle: Settle,
+    *,
+    keeps_connection: bool,
+) -> None:
+    """Turn SQLAlchemy's adapted connection into one of ``kind``, with a lock of its own."""
+    adapted: Any = connection
+    adapted.__class__ = kind
+    adapted._execute_mutex = StatementLock(settle, keeps_connection=keeps_connection)

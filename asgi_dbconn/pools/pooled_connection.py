@@ -1,0 +1,74 @@
+"""SQLAlchemy's Connection, which sends BEGIN before anybody gets at the driver's connection.
+
+SQLAlchemy begins a transaction with the first statement. What is sent through the driver itself,
+as a COPY, would come before that, and would not be rolled back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine.base import OptionEngine
+from sqlalchemy.pool import PoolProxiedConnection
+
+__all__ = ["PooledConnection", "install"]
+
+
+class PooledConnection(Connection):
+    """Every connection of our engines."""
+
+    _is_finishing = False
+    """Whether SQLAlchemy itself asks for the pooled connection, to commit or to roll back."""
+
+    @property
+    def connection(self) -> PoolProxiedConnection:
+        """The pooled connection, in the transaction that SQLAlchemy believes it to be in."""
+        pooled = super().connection
+        if self._transaction is not None and not self._is_finishing:
+            ensure_begun = getattr(pooled.dbapi_connection, "ensure_begun", None)
+            if ensure_begun is not None:
+                ensure_begun()
+        return pooled
+
+    @property
+    def info(self) -> dict[Any, Any]:
+        """A dictionary that stays with the driver's connection. Sends nothing."""
+        pooled = self._dbapi_connection
+        return super().connection.info if pooled is None else pooled.info
+
+    def _commit_impl(self) -> None:
+        self._is_finishing = True
+        try:
+            super()._commit_impl()
+        finally:
+            self._is_finishing = False
+
+    def _rollback_impl(self) -> None:
+        self._is_finishing = True
+        try:
+            super()._rollback_impl()
+        finally:
+            self._is_finishing = False
+
+
+class _PooledOptionEngine(OptionEngine):
+    _connection_cls = PooledConnection
+
+
+_PooledOptionEngine._option_cls = _PooledOptionEngine
+
+
+def install(engine: Engine) -> None:
+    """Let ``engine``, and its views with other options, give such connections.
+
+    The adapted connection below it is told when it hands out the driver's own.
+    """
+    engine._connection_cls = PooledConnection
+    engine._option_cls = _PooledOptionEngine
+    setattr(engine.dialect, _get_driver_connection.__name__[1:], _get_driver_connection)
+
+
+def _get_driver_connection(connection: Any) -> Any:
+    # The one way for pooled connections and their records, which then notice it, too.
+    return connection.driver_connection
