@@ -1,132 +1,89 @@
-"""The blocks in which code shares one connection: how each opens, joins, commits, rolls back."""
+"""Blocks: ``async with models.transaction():``, again and again, and around async functions."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from asgi_dbconn.databases.block_decorator import AsyncFunction, in_block
+from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
 
-from asgi_dbconn.databases.after_commit import AfterCommit
-from asgi_dbconn.databases.crossing import Crossing
-from asgi_dbconn.databases.held_blocks import held_open
-from asgi_dbconn.databases.scopes import Scope, current_scope
-from asgi_dbconn.databases.transactions import Terms, Transaction, outermost, savepoint
-from asgi_dbconn.pools.aborted import note_aborted
-from asgi_dbconn.pools.loop_pool import LoopPool
+__all__ = ["Block", "Entry"]
 
-__all__ = ["Blocks"]
-
-Pool = Callable[[], AbstractAsyncContextManager[LoopPool]]
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+V = TypeVar("V", covariant=True)
 
 
-class _JoinedSession(AsyncSession):
-    """Its commit flushes: the transaction is the block's. Its rollback takes all of that back."""
+class Entry(Protocol[V]):
+    """One entering of a block."""
 
-    async def rollback(self) -> None:
-        await super().rollback()
-        bind = self.bind
-        if isinstance(bind, AsyncConnection) and bind.sync_connection is not None:
-            note_aborted(bind.sync_connection, "a session in it was rolled back")
+    @property
+    def value(self) -> V:
+        """What ``async with ... as`` gives, once it is entered."""
+        ...
+
+    def enter(self) -> Coroutine[Any, Any, None]:
+        """Enter. Raises what prevents it, and then holds nothing."""
+        ...
+
+    def leave(self, error: BaseException | None) -> Coroutine[Any, Any, None]:
+        """Leave, because of ``error`` if there is one. Raises what prevents a clean end."""
+        ...
+
+    def callbacks_after_commit(self) -> CommitCallbacks | None:
+        """Return what is to be called after a clean end, if it was a commit."""
+        ...
 
 
-class Blocks:
-    """Opens scopes of one database, or joins the one that is open in this context."""
+class Block(AbstractAsyncContextManager[T], Generic[T]):
+    """A block that may be entered again, by any task, each time anew.
 
-    def __init__(
-        self, database: object, name: str, crossing: Callable[[], Crossing | None]
+    As a decorator it puts each call of an async function into a block of its own; it raises
+    TypeError for anything else. What the block is about, its schema and its database, is looked up
+    when it is entered.
+    """
+
+    __slots__ = ("_entries", "_make_entry")
+
+    def __init__(self, make_entry: Callable[[], Entry[T]]) -> None:
+        self._make_entry = make_entry
+        self._entries: list[tuple[asyncio.Task[Any] | None, Entry[T]]] = []
+
+    def new_entry(self) -> Entry[T]:
+        """Return one entering of the block, which belongs to the current context."""
+        return self._make_entry()
+
+    async def __aenter__(self) -> T:
+        entry = self._make_entry()
+        await entry.enter()
+        self._entries.append((asyncio.current_task(), entry))
+        return entry.value
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
-        self._database = database
-        self._name = name
-        self._crossing = crossing
+        entry = self._take_entry()
+        await entry.leave(error)
+        if error is None:
+            callbacks = entry.callbacks_after_commit()
+            if callbacks is not None:
+                await callbacks.run()
 
-    @asynccontextmanager
-    async def connection(self, pool: Pool) -> AsyncIterator[AsyncConnection]:
-        outer = current_scope(self._database)
-        if outer is not None:
-            async with outer.joined() as scope:
-                yield scope.connection
-            return
-        after_commit = AfterCommit()
-        async with self._scope(pool, after_commit) as scope:
-            after_commit.follow(scope.sync_connection)
-            async with scope.entered():
-                yield scope.connection
-            await scope.commit()
-        await after_commit.run()
+    def __call__(self, function: AsyncFunction[P, R]) -> AsyncFunction[P, R]:
+        return in_block(function, lambda: Block(self._make_entry))
 
-    @asynccontextmanager
-    async def session(self, pool: Pool) -> AsyncIterator[AsyncSession]:
-        outer = current_scope(self._database)
-        if outer is not None:
-            async with (
-                outer.joined() as scope,
-                _JoinedSession(
-                    scope.connection, expire_on_commit=False, join_transaction_mode="rollback_only"
-                ) as session,
-            ):
-                yield session
-                if not session.is_active:
-                    note_aborted(scope.sync_connection, "a session in it failed to flush")
-                scope.raise_if_aborted()
-                await session.commit()
-            return
-        after_commit = AfterCommit()
-        async with self._scope(pool, after_commit) as scope:
-            after_commit.follow(scope.sync_connection)
-            async with (
-                scope.entered(),
-                AsyncSession(
-                    scope.connection, expire_on_commit=False, join_transaction_mode="control_fully"
-                ) as session,
-            ):
-                scope.session = session
-                yield session
-                scope.raise_if_aborted()
-                await session.commit()
-            # Queries of the block may have begun a transaction that the session never saw.
-            await scope.commit()
-        await after_commit.run()
-
-    @asynccontextmanager
-    async def transaction(self, pool: Pool, terms: Terms) -> AsyncIterator[Transaction]:
-        outer = current_scope(self._database)
-        after_commit = AfterCommit()
-        if outer is None:
-            crossing, block = self._crossing(), partial(self._outermost, pool, terms, after_commit)
-        else:
-            crossing, block = outer.crossing, partial(savepoint, outer, terms)
-        if crossing is not None and crossing.is_needed:
-            opened = held_open(crossing, block)
-        else:
-            opened = block()
-        async with opened as transaction:
-            yield transaction
-        await after_commit.run()
-
-    @asynccontextmanager
-    async def _outermost(
-        self, pool: Pool, terms: Terms, after_commit: AfterCommit
-    ) -> AsyncIterator[Transaction]:
-        async with (
-            self._scope(pool, after_commit) as scope,
-            outermost(scope, terms) as transaction,
-        ):
-            yield transaction
-
-    @asynccontextmanager
-    async def _scope(self, pool: Pool, after_commit: AfterCommit) -> AsyncIterator[Scope]:
-        async with pool() as opened, opened.engine.connect() as connection:
-            try:
-                yield Scope(self._database, self._name, connection, after_commit, self._crossing())
-            finally:
-                await _let_go_of_a_failed_commit(connection)
-
-
-async def _let_go_of_a_failed_commit(connection: AsyncConnection) -> None:
-    # SQLAlchemy hands a connection whose commit failed back as it is, and some databases keep its
-    # transaction open. Without this transaction object, the pool resets the connection.
-    transaction = None if connection.closed else connection.get_transaction()
-    if transaction is not None and not transaction.is_active:
-        await connection.rollback()
+    def _take_entry(self) -> Entry[T]:
+        # The one that this task has entered last; a block may also be left by another task.
+        task = asyncio.current_task()
+        for position in range(len(self._entries) - 1, -1, -1):
+            if self._entries[position][0] is task:
+                return self._entries.pop(position)[1]
+        return self._entries.pop()[1]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from functools import partial
 from typing import Final, Self, TypeVar, Unpack
@@ -16,19 +16,20 @@ from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from asgi_dbconn.call_site import CallSite, blamed_line, building_line
-from asgi_dbconn.databases.blocks import Blocks
+from asgi_dbconn.databases.blocks import Block
 from asgi_dbconn.databases.isolations import Isolations
 from asgi_dbconn.databases.leases import Lead, Leases, State, Wait
 from asgi_dbconn.databases.loop_pools import LoopPools
 from asgi_dbconn.databases.memory import MemoryKeeper, named_memory
 from asgi_dbconn.databases.outcomes import outcome_of, same_again
+from asgi_dbconn.databases.scope_manager import ScopeManager
 from asgi_dbconn.databases.scopes import current_scope
 from asgi_dbconn.databases.startup import (
     prove_it_answers,
     prove_it_answers_now,
     select_one,
 )
-from asgi_dbconn.databases.transactions import Terms, Transaction
+from asgi_dbconn.databases.transactions import Transaction, TransactionOptions
 from asgi_dbconn.databases.transient import TransientPools
 from asgi_dbconn.errors import DBConnError, PoolClosed, UnsupportedURL
 from asgi_dbconn.loops.fork import after_fork
@@ -78,7 +79,7 @@ class Database:
         self._pools = LoopPools(self._target)
         self._transient = TransientPools(self._target)
         self._isolations = Isolations(self._target)
-        self._blocks = Blocks(self, self._target.name, lambda: self._isolations.crossing)
+        self._scopes = ScopeManager(self, self._target.name, lambda: self._isolations.crossing)
         self._closing: asyncio.Task[DrainReport] | None = None
         after_fork(self._after_fork)
 
@@ -193,17 +194,21 @@ class Database:
             )
         return pool.engine
 
-    def connection(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """One connection for the block, shared with the queries inside; committed at its end."""
-        return self._blocks.connection(partial(self._pool, self._line()))
+    def connection(self) -> Block[AsyncConnection]:
+        """One connection for the block, shared with the queries inside; committed at its end.
 
-    def session(self) -> AbstractAsyncContextManager[AsyncSession]:
+        May be entered again, each time anew, and decorates async functions.
+        """
+        return self._scopes.connection(partial(self._pool, self._line()))
+
+    def session(self) -> Block[AsyncSession]:
         """A plain ``AsyncSession`` for the block; committed at its end, rolled back on errors.
 
         Inside another scope it joins that one: its commit flushes, its rollback takes the whole
-        transaction back. Objects do not expire on commit.
+        transaction back. Objects do not expire on commit. May be entered again, each time anew,
+        and decorates async functions.
         """
-        return self._blocks.session(partial(self._pool, self._line()))
+        return self._scopes.session(partial(self._pool, self._line()))
 
     def transaction(
         self,
@@ -212,15 +217,17 @@ class Database:
         readonly: bool = False,
         force_rollback: bool = False,
         built_at: CallSite | None = None,
-    ) -> AbstractAsyncContextManager[Transaction]:
+    ) -> Block[Transaction]:
         """Everything in the block, or nothing. Inside another scope it is a savepoint.
 
         With ``force_rollback`` it is nothing in the end, however the block ends; its
         ``on_commit`` callbacks are not called. SQLite: takes the write lock at once unless
-        ``readonly``. ``built_at`` is the line to blame, if not this one.
+        ``readonly``. May be entered again, each time anew, and decorates async functions.
+        ``built_at`` is the line to blame, if not this one.
         """
         pool = partial(self._pool, built_at or self._line())
-        return self._blocks.transaction(pool, Terms(isolation_level, readonly, force_rollback))
+        options = TransactionOptions(isolation_level, readonly, force_rollback)
+        return self._scopes.transaction(pool, options)
 
     def force_rollback(self) -> AbstractAsyncContextManager[None]:
         """For a test: whatever anybody does with the database meanwhile is rolled back at the end.
@@ -264,17 +271,12 @@ class Database:
         # Walking the stack is for the warning only.
         return None if self.is_connected else building_line()
 
-    @asynccontextmanager
-    async def _pool(self, built_at: CallSite | None) -> AsyncIterator[LoopPool]:
+    def _pool(self, built_at: CallSite | None) -> LoopPool | AbstractAsyncContextManager[LoopPool]:
         isolation = self._isolations.current
         if isolation is not None:
-            async with isolation.pool() as pool:
-                yield pool
-        elif (here := self._pools.here(self._leases, self._lock)) is not None:
-            yield here
-        else:
-            async with self._transient.pool(blamed_line(built_at)) as pool:
-                yield pool
+            return isolation.pool()
+        pool = self._pools.here(self._leases, self._lock)
+        return self._transient.pool(blamed_line(built_at)) if pool is None else pool
 
     async def _open(self) -> None:
         try:
@@ -328,7 +330,7 @@ class Database:
         self._closing = None
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_blocks"):
+        if not hasattr(self, "_scopes"):
             return "<Database, unfinished>"  # __init__ raised, and an error reporter looks at us
         with self._lock:
             state, count = self._leases.state, self._leases.count

@@ -13,9 +13,22 @@ from sqlalchemy.util import await_only
 
 from asgi_dbconn.databases.isolated_profile import Undo, refuse_another
 from asgi_dbconn.options import DatabaseOptions
+from asgi_dbconn.pools.dialects.asyncpg_adapter import AdaptedConnection, adapt
 from asgi_dbconn.pools.dialects.postgresql import PostgreSQLProfile
+from asgi_dbconn.pools.statement_lock import driver_of, lock_of
 
 __all__ = ["IsolatedPostgreSQL"]
+
+
+class _IsolatedConnection(AdaptedConnection):
+    """Leaves the one transaction alone: only savepoints in it are rolled back."""
+
+    __slots__ = ()
+
+    def rollback(self) -> None:
+        if self._transaction is not None:
+            super().rollback()
+        lock_of(self).is_begin_due = False
 
 
 class IsolatedPostgreSQL(PostgreSQLProfile):
@@ -37,6 +50,19 @@ class IsolatedPostgreSQL(PostgreSQLProfile):
         event.listen(engine, "begin", _begin_readonly)
         setattr(engine.dialect, _set_isolation_level.__name__[1:], _set_isolation_level)
 
+    def adapt(self, connection: Any) -> None:
+        adapt(connection, _IsolatedConnection, keeps_connection=True)
+
+    def find_fault(self, connection: Any) -> str | None:
+        return None  # it is in a transaction, and stays there
+
+    async def clean(self, connection: Any, *, resets_all: bool) -> bool:
+        driver = connection._connection
+        driver._listeners.clear()
+        driver._log_listeners.clear()
+        await driver.execute("UNLISTEN *")
+        return True
+
     async def end(self, connection: Any, timeout: float) -> None:
         # Before the goodbye: the server would roll back too, but in its own time, and whoever
         # comes next would meet the locks.
@@ -51,7 +77,7 @@ class IsolatedPostgreSQL(PostgreSQLProfile):
         return undo
 
     def _begin_everything(self, connection: Any, _: Any) -> None:
-        self._everything = connection.driver_connection.transaction()
+        self._everything = driver_of(connection).transaction()
         await_only(self._everything.start())
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from asgi_dbconn.databases.isolated_profile import Undo, refuse_another
 from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.pools.dialects.sqlite import SQLiteProfile
+from asgi_dbconn.pools.statement_lock import driver_of
 
 __all__ = ["IsolatedSQLite"]
 
@@ -41,6 +42,9 @@ class IsolatedSQLite(SQLiteProfile):
         for method in (self.do_commit, self.do_rollback):
             setattr(engine.dialect, method.__name__, method)
 
+    def find_fault(self, connection: Any) -> str | None:
+        return None  # it is in a transaction, and stays there
+
     async def mark(self, connection: Any) -> Undo:
         name = f"asgi_dbconn_mark_{next(_numbers)}"  # savepoints of one name hide each other
         await connection.execute_fetchall(f"SAVEPOINT {name}")
@@ -65,7 +69,7 @@ class IsolatedSQLite(SQLiteProfile):
             return statement, parameters
         # SQLite rolls a whole transaction back by itself if a statement that writes is interrupted.
         # A savepoint outside of any is a transaction, and releasing it a commit.
-        driver: Any = connection.connection.driver_connection
+        driver: Any = driver_of(connection.connection.dbapi_connection)
         refuse_another(not driver.in_transaction)
         self._is_begun = True
         return f"SAVEPOINT {_TRANSACTION}", parameters

@@ -19,6 +19,7 @@ from asgi_dbconn.databases.loop_pools import LoopPools
 from asgi_dbconn.databases.startup import prove_it_answers_now
 from asgi_dbconn.errors import LoopError, PoolClosed, TransactionAborted
 from asgi_dbconn.pools.loop_pool import LoopPool
+from asgi_dbconn.pools.statement_lock import driver_of
 from asgi_dbconn.pools.statistics import PoolStats
 from asgi_dbconn.pools.target import Target
 
@@ -112,7 +113,7 @@ class Isolation:
         pool = await self._opened()
         async with pool.engine.connect() as connection:
             raw = await connection.get_raw_connection()
-            undo = await self._target.profile.mark(raw.driver_connection)
+            undo = await self._target.profile.mark(driver_of(raw.dbapi_connection))
             self._marks.append(undo)
         return undo
 

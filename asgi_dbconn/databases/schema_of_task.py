@@ -20,6 +20,8 @@ from typing import Any, Final
 from sqlalchemy.engine import Connection
 from sqlalchemy.util import immutabledict
 
+from asgi_dbconn.pools.pooled_connection import PooledConnection
+
 __all__ = ["in_schema", "is_out_of_play"]
 
 _MAP: Final = "schema_translate_map"
@@ -63,7 +65,7 @@ def in_schema(
             _schemas.reset(token)
 
 
-class _SharedConnection(Connection):
+class _SharedConnection(PooledConnection):
     """A connection that became one, while it was in use, of several tasks and schemas."""
 
     schema_of_others: str | None

@@ -1,201 +1,255 @@
-"""A stretch of code that shares one connection: ``connection()``, ``session()``, ``transaction()``.
+"""The scope of a block: its statements take the one connection in turn, until the block ends.
 
-A scope belongs to its database and to the context that opened it; tasks started inside inherit
-it. Whatever they do takes turns on the one connection.
+A scope belongs to its database and to the context that opened it. Tasks started inside inherit it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
-from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, AsyncTransaction
+from sqlalchemy.engine import Connection, Transaction
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from asgi_dbconn.databases.after_commit import AfterCommit
-from asgi_dbconn.databases.crossing import Crossing
-from asgi_dbconn.errors import DeadlockError, LoopError, TransactionAborted, TransactionClosed
+from asgi_dbconn.databases.block_decorator import AsyncFunction, in_block
+from asgi_dbconn.databases.block_state import BlockState, Phase
+from asgi_dbconn.databases.checkout import Checkout
+from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
+from asgi_dbconn.errors import (
+    DatabaseUnavailable,
+    DeadlockError,
+    LoopError,
+    TransactionAborted,
+    TransactionClosed,
+)
 from asgi_dbconn.loops.calls import is_blocked, stands_still
 from asgi_dbconn.loops.deadlocks import object_to_blocking
+from asgi_dbconn.loops.fifo_lock import FifoLock
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.pools.aborted import note_aborted, raise_if_aborted
 
-__all__ = ["Scope", "current_scope"]
+__all__ = ["Scope", "current_scope", "outside_scopes"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
+Task = asyncio.Task[Any]
 
 _NONE: Mapping[object, Scope] = MappingProxyType({})
 _scopes: ContextVar[Mapping[object, Scope]] = ContextVar("asgi_dbconn_scopes", default=_NONE)
 
 
 def current_scope(database: object) -> Scope | None:
-    """The innermost open scope of ``database`` that this context is in.
+    """Return the innermost open scope of ``database`` that this context is in.
 
     Raises TransactionClosed if that scope's block has ended: a task outlived it.
     """
     scope = _scopes.get().get(database)
-    if scope is not None and not scope.is_open:
-        if scope.owner is asyncio.current_task():
-            return None  # left behind by a block that was ended in another context
-        raise TransactionClosed(
-            f"The scope of database {scope.name!r} that this task was started in has ended. "
-            "Await the task inside the block, or start it outside."
-        )
-    return scope
+    if scope is None or scope.phase is Phase.OPEN:
+        return scope
+    task = asyncio.current_task()
+    if scope.checkout.ender is task:
+        return scope  # a listener, say, that is called by the flush at the end of a session
+    if scope.owner is task:
+        return None  # left behind by a block that was ended in another context
+    raise scope.closed_error()
 
 
-class Scope:
-    """One connection, in use by one context and its children, until the block ends."""
+class outside_scopes:  # noqa: N801 - reads as a block: with outside_scopes(): ...
+    """A way out: queries inside the block, and in tasks started there, join no open scope.
 
-    def __init__(
-        self,
-        database: object,
-        name: str,
-        connection: AsyncConnection,
-        after_commit: AfterCommit,
-        crossing: Crossing | None = None,
-    ) -> None:
-        self.database = database
-        self.name = name
-        self.connection = connection
-        self.after_commit = after_commit
-        self.crossing = crossing
-        """The way to it from other loops, if there is any."""
-        self.session: AsyncSession | None = None
-        """The session that the scope was opened for; its transaction is everybody's."""
-        self.begun: AsyncTransaction | None = None
-        """The transaction that the block is, or is a part of; None where its user controls it."""
+    Each takes a connection of its own and is committed by itself, as outside of all blocks. Other
+    context variables stay, the schema of ``with_schema()`` among them, and a database that is
+    isolated by ``models.rollback()`` stays isolated. Use it as ``with outside_scopes():`` around
+    an await or ``create_task()``, or as a decorator of an async function, a background task say.
+    May be entered again, by any task. Raises TypeError at the decoration of anything else.
+    """
+
+    __slots__ = ("_outer",)
+
+    def __init__(self) -> None:
+        self._outer: list[Mapping[object, Scope]] = []
+
+    def __enter__(self) -> None:
+        self._outer.append(_scopes.get())
+        _scopes.set(_NONE)
+
+    def __exit__(self, *exc_info: object) -> None:
+        _scopes.set(self._outer.pop())
+
+    def __call__(self, function: AsyncFunction[P, T]) -> AsyncFunction[P, T]:
+        return in_block(function, outside_scopes)
+
+
+class Scope(BlockState):
+    """One entering of a block. Belongs to the loop of its connection."""
+
+    __slots__ = ("callbacks", "checkout", "lock", "owner", "session", "transaction")
+
+    def __init__(self, checkout: Checkout, outer: Scope | None = None) -> None:
+        super().__init__(outer)
+        self.checkout = checkout
         self.owner = asyncio.current_task()
-        self.is_open = False
-        self._loop = asyncio.get_running_loop()
-        self._turn = asyncio.Lock()
-        self._turn_taker: asyncio.Task[Any] | None = None
+        self.lock = FifoLock()
+        """Held by a statement of the scope, or by an inner block as long as it is open."""
+        self.callbacks = CommitCallbacks()
+        self.session: AsyncSession | None = None
+        """The session that the scope was opened for; its transaction is that of all statements."""
+        self.transaction: Transaction | None = None
+        """The transaction that the block is, or is a part of; None where its user controls it."""
 
-    @asynccontextmanager
-    async def entered(self) -> AsyncIterator[Scope]:
-        """Open for the time of the block, and the current scope inside."""
-        with self.current():
-            self.is_open = True
-            try:
-                yield self
-            finally:
-                self.is_open = False
+    @property
+    def database(self) -> object:
+        """The database that the connection leads to."""
+        return self.checkout.database
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        """Be the current scope inside the block, which may be on another loop."""
-        token = _scopes.set({**_scopes.get(), self.database: self})
-        try:
-            yield
-        finally:
-            with suppress(ValueError):  # left in another context than it was entered in
-                _scopes.reset(token)
-
-    def inside(self) -> Scope:
-        """A scope for a part of this one, on the same connection; to be entered in turn."""
-        inner = Scope(self.database, self.name, self.connection, AfterCommit(), self.crossing)
-        inner.begun = self.begun
-        return inner
-
-    @asynccontextmanager
-    async def joined(self) -> AsyncIterator[Scope]:
-        """A block inside the scope, on the same connection; siblings wait until it has ended.
-
-        What such a block leaves half done must not be committed by those who catch its error.
-        """
-        async with self.turn():
-            await self.begin()
-            inner = self.inside()
-            async with inner.entered():
-                try:
-                    yield inner
-                except BaseException as error:
-                    note_aborted(self.sync_connection, error)
-                    raise
-            self.after_commit.take_over(inner.after_commit)
-
-    async def begin(self) -> None:
-        """Let the session of the scope begin its transaction before anybody else does.
-
-        Raises TransactionAborted if the scope's transaction lost a part of itself.
-        """
-        self.raise_if_aborted()
-        if self.session is not None:
-            await self.session.connection()
+    @property
+    def name(self) -> str:
+        """The name of the database, for messages."""
+        return self.checkout.name
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Do ``work`` on the connection, inside SQLAlchemy's greenlet, when it is our turn.
 
-        Raises TransactionAborted if an earlier statement of the transaction failed.
+        Raises TransactionAborted if an earlier statement of the transaction failed, and
+        TransactionClosed if the block ends before the work is done.
         """
-        if self.crossing is not None and self.crossing.is_needed:
-            return await self.crossing.do(partial(self.run, work))
-        async with self.turn():
-            connection = self.sync_connection
-            await self.begin()
-            try:
-                return await spawn(partial(_within_transaction, connection, work))
-            except BaseException as error:
-                # A session that failed to flush has rolled back already, and with it the note
-                # that the transaction lost a statement.
-                cause = error.orig if isinstance(error, DBAPIError) else None
-                if cause is not None or not connection.in_transaction():
-                    note_aborted(connection, cause or error)
-                raise
+        crossing = self.checkout.crossing
+        if crossing is not None and crossing.is_needed:
+            return await crossing.do(partial(self.run, work))
+        lock = self.lock
+        await self.acquire()
+        try:
+            return await spawn(partial(self._do, work))
+        except (SQLAlchemyError, DatabaseUnavailable) as error:
+            if self.phase is not Phase.OPEN and self.checkout.ender is not asyncio.current_task():
+                raise self.closed_error() from error
+            raise
+        finally:
+            lock.release()
+
+    async def acquire(self) -> None:
+        """Take the scope's lock for this task, which has to release it.
+
+        Raises DeadlockError if it has it already, and TransactionClosed if the block has ended.
+        """
+        task, lock = asyncio.current_task(), self.lock
+        if asyncio.get_running_loop() is not self.checkout.loop:
+            raise self._elsewhere()
+        if lock.holder is task:
+            raise DeadlockError(
+                f"This task is using the connection of database {self.name!r} at this moment and "
+                "asks for it again; it would wait for itself. Finish the first use before."
+            )
+        if self.phase is Phase.OPEN and lock.holder is None:
+            lock.holder = task
+            return
+        self._check_is_open(task)
+        await lock.acquire(task)
+        try:
+            self._check_is_open(task)
+        except TransactionClosed:
+            lock.release()
+            raise
+
+    def prepare(self) -> None:
+        """Let the session of the scope begin its transaction before any statement does.
+
+        Inside SQLAlchemy's greenlet. Raises TransactionAborted if the scope's transaction lost a
+        part of itself.
+        """
+        self.raise_if_aborted()
+        if self.session is not None:
+            self.session.sync_session.connection()
 
     def raise_if_aborted(self) -> None:
         """Raise TransactionAborted if nothing of the scope's transaction can be committed."""
-        raise_if_aborted(self.sync_connection)
+        raise_if_aborted(self.checkout.connection)
         if self.session is not None and not self.session.is_active:
             raise TransactionAborted(
                 f"The session of database {self.name!r} failed to flush before, and rolled its "
                 "transaction back. Call the rollback() of the session to go on with another one, "
                 "or let the error leave the block."
             )
-        if self.begun is not None and not self.begun.is_active:
+        if self.transaction is not None and not self.transaction.is_active:
             raise TransactionAborted(
                 f"The transaction of database {self.name!r} was ended inside its own block, by a "
                 "session or on the connection: whatever that committed or rolled back is done. "
                 "Call the rollback() of the transaction itself to go on, or leave the block."
             )
 
-    async def commit(self) -> None:
-        """Commit what the scope has left open. Raises TransactionAborted if that is impossible."""
-        self.raise_if_aborted()
-        if self.connection.in_transaction():
-            await self.connection.commit()
+    def closed_error(self) -> TransactionClosed:
+        """Return the error for a task that outlived the block."""
+        return TransactionClosed(
+            f"The block of database {self.name!r} that this task was started in has ended. "
+            "Await the task inside the block, or start it with outside_scopes()."
+        )
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Have the connection alone; siblings of ``gather`` wait for it in order."""
-        if asyncio.get_running_loop() is not self._loop:
-            raise self._elsewhere()
+    def refuse(self) -> Exception | None:
+        """Return the error for a statement on the connection, of whichever block; None if it may.
+
+        A block that ends refuses all but what its own end sends.
+        """
         task = asyncio.current_task()
-        if task is self._turn_taker:
-            raise DeadlockError(
-                f"This task is using the connection of database {self.name!r} at this moment and "
-                "asks for it again; it would wait for itself. Finish the first use before."
-            )
-        async with self._turn:
-            if not self.is_open:
-                raise TransactionClosed(
-                    f"The scope of database {self.name!r} ended while this task waited for its "
-                    "turn. Await the task inside the block."
-                )
-            self._turn_taker = task
-            try:
-                yield
-            finally:
-                self._turn_taker = None
+        if self.checkout.ender is task:
+            return None
+        scope = _scopes.get().get(self.checkout.database)
+        if scope is None or scope.checkout is not self.checkout:
+            scope = self  # from elsewhere: it may as long as the outermost block is open
+        # A block that is about to open sends its BEGIN before.
+        return None if scope.phase in (Phase.OPEN, Phase.NEW) else scope.closed_error()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Be the current scope inside the block, which may be on another loop."""
+        self.enter_context()
+        try:
+            yield
+        finally:
+            self.leave_context()
+
+    def enter_context(self) -> None:
+        """Be the current scope of this context."""
+        _scopes.set({**_scopes.get(), self.checkout.database: self})
+
+    def leave_context(self) -> None:
+        """Let the outer scope be the current one again, whatever order blocks are left in."""
+        scopes, database = _scopes.get(), self.checkout.database
+        if scopes.get(database) not in self.chain():
+            return  # left in another context than it was entered in
+        outer = self.outer
+        while outer is not None and not outer.is_open:
+            outer = outer.outer
+        others = {key: scope for key, scope in scopes.items() if key is not database}
+        _scopes.set(others if outer is None else {**others, database: cast("Scope", outer)})
+
+    def _do(self, work: Callable[[Connection], T]) -> T:
+        connection = self.checkout.connection
+        self.prepare()
+        try:
+            # A session that finds no transaction begins one and takes it back when it is closed.
+            if not connection.in_transaction():
+                connection.begin()
+            return work(connection)
+        except BaseException as error:
+            # A session that failed to flush has rolled back already, and with it the note that
+            # the transaction lost a statement.
+            cause = error.orig if isinstance(error, DBAPIError) else None
+            if cause is not None or not connection.in_transaction():
+                note_aborted(connection, cause or error)
+            raise
+
+    def _check_is_open(self, task: Task | None) -> None:
+        if self.phase is not Phase.OPEN and self.checkout.ender is not task:
+            raise self.closed_error()
 
     def _elsewhere(self) -> LoopError:
-        if is_blocked(self._loop) or stands_still(self._loop):
+        if is_blocked(self.checkout.loop) or stands_still(self.checkout.loop):
             return DeadlockError(
                 f"The scope of database {self.name!r} was opened on an event loop that stands "
                 "still in a run_sync, so its connection could be waited for for ever. Call that "
@@ -207,30 +261,14 @@ class Scope:
             "connection cannot leave it. Do the work on that loop, or outside of the scope."
         )
 
-    @property
-    def sync_connection(self) -> Connection:
-        connection = self.connection.sync_connection
-        if connection is None:
-            raise TransactionClosed(
-                f"The connection of database {self.name!r} was closed inside its own scope."
-            )
-        return connection
-
 
 def _held_on(loop: asyncio.AbstractEventLoop, _: object) -> str | None:
     # What runs elsewhere meanwhile would wait for locks that this loop cannot give up, or try to
     # use a connection that cannot leave it.
     for scope in _scopes.get().values():
-        if scope.is_open and scope._loop is loop:
+        if scope.is_open and scope.checkout.loop is loop:
             return f"an open scope of database {scope.name!r}"
     return None
 
 
 object_to_blocking(_held_on)
-
-
-def _within_transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
-    # A session that finds no transaction begins one and takes it back when it is closed.
-    if not connection.in_transaction():
-        connection.begin()
-    return work(connection)

@@ -1,29 +1,36 @@
-"""Transactions: what a block commits, what it rolls back, and blocks inside blocks."""
+"""Transactions and savepoints: what a block commits, and what it rolls back."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from asgi_dbconn.databases.after_commit import Callback
+from asgi_dbconn.databases.block_scopes import InnerScope, OutermostScope, PoolSource
+from asgi_dbconn.databases.checkout import Checkout
+from asgi_dbconn.databases.commit_callbacks import Callback
 from asgi_dbconn.databases.scopes import Scope
 from asgi_dbconn.errors import LoopError, TransactionClosed, TransactionError
+from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.pools.aborted import forget_aborted
-from asgi_dbconn.pools.dialects.sqlite import READONLY, WRITES
 
-__all__ = ["Terms", "Transaction", "outermost", "savepoint", "scope_of"]
+__all__ = [
+    "OutermostTransaction",
+    "Savepoint",
+    "Transaction",
+    "TransactionOptions",
+    "scope_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """What is special about a transaction."""
+class TransactionOptions:
+    """The arguments of ``transaction()``."""
 
     isolation_level: IsolationLevel | None = None
     """None is the database's own."""
@@ -38,9 +45,11 @@ class Transaction:
     Lives as long as the block. For the tasks of the block only, on its loop.
     """
 
-    def __init__(self, scope: Scope, *, nested: bool) -> None:
+    __slots__ = ("_restart", "_scope")
+
+    def __init__(self, scope: Scope, restart: Callable[[], None]) -> None:
         self._scope = scope
-        self._nested = nested
+        self._restart = restart
 
     @property
     def connection(self) -> AsyncConnection:
@@ -48,26 +57,28 @@ class Transaction:
 
         Raises LoopError on another loop than the connection's: an isolated database may have one.
         """
-        crossing = self._scope.crossing
+        crossing = self._scope.checkout.crossing
         if crossing is not None and crossing.is_needed:
             raise LoopError(
                 f"Database {self._scope.name!r} is isolated on another event loop, and its "
                 "connection cannot leave that. Query through models here, or begin the isolation "
                 "on the loop that uses the connection."
             )
-        return self._scope.connection
+        return self._scope.checkout.async_connection
 
     async def rollback(self) -> None:
         """Take back everything the block has done so far, and go on with the block afresh.
 
         Inside another scope that is everything since this block began.
         """
-        crossing = self._scope.crossing
+        crossing = self._scope.checkout.crossing
         if crossing is not None and crossing.is_needed:
             return await crossing.do(self.rollback)
-        async with self._scope.turn():
-            await self._undo()
-            return await self._begin()
+        await self._scope.acquire()
+        try:
+            return await spawn(self._restart)
+        finally:
+            self._scope.lock.release()
 
     def on_commit(self, fn: Callback) -> None:
         """Call ``fn`` without arguments once all of this is committed; never if it is not.
@@ -82,76 +93,87 @@ class Transaction:
                 f"The transaction of database {self._scope.name!r} has ended, so nothing can wait "
                 "for its commit any more. Call on_commit() inside the block."
             )
-        self._scope.after_commit.add(fn)
-
-    async def _begin(self) -> None:
-        connection = self._scope.connection
-        begun = connection.begin_nested() if self._nested else connection.begin()
-        self._scope.begun = await begun
-
-    async def _undo(self) -> None:
-        begun, connection = self._scope.begun, self._scope.connection
-        if begun is not None and begun.is_active:
-            await begun.rollback()
-        elif not self._nested and connection.in_transaction():
-            await connection.rollback()  # begun by hand, after ours was ended by hand
-        forget_aborted(self._scope.sync_connection)
-        self._scope.after_commit.forget()
-
-    async def _commit(self) -> None:
-        self._scope.raise_if_aborted()
-        if self._scope.begun is not None:
-            await self._scope.begun.commit()
+        self._scope.callbacks.add(fn)
 
 
 def scope_of(transaction: Transaction) -> Scope:
-    """For our own use, on whatever loop."""
+    """Return the scope of ``transaction``, on whatever loop; for our own use."""
     return transaction._scope
 
 
-@asynccontextmanager
-async def outermost(scope: Scope, terms: Terms) -> AsyncIterator[Transaction]:
+class OutermostTransaction(OutermostScope):
     """A transaction of its own: begun, and committed when the block ends well, or not at all."""
-    options: dict[str, Any] = {WRITES: True, READONLY: terms.readonly}
-    if terms.isolation_level is not None:
-        options["isolation_level"] = terms.isolation_level
-    if terms.readonly and scope.connection.dialect.name == "postgresql":
-        options["postgresql_readonly"] = True
-    await scope.connection.execution_options(**options)
-    if terms.force_rollback:
-        event.listen(scope.sync_connection, "commit", _refuse_to_commit)
-    transaction = Transaction(scope, nested=False)
-    async with scope.entered(), _ended(transaction, keep=not terms.force_rollback):
-        yield transaction
+
+    __slots__ = ("_options", "value")
+
+    def __init__(self, checkout: Checkout, source: PoolSource, options: TransactionOptions) -> None:
+        super().__init__(checkout, source)
+        self._options = options
+        self.rolls_back = options.force_rollback
+        self.value = Transaction(self, partial(_restart, self, self._start))
+        """The handle, for the code in the block."""
+
+    def _begin(self) -> None:
+        connection, options = self.checkout.connection, self._options
+        execution = dict(self.checkout.transaction_options(readonly=options.readonly))
+        if options.isolation_level is not None:
+            execution["isolation_level"] = options.isolation_level
+        if execution:
+            connection.execution_options(**execution)
+        if options.force_rollback:
+            event.listen(connection, "commit", _refuse_to_commit)
+        self._start()
+
+    def _start(self) -> None:
+        self.transaction = self.checkout.connection.begin()
+
+    def _commit(self) -> None:
+        if self.transaction is not None:
+            self._commit_or_note(self.transaction.commit)
+
+    def _roll_back(self) -> None:
+        _roll_back(self)
+        self.checkout.roll_back()  # begun by hand, after ours was ended by hand
 
 
-@asynccontextmanager
-async def savepoint(outer: Scope, terms: Terms) -> AsyncIterator[Transaction]:
-    """A transaction inside a scope. Its siblings wait until it has ended: savepoints nest."""
-    if terms.isolation_level is not None or terms.readonly:
-        raise TransactionError(
-            "isolation_level and readonly belong to a whole transaction, and this one is a part "
-            f"(a savepoint) of the scope of database {outer.name!r} that is open already. "
-            "Give them to the outermost transaction()."
-        )
-    async with outer.turn():
-        await outer.begin()
-        inner = outer.inside()
-        transaction = Transaction(inner, nested=True)
-        async with inner.entered(), _ended(transaction, keep=not terms.force_rollback):
-            yield transaction
-        outer.after_commit.take_over(inner.after_commit)
+class Savepoint(InnerScope):
+    """A part of the outer scope's transaction. Its siblings wait: savepoints nest."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, outer: Scope, options: TransactionOptions) -> None:
+        if options.isolation_level is not None or options.readonly:
+            raise TransactionError(
+                "isolation_level and readonly belong to a whole transaction, and this one is a "
+                f"part (a savepoint) of the scope of database {outer.name!r} that is open already. "
+                "Give them to the outermost transaction()."
+            )
+        super().__init__(outer)
+        self.rolls_back = options.force_rollback
+        self.value = Transaction(self, partial(_restart, self, self._begin))
+        """The handle, for the code in the block."""
+
+    def _begin(self) -> None:
+        self.transaction = self.checkout.connection.begin_nested()
+
+    def _commit(self) -> None:
+        if self.transaction is not None:
+            self.transaction.commit()
+
+    def _roll_back(self) -> None:
+        _roll_back(self)
 
 
-@asynccontextmanager
-async def _ended(transaction: Transaction, *, keep: bool) -> AsyncIterator[None]:
-    await transaction._begin()
-    try:
-        yield
-        await (transaction._commit() if keep else transaction._undo())
-    except BaseException:
-        await transaction._undo()
-        raise
+def _roll_back(scope: Scope) -> None:
+    if scope.transaction is not None and scope.transaction.is_active:
+        scope.transaction.rollback()
+    forget_aborted(scope.checkout.connection)
+    scope.callbacks.forget()
+
+
+def _restart(scope: OutermostTransaction | Savepoint, begin: Callable[[], None]) -> None:
+    scope._roll_back()
+    begin()
 
 
 def _refuse_to_commit(_: Connection) -> None:

@@ -18,7 +18,7 @@ from asgi_dbconn.errors import QueryTimeout
 from asgi_dbconn.pools.aborted import note_aborted
 from asgi_dbconn.pools.gate import Gate
 from asgi_dbconn.pools.goodbyes import Goodbyes
-from asgi_dbconn.pools.parting import part_with
+from asgi_dbconn.pools.parting import begin_to_part, part_with
 from asgi_dbconn.pools.statement_lock import driver_of, lock_of
 from asgi_dbconn.pools.target import Target
 
@@ -51,13 +51,15 @@ def install(engine: Engine, target: Target, gate: Gate, goodbyes: Goodbyes) -> N
 def _is_idle(connection: Connection) -> bool:
     """Return whether the driver has come to an end with the statement, and was waited for."""
     lock = lock_of(_adapted(connection))
-    return lock.keeps_connection and not lock.is_lost
+    return lock.cancel_limit is not None and not lock.is_lost
 
 
 def _part(connection: Connection, gate: Gate, goodbyes: Goodbyes) -> None:
     adapted = _adapted(connection)
     if lock_of(adapted).is_lost:
-        goodbyes.say(driver_of(adapted))  # it was waited for, and nobody waits again
+        begin_to_part(
+            driver_of(adapted), gate, goodbyes
+        )  # it was waited for, and nobody waits again
         return
     # One who is cancelled again is on his way out already.
     with suppress(asyncio.CancelledError):

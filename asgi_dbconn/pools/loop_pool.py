@@ -23,6 +23,7 @@ from asgi_dbconn.pools.gated import GatedPool
 from asgi_dbconn.pools.goodbyes import Goodbyes
 from asgi_dbconn.pools.liveness import Liveness
 from asgi_dbconn.pools.opening import Opener
+from asgi_dbconn.pools.parting import begin_to_part
 from asgi_dbconn.pools.statement_lock import driver_of
 from asgi_dbconn.pools.statistics import Counters, PoolStats
 from asgi_dbconn.pools.target import Target
@@ -72,6 +73,10 @@ class LoopPool:
         """
         options = self.target.profile.autocommit_options if autocommit else _NO_OPTIONS
         return await spawn(partial(_committed, self.engine.sync_engine, options, work))
+
+    def give_up(self, connection: Any) -> None:
+        """Close an adapted connection in the background, whatever is under way on it."""
+        begin_to_part(driver_of(connection), self.gate, self._goodbyes)
 
     @property
     def counters(self) -> Counters:

@@ -8,7 +8,6 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine, ExceptionContext
 
 from asgi_dbconn.errors import ConnectionLost
-from asgi_dbconn.pools.dialects.sqlite import READONLY
 from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.target import Target
 
@@ -50,6 +49,5 @@ def _is_demoted(context: ExceptionContext) -> bool:
     return (
         getattr(context.original_exception, "sqlstate", None) == _READ_ONLY_SERVER
         and connection is not None
-        and not options.get(READONLY)
         and not options.get("postgresql_readonly")
     )

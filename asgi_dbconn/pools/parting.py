@@ -17,7 +17,7 @@ from asgi_dbconn.pools.gate import Gate
 from asgi_dbconn.pools.goodbyes import Goodbyes
 from asgi_dbconn.pools.statement_lock import driver_of
 
-__all__ = ["install", "part_with"]
+__all__ = ["begin_to_part", "install", "part_with"]
 
 _MOMENT: Final = 0.1
 """Seconds in which a server nearby has stopped the statement and ended its session."""
@@ -43,8 +43,13 @@ def part_with(driver: Any, gate: Gate, goodbyes: Goodbyes) -> None:
 
     Inside SQLAlchemy's greenlet. Cancelled, it only waits for less.
     """
+    begin_to_part(driver, gate, goodbyes)
+    await_only(goodbyes.wait_for(driver, _MOMENT))
+
+
+def begin_to_part(driver: Any, gate: Gate, goodbyes: Goodbyes) -> None:
+    """End the driver's connection in the background; its slot is taken until it has ended."""
     goodbye = goodbyes.say(driver)
     for permit in gate.holders():
         if permit.connection is driver:
             permit.aftermath = goodbye
-    await_only(goodbyes.wait_for(driver, _MOMENT))

@@ -6,6 +6,7 @@ as a COPY, would come before that, and would not be rolled back.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
@@ -36,6 +37,15 @@ class PooledConnection(Connection):
         """A dictionary that stays with the driver's connection. Sends nothing."""
         pooled = self._dbapi_connection
         return super().connection.info if pooled is None else pooled.info
+
+    refusal: Callable[[], Exception | None] | None = None
+    """Returns the error for using it when it is closed, and its block has ended."""
+
+    def _revalidate_connection(self) -> PoolProxiedConnection:
+        error = self.refusal() if self.closed and self.refusal is not None else None
+        if error is not None:
+            raise error
+        return super()._revalidate_connection()
 
     def _commit_impl(self) -> None:
         self._is_finishing = True

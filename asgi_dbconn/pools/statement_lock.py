@@ -8,12 +8,13 @@ newcomers, and it knows whether somebody was given the driver's own connection.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final
 
-__all__ = ["CANCEL_LIMIT", "StatementLock", "driver_of", "lock_of"]
+from asgi_dbconn.loops.fifo_lock import FifoLock
+
+__all__ = ["CANCEL_LIMIT", "Settle", "StatementLock", "driver_of", "lock_of"]
 
 CANCEL_LIMIT: Final = 2.0
 """Seconds that the server has to answer for a statement that was cancelled."""
@@ -24,32 +25,31 @@ Settle = Callable[[float], Awaitable[bool]]
 """Wait for so many seconds until the driver is idle again; return whether it is."""
 
 
-class StatementLock:
-    """Belongs to one driver connection and its loop. Not reentrant.
-
-    The holder is a task. A statement that is interrupted keeps the lock until the driver is idle,
-    where ``keeps_connection`` says that the connection is worth waiting for.
-    """
+class StatementLock(FifoLock):
+    """Belongs to one driver connection and its loop; held by the task of a statement."""
 
     __slots__ = (
-        "_holder",
+        "_default_limit",
         "_settle",
-        "_waiters",
-        "admit",
+        "cancel_limit",
         "is_begin_due",
         "is_driver_exposed",
         "is_lost",
-        "keeps_connection",
+        "refusal",
     )
 
     def __init__(self, settle: Settle, *, keeps_connection: bool = False) -> None:
-        self._holder: asyncio.Task[Any] | None = None
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        super().__init__()
         self._settle = settle
-        self.keeps_connection = keeps_connection
-        """Whether an interrupted statement leaves the connection in use."""
-        self.admit: Callable[[], None] | None = None
-        """Called by each new holder; raises where the block of its statement has ended."""
+        self._default_limit = CANCEL_LIMIT if keeps_connection else None
+        self.cancel_limit = self._default_limit
+        """Seconds to wait for an interrupted statement, so that its connection can stay in use.
+
+        With 0 the connection is lost immediately. None: an interrupted statement is not waited
+        for here, and its connection is given up.
+        """
+        self.refusal: Callable[[], Exception | None] | None = None
+        """Returns the error for a statement whose block has ended. Asked for each statement."""
         self.is_lost = False
         """Whether an interrupted statement did not end in time: the connection is of no use."""
         self.is_begin_due = False
@@ -59,24 +59,28 @@ class StatementLock:
 
     def locked(self) -> bool:
         """Return whether a statement is under way."""
-        return self._holder is not None
+        return self.holder is not None
 
-    @property
-    def holder(self) -> asyncio.Task[Any] | None:
-        """The task whose statement is under way."""
-        return self._holder
+    def reserve(self, refusal: Callable[[], Exception | None]) -> None:
+        """Let a block have the connection: its statements can be interrupted without losing it."""
+        self.refusal = refusal
+        self.cancel_limit = CANCEL_LIMIT
+
+    def unreserve(self) -> None:
+        """Undo :meth:`reserve`."""
+        self.refusal = None
+        self.cancel_limit = self._default_limit
 
     async def __aenter__(self) -> None:
-        if self._holder is None and not self._waiters:
-            self._holder = asyncio.current_task()
+        if self.holder is None:
+            self.holder = asyncio.current_task()
         else:
-            await self._wait()
-        if self.admit is not None:
-            try:
-                self.admit()
-            except BaseException:
+            await self.acquire(asyncio.current_task())
+        if self.refusal is not None:
+            error = self.refusal()
+            if error is not None:
                 self.release()
-                raise
+                raise error
 
     async def __aexit__(
         self,
@@ -84,56 +88,24 @@ class StatementLock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is not None and self.keeps_connection:
+        if error is not None and self.cancel_limit is not None:
             if isinstance(error, asyncio.CancelledError):
-                await self._wait_until_idle(CANCEL_LIMIT)
+                await self._wait_until_idle(self.cancel_limit)
             elif isinstance(error, TimeoutError):
-                await self._wait_until_idle(_TIMEOUT_LIMIT)
+                await self._wait_until_idle(min(self.cancel_limit, _TIMEOUT_LIMIT))
             elif not isinstance(error, Exception):
                 self.is_lost = True  # the program is about to end: nothing is awaited any more
         self.release()
 
-    async def wait_until_free(self) -> None:
-        """Wait for those who came before, and take nothing."""
-        if self._holder is not None or self._waiters:
-            await self._wait()
-            self.release()
-
-    async def _wait(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        except BaseException:
-            if waiter.done() and not waiter.cancelled():
-                self.release()  # granted and cancelled in the same iteration of the loop
-            else:
-                self._waiters.remove(waiter)
-            raise
-        self._holder = asyncio.current_task()
-
-    def release(self) -> None:
-        """Let the next one in."""
-        self._holder = None
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                # Not free in between: somebody else would come first.
-                self._holder = _GRANTED
-                return
-
     async def _wait_until_idle(self, limit: float) -> None:
-        try:
-            self.is_lost = not await self._settle(limit)
-        except BaseException:
-            # Cancelled again: the connection is given up without waiting for it.
-            self.is_lost = True
-            self.release()
-            raise
-
-
-_GRANTED: Final[Any] = object()
+        self.is_lost = True
+        if limit:
+            try:
+                self.is_lost = not await self._settle(limit)
+            except BaseException:
+                # Cancelled again: the connection is given up without waiting for it.
+                self.release()
+                raise
 
 
 def driver_of(connection: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import MappingProxyType
 from typing import Self, TypeVar, Unpack, overload
 
@@ -14,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import class_mapper
 
 from asgi_dbconn.call_site import building_line
+from asgi_dbconn.databases.blocks import Block
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.tables import create_tables, drop_tables
 from asgi_dbconn.errors import ConfigurationError, UnknownDatabase, UnsupportedURL
@@ -32,7 +32,7 @@ from asgi_dbconn.registry.from_settings import read_settings
 from asgi_dbconn.registry.lifecycle import connect_all, disconnect_all
 from asgi_dbconn.registry.migrated import MigratedUse
 from asgi_dbconn.registry.synchronous import SynchronousUse
-from asgi_dbconn.registry.tenancy import SchemaChoice, bound_connection
+from asgi_dbconn.registry.tenancy import SchemaBlock, SchemaChoice
 from asgi_dbconn.registry.transactional import TransactionalUse
 from asgi_dbconn.schemas import check_schema
 from asgi_dbconn.settings import Settings
@@ -253,11 +253,11 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         """The schema of this context: that of ``with_schema``, or else the registry's own."""
         return self._schema.current()
 
-    def with_schema(self, schema: str | None) -> AbstractContextManager[None]:
+    def with_schema(self, schema: str | None) -> SchemaBlock:
         """Queries, and scopes that are opened, run in ``schema`` inside the ``with`` block.
 
-        None is no schema. Tasks that are started inside inherit it, others never see it. Raises
-        InvalidSchemaName, before any SQL.
+        None is no schema. Tasks that are started inside inherit it, others never see it. May be
+        entered again, and decorates async functions. Raises InvalidSchemaName, before any SQL.
         """
         return self._schema.chosen(schema)
 
@@ -265,17 +265,15 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         """A query over any class mapped by SQLAlchemy, on the database its table belongs to."""
         return QuerySet.over(model, self, self._database_of(model))
 
-    def connection(
-        self, database: DatabaseChoice = None
-    ) -> AbstractAsyncContextManager[AsyncConnection]:
+    def connection(self, database: DatabaseChoice = None) -> Block[AsyncConnection]:
         """See ``Database.connection``. Carries the schema of this moment."""
         chosen = self.find_database(database)
-        return self._schema.carried(chosen, chosen.connection(), lambda connection: connection)
+        return self._schema.carried(chosen, chosen.connection())
 
-    def session(self, database: DatabaseChoice = None) -> AbstractAsyncContextManager[AsyncSession]:
+    def session(self, database: DatabaseChoice = None) -> Block[AsyncSession]:
         """See ``Database.session``. Carries the schema of this moment."""
         chosen = self.find_database(database)
-        return self._schema.carried(chosen, chosen.session(), bound_connection)
+        return self._schema.carried(chosen, chosen.session())
 
     async def create_all(
         self, database: str | Choice | None = INHERIT, *, schema: str | Choice | None = INHERIT

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    ExitStack,
-    asynccontextmanager,
-    contextmanager,
-)
-from contextvars import ContextVar
-from typing import TypeVar, cast
+from contextlib import AbstractContextManager
+from contextvars import ContextVar, Token
+from functools import partial
+from typing import ParamSpec, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-
+from asgi_dbconn.databases.block_decorator import AsyncFunction, in_block
+from asgi_dbconn.databases.blocks import Block, Entry
 from asgi_dbconn.databases.database import Database
-from asgi_dbconn.databases.schema_of_task import in_schema
-from asgi_dbconn.databases.scopes import current_scope
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm.binding import INHERIT, Choice
 from asgi_dbconn.orm.place import refuse_on_sqlite
-from asgi_dbconn.orm.visiting import note_origins
+from asgi_dbconn.registry.schema_entry import SchemaEntry
 from asgi_dbconn.schemas import check_schema
 
-__all__ = ["SchemaChoice", "bound_connection"]
+__all__ = ["SchemaBlock", "SchemaChoice"]
 
+P = ParamSpec("P")
 S = TypeVar("S")
+T = TypeVar("T")
 
 
 class SchemaChoice:
@@ -40,52 +34,54 @@ class SchemaChoice:
         chosen = self._chosen.get()
         return self._default if isinstance(chosen, Choice) else chosen
 
-    def chosen(self, schema: str | None) -> AbstractContextManager[None]:
-        """``schema`` for the block, its tasks included; None is no schema.
+    def chosen(self, schema: str | None) -> SchemaBlock:
+        """Return a block in ``schema``, for the tasks started inside, too; None is no schema.
 
-        Raises InvalidSchemaName at once, and ConfigurationError at the end of a block that was
+        Raises InvalidSchemaName immediately, and ConfigurationError at the end of a block that was
         entered in another context: what ran in between did not see the schema.
         """
-        return self._shown(check_schema(schema))
+        return SchemaBlock(self._chosen, check_schema(schema))
 
-    @contextmanager
-    def _shown(self, schema: str | None) -> Iterator[None]:
-        token = self._chosen.set(schema)
-        try:
-            yield
-        finally:
-            try:
-                self._chosen.reset(token)
-            except ValueError as error:
-                raise ConfigurationError(
-                    f"with_schema({schema!r}) was entered in one context and left in another, and "
-                    "what ran in between may not have seen the schema. A dependency that enters "
-                    "it has to be `async def`: a synchronous one runs in a thread of its own."
-                ) from error
+    def carried(self, database: Database, block: Block[S]) -> Block[S]:
+        """Return ``block``, whose plain SQLAlchemy statements run in the current schema, too.
 
-    @asynccontextmanager
-    async def carried(
-        self,
-        database: Database,
-        scope: AbstractAsyncContextManager[S],
-        connection_of: Callable[[S], AsyncConnection],
-    ) -> AsyncIterator[S]:
-        """``scope``, whose plain SQLAlchemy statements run in the current schema, too."""
+        That is the schema of the moment in which it is entered.
+        """
+        return Block(partial(self._enter, database, block))
+
+    def _enter(self, database: Database, block: Block[S]) -> Entry[S]:
         schema = self.current()
         refuse_on_sqlite(database, schema)
-        # A part of an outer scope shares its connection, which others see as it was.
-        others = schema if current_scope(database) is None else None
-        # Around the scope, because its end may flush.
-        with ExitStack() as carried:
-            async with scope as opened:
-                connection = connection_of(opened).sync_connection
-                if connection is not None:
-                    carried.enter_context(in_schema(connection, schema, others=others))
-                if isinstance(opened, AsyncSession):
-                    note_origins(opened.sync_session, database, schema)
-                yield opened
+        return SchemaEntry(block.new_entry(), database, schema)
 
 
-def bound_connection(session: AsyncSession) -> AsyncConnection:
-    """The connection that a session of ours was made for."""
-    return cast("AsyncConnection", session.bind)
+class SchemaBlock(AbstractContextManager[None]):
+    """A schema for the block. May be entered again, and decorates async functions."""
+
+    __slots__ = ("_chosen", "_schema", "_tokens")
+
+    def __init__(self, chosen: ContextVar[str | Choice | None], schema: str | None) -> None:
+        self._chosen = chosen
+        self._schema = schema
+        self._tokens: list[Token[str | Choice | None]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(self._chosen.set(self._schema))
+
+    def __exit__(self, *exc_info: object) -> None:
+        for token in reversed(self._tokens):
+            try:
+                self._chosen.reset(token)
+            except ValueError:
+                continue  # another task's, which has entered the same object
+            self._tokens.remove(token)
+            return
+        self._tokens.pop()
+        raise ConfigurationError(
+            f"with_schema({self._schema!r}) was entered in one context and left in another, "
+            "and what ran in between may not have seen the schema. A dependency that enters "
+            "it has to be `async def`: a synchronous one runs in a thread of its own."
+        )
+
+    def __call__(self, function: AsyncFunction[P, T]) -> AsyncFunction[P, T]:
+        return in_block(function, partial(SchemaBlock, self._chosen, self._schema))

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from sqlalchemy.engine.interfaces import IsolationLevel
 
 from asgi_dbconn.call_site import building_line
+from asgi_dbconn.databases.blocks import Block
 from asgi_dbconn.databases.database import Database
-from asgi_dbconn.databases.repeating import repeated
+from asgi_dbconn.databases.retry import retry_transaction
 from asgi_dbconn.databases.scopes import current_scope
-from asgi_dbconn.databases.transactions import Transaction, scope_of
+from asgi_dbconn.databases.transactions import Transaction
 from asgi_dbconn.databases.two_steps import TwoSteps
 from asgi_dbconn.orm.binding import DatabaseChoice
 from asgi_dbconn.registry.lifecycle import connect_all, disconnect_all
@@ -43,10 +44,10 @@ class TransactionalUse(ABC):
         isolation_level: IsolationLevel | None = None,
         readonly: bool = False,
         force_rollback: bool = False,
-    ) -> AbstractAsyncContextManager[Transaction]:
+    ) -> Block[Transaction]:
         """See ``Database.transaction``. Carries the schema of this moment."""
         chosen = self.find_database(database)
-        return self._carried(
+        return self._schema.carried(
             chosen,
             chosen.transaction(
                 isolation_level=isolation_level, readonly=readonly, force_rollback=force_rollback
@@ -74,15 +75,15 @@ class TransactionalUse(ABC):
         chosen = self.find_database(database)
         line = None if chosen.is_connected else building_line()
 
-        def begin() -> AbstractAsyncContextManager[Transaction]:
+        def begin() -> Block[Transaction]:
             begun = chosen.transaction(
                 isolation_level=isolation_level, readonly=readonly, built_at=line
             )
-            return self._carried(chosen, begun)
+            return self._schema.carried(chosen, begun)
 
         async def run() -> T:
             is_a_part = current_scope(chosen) is not None
-            return await repeated(begin, fn, 0 if is_a_part else retries)
+            return await retry_transaction(begin, fn, 0 if is_a_part else retries)
 
         return run()
 
@@ -93,11 +94,6 @@ class TransactionalUse(ABC):
         each database.
         """
         return TwoSteps(self._isolate)
-
-    def _carried(
-        self, chosen: Database, begun: AbstractAsyncContextManager[Transaction]
-    ) -> AbstractAsyncContextManager[Transaction]:
-        return self._schema.carried(chosen, begun, lambda each: scope_of(each).connection)
 
     async def _isolate(self) -> Callable[[], Awaitable[None]]:
         databases = list(dict.fromkeys(self.databases.values()))

@@ -111,7 +111,7 @@ async def test_a_block_left_half_done_is_not_committed_by_who_catches_its_error(
 
 async def test_a_swallowed_timeout_is_an_aborted_transaction(postgres_url: str) -> None:
     async with connected(postgres_url) as cast:
-        with pytest.raises(TransactionAborted, match="given up"):
+        with pytest.raises(TransactionAborted, match="failed before"):
             async with cast.models.transaction() as transaction:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.05):

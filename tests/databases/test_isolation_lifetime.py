@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from asgi_dbconn import (
+    ConnectionLost,
     Database,
     PoolClosed,
     PoolTimeout,
@@ -164,6 +165,10 @@ async def test_a_connection_that_is_lost_ends_it_and_says_so(
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.05), cast.models.connection() as connection:
                     await connection.execute(text("SELECT pg_sleep(5)"))
+            assert await names(cast) == ["ada"]  # a statement that can be cancelled costs nothing
+            postgres.terminate_sessions(database=postgres_url.rpartition("/")[2])
+            with pytest.raises((ConnectionLost, TransactionAborted)):  # noticed before, or then
+                await cast.User.query.count()
             with pytest.raises(TransactionAborted, match="isolated was lost"):
                 await cast.User.query.create(name="bob")
         assert await names(cast) == []

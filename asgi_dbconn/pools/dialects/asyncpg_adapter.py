@@ -80,7 +80,7 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_asyncpg_connection):
         # The server's own word: a BEGIN that was interrupted, or sent by hand, has to end, too.
         if self._transaction is not None:
             self._finish(partial(self._call_and_discard, self._transaction.rollback))
-        elif self._connection.is_in_transaction():
+        elif not self._connection.is_closed() and self._connection.is_in_transaction():
             self._finish(self._roll_back_by_hand)
         lock_of(self).is_begin_due = False
 

@@ -56,6 +56,9 @@ class PostgreSQLProfile:
     def is_query_timeout(self, error: BaseException, connection: SyncConnection) -> bool:
         return isinstance(error, TimeoutError)
 
+    def transaction_options(self, *, readonly: bool) -> Mapping[str, Any]:
+        return {"postgresql_readonly": True} if readonly else {}
+
     def is_permanent(self, error: BaseException) -> bool:
         return getattr(error, "sqlstate", None) in _PERMANENT
 

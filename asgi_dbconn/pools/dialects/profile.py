@@ -35,6 +35,10 @@ class DialectProfile(Protocol):
         """Attach whatever makes each new connection and transaction behave as promised."""
         ...
 
+    def transaction_options(self, *, readonly: bool) -> Mapping[str, Any]:
+        """Return execution options for a connection that begins a ``transaction()``."""
+        ...
+
     def is_permanent(self, error: BaseException) -> bool:
         """Whether connecting again would fail in the same way."""
         ...

@@ -87,6 +87,9 @@ class SQLiteProfile:
     def is_query_timeout(self, error: BaseException, connection: Connection) -> bool:
         return sqlite_deadline.has_passed(connection, error)
 
+    def transaction_options(self, *, readonly: bool) -> Mapping[str, Any]:
+        return {WRITES: True, READONLY: readonly}
+
     def is_permanent(self, error: BaseException) -> bool:
         # A lock is given back; a missing folder, or a file that is no database, stays what it is.
         return getattr(error, "sqlite_errorname", "") not in ("SQLITE_BUSY", "SQLITE_LOCKED")

@@ -1,4 +1,4 @@
-"""Running a transaction again that lost against another one."""
+"""Retries of a transaction that lost against another one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from asgi_dbconn.databases.transactions import Transaction
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.pools.backoff import backoff
 
-__all__ = ["repeated"]
+__all__ = ["retry_transaction"]
 
 T = TypeVar("T")
 _log = logging.getLogger("asgi_dbconn")
@@ -25,15 +25,15 @@ _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
 
 
-async def repeated(
+async def retry_transaction(
     begin: Callable[[], AbstractAsyncContextManager[Transaction]],
     function: Callable[[], Awaitable[T]],
     retries: int,
 ) -> T:
-    """What ``function`` returns from the first transaction of ``begin`` that is committed.
+    """Run ``function`` in a transaction of ``begin``; return its result once that is committed.
 
     After a conflict with another transaction it is run at most ``retries`` more times, with
-    growing pauses. Whatever else goes wrong is raised at once.
+    growing pauses. Any other error is raised immediately.
     """
     if type(retries) is not int or retries < 0:
         raise ConfigurationError(f"retries is a whole number of 0 or more, not {retries!r}.")

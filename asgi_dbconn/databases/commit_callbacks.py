@@ -1,4 +1,4 @@
-"""What shall happen once a transaction is committed, and only then."""
+"""Callbacks that wait for the commit of their transaction, and are dropped with its rollback."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from sqlalchemy.engine import Connection
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.loops.awaitables import discard
 
-__all__ = ["AfterCommit", "Callback"]
+__all__ = ["Callback", "CommitCallbacks"]
 
 Callback = Callable[[], object]
 """Called without arguments; what it returns is awaited if it can be."""
 
 
-class AfterCommit:
+class CommitCallbacks:
     """The callbacks of one block, in the order in which they were given.
 
-    Those of a savepoint go to the block around it when it is released, and are forgotten when it
-    is rolled back; the outermost block calls what has come up to it.
+    Those of a savepoint go to the outer block when it is released, and are dropped when it is
+    rolled back. The outermost block calls all of them after its commit.
     """
 
     def __init__(self) -> None:
@@ -39,8 +39,8 @@ class AfterCommit:
             )
         self._waiting.append(callback)
 
-    def take_over(self, inner: AfterCommit) -> None:
-        """A block inside has ended well: its callbacks wait for this one."""
+    def take_over(self, inner: CommitCallbacks) -> None:
+        """Take the callbacks of an inner block that has ended well."""
         if not inner._waiting:
             return
         if self._follows is not None:
@@ -51,11 +51,11 @@ class AfterCommit:
         self._waiting += inner._waiting
 
     def forget(self, *_: object) -> None:
-        """What was waiting has been rolled back."""
+        """Drop the callbacks: their transaction has been rolled back."""
         self._waiting.clear()
 
     def follow(self, connection: Connection) -> None:
-        """The block's user may commit and roll back ``connection`` by hand."""
+        """Notice where the block's user commits or rolls back ``connection`` by hand."""
         self._follows = connection
 
     async def run(self) -> None:

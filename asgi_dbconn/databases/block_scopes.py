@@ -1,0 +1,283 @@
+"""Scopes that open and end: outermost ones with a connection of their own, and inner ones.
+
+The end closes the block to newcomers, waits for the statement under way, and only then commits.
+What is waited for is a statement, never a block. An end by an error stops that statement on the
+server and rolls back, within two seconds. If the server does not answer, the connection is given
+up. What ended the block is what leaves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import cast
+
+from sqlalchemy.exc import DBAPIError
+
+from asgi_dbconn.databases.block_state import Ending
+from asgi_dbconn.databases.checkout import Checkout
+from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
+from asgi_dbconn.databases.scopes import Scope
+from asgi_dbconn.errors import DatabaseUnavailable, NestingError
+from asgi_dbconn.loops.greenlets import spawn
+from asgi_dbconn.pools.loop_pool import LoopPool
+from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT
+
+__all__ = ["BlockScope", "InnerScope", "OutermostScope", "PoolSource"]
+
+PoolSource = Callable[[], LoopPool | AbstractAsyncContextManager[LoopPool]]
+"""Returns the pool for a block, or what has to be entered around the block to have one."""
+
+
+class BlockScope(Scope, ABC):
+    """A scope with its beginning and its end. Methods without ``async`` run in the greenlet."""
+
+    __slots__ = ("ended_by", "rolls_back")
+
+    def __init__(self, checkout: Checkout, outer: Scope | None = None) -> None:
+        super().__init__(checkout, outer)
+        self.rolls_back = False
+        """Whether a clean end takes everything back."""
+        self.ended_by: BaseException | None = None
+        """The error that has ended the block."""
+
+    async def leave(self, error: BaseException | None) -> None:
+        """End the block, which ``error`` ended, if anything did.
+
+        Raises what prevented a clean end. Raises nothing instead of ``error`` but CancelledError,
+        if the task is cancelled while this goes on.
+        """
+        ending = self.begin_to_end(is_clean=error is None)
+        if ending is Ending.NOTHING:
+            self.leave_context()
+            await self._leave_pool()
+            if error is None:
+                raise self.closed_error()
+            return
+        self.ended_by = error
+        self.checkout.ender = asyncio.current_task()
+        scopes = cast("list[Scope]", self.chain())
+        for scope in scopes:
+            scope.lock.refuse_waiters(scope.closed_error)
+        try:
+            if ending is Ending.COMMIT:
+                await self._end_well()
+            else:
+                await self._end_badly(error)
+                if ending is Ending.REFUSE:
+                    raise _inner_block_is_open(scopes)
+        finally:
+            self.leave_context()
+            self.end()
+            if self._is_ender:
+                self.checkout.ender = None
+            self._release()
+        await self._leave_pool()
+
+    def callbacks_after_commit(self) -> CommitCallbacks | None:
+        """Return None: the callbacks of an inner block wait for the outermost one."""
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Begin the part of the transaction that the block is."""
+
+    @abstractmethod
+    def _commit(self) -> None:
+        """Keep what was done in the block. Raises what prevents it."""
+
+    @abstractmethod
+    def _roll_back(self) -> None:
+        """Take back what was done in the block. Raises what the driver raises."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Let go of the connection, which may have been given up before."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Let siblings go on."""
+
+    async def _leave_pool(self) -> None:
+        """Undo what entering the block had to do for its pool."""
+
+    async def _end_well(self) -> None:
+        try:
+            if self.lock.holder is not None:
+                await self.lock.wait_until_free()
+            await spawn(self._keep)
+        except BaseException as failure:
+            await self._end_badly(failure)
+            raise
+
+    def _keep(self) -> None:
+        if self.rolls_back:
+            self._roll_back()
+        else:
+            self.raise_if_aborted()
+            self._commit()
+        self._finish()
+
+    @property
+    def _is_ender(self) -> bool:
+        """Whether no outer block has begun to end meanwhile, and to do all of this itself."""
+        return self.checkout.ender is asyncio.current_task()
+
+    async def _end_badly(self, error: BaseException | None) -> None:
+        checkout = self.checkout
+        if not self._is_ender:
+            return
+        checkout.hurry()
+        try:
+            async with asyncio.timeout(CANCEL_LIMIT):
+                await self._stop_statements()
+                await spawn(self._take_back)
+        except BaseException as failure:
+            if self._is_ender:
+                await checkout.give_up()
+                await spawn(self._finish)
+            if not isinstance(failure, Exception):
+                raise  # cancelled again
+            checkout.note_cleanup_failure(failure, error)
+        else:
+            checkout.calm()
+
+    async def _stop_statements(self) -> None:
+        await self.checkout.stop()
+        innermost = cast("Scope", self.chain()[-1])
+        if innermost.lock.holder is not None:
+            await innermost.lock.wait_until_free()
+
+    def _take_back(self) -> None:
+        for scope in reversed(self.chain()):
+            cast("BlockScope", scope)._roll_back()
+        self._finish()
+
+
+class OutermostScope(BlockScope):
+    """A block with a connection of its own, which the blocks inside it share."""
+
+    __slots__ = ("_entered", "_source")
+
+    def __init__(self, checkout: Checkout, source: PoolSource) -> None:
+        super().__init__(checkout)
+        self._source = source
+        self._entered: AbstractAsyncContextManager[LoopPool] | None = None
+
+    async def enter(self) -> None:
+        """Take a connection and begin. Raises what either raises, and then holds nothing."""
+        source = self._source()
+        if isinstance(source, LoopPool):
+            await self._enter(source)
+            return
+        pool = await source.__aenter__()
+        try:
+            await self._enter(pool)
+        except BaseException as error:
+            await source.__aexit__(type(error), error, error.__traceback__)
+            raise
+        self._entered = source
+
+    def callbacks_after_commit(self) -> CommitCallbacks | None:
+        """Return the callbacks of the block and of those inside it."""
+        return self.callbacks
+
+    async def _enter(self, pool: LoopPool) -> None:
+        def acquire() -> None:
+            self.checkout.acquire(pool, self.refuse)
+            try:
+                self._begin()
+            except BaseException:
+                self.checkout.release()
+                raise
+
+        await spawn(acquire)
+        self.open()
+        self.enter_context()
+
+    async def _leave_pool(self) -> None:
+        entered, self._entered = self._entered, None
+        if entered is not None:
+            await entered.__aexit__(None, None, None)
+
+    def _commit_or_note(self, commit: Callable[[], None]) -> None:
+        try:
+            commit()
+        except BaseException as error:
+            if _has_no_answer(error):
+                self.checkout.note_unknown_commit(error)
+            raise
+
+    def _take_back(self) -> None:
+        self._roll_back()  # with all that is inside
+        self._finish()
+
+    def _finish(self) -> None:
+        self.checkout.release()
+
+    def _release(self) -> None:
+        """There are no siblings: others have connections of their own."""
+
+
+class InnerScope(BlockScope):
+    """A block on the connection of an outer one; the siblings wait until it has ended."""
+
+    __slots__ = ("_outer_scope",)
+
+    def __init__(self, outer: Scope) -> None:
+        super().__init__(outer.checkout, outer)
+        self._outer_scope = outer
+        self.transaction = outer.transaction
+
+    async def enter(self) -> None:
+        """Take the connection of the outer scope, and begin. Raises what either raises."""
+        outer = self._outer_scope
+        await outer.acquire()
+        try:
+            await self._prepare()
+        except BaseException:
+            outer.lock.release()
+            raise
+        self.open()
+        self.enter_context()
+
+    async def _prepare(self) -> None:
+        await spawn(self._prepare_and_begin)
+
+    def _prepare_and_begin(self) -> None:
+        self._outer_scope.prepare()
+        self._begin()
+
+    def _keep(self) -> None:
+        super()._keep()
+        self._outer_scope.callbacks.take_over(self.callbacks)
+
+    def _finish(self) -> None:
+        """The connection is the outer scope's."""
+
+    def _release(self) -> None:
+        self._outer_scope.lock.release()
+
+
+def _has_no_answer(error: BaseException) -> bool:
+    """Return whether a COMMIT that raised ``error`` may have taken effect all the same."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    return isinstance(error, DatabaseUnavailable | OSError) or not isinstance(error, Exception)
+
+
+def _inner_block_is_open(scopes: list[Scope]) -> NestingError:
+    outer, inner = scopes[0], scopes[1]
+    task = inner.owner
+    if task is asyncio.current_task():
+        what = "A block inside it is still open, and was entered after it by the same task"
+        remedy = "Leave blocks in the reverse order of entering them"
+    else:
+        name = "another task" if task is None else f"task {task.get_name()!r}"
+        what = f"A block inside it is still open in {name}"
+        remedy = "Await that task inside the block, or start it with outside_scopes()"
+    return NestingError(
+        f"The block of database {outer.name!r} has ended, and nothing of it was committed. "
+        f"{what}, so it may be half done. {remedy}."
+    )

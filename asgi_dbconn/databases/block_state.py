@@ -1,0 +1,77 @@
+"""The life of a block: open, ending, ended; and what its end does. No I/O, and no loop.
+
+Blocks inside each other form a chain: at any moment at most one inner block has the connection of
+its outer one to itself.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = ["BlockState", "Ending", "Phase"]
+
+
+class Phase(Enum):
+    """Where a block is in its life. It goes forward only."""
+
+    NEW = "new"
+    OPEN = "open"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+class Ending(Enum):
+    """What the end of a block does."""
+
+    COMMIT = "commit"
+    ROLL_BACK = "roll back"
+    REFUSE = "roll back, because an inner block is open"
+    NOTHING = "nothing, because an outer block has ended it"
+
+
+class BlockState:
+    """One block. ``outer`` is the block that it stands in, ``inner`` the one that stands in it."""
+
+    __slots__ = ("inner", "outer", "phase")
+
+    def __init__(self, outer: BlockState | None = None) -> None:
+        self.outer = outer
+        self.inner: BlockState | None = None
+        self.phase = Phase.NEW
+
+    @property
+    def is_open(self) -> bool:
+        """Whether statements and further blocks may begin in it."""
+        return self.phase is Phase.OPEN
+
+    def open(self) -> None:
+        """Enter the block; its outer one has nobody else inside."""
+        self.phase = Phase.OPEN
+        if self.outer is not None:
+            self.outer.inner = self
+
+    def chain(self) -> list[BlockState]:
+        """Return the block and all blocks inside it, the innermost last."""
+        blocks = [self]
+        while blocks[-1].inner is not None:
+            blocks.append(blocks[-1].inner)
+        return blocks
+
+    def begin_to_end(self, *, is_clean: bool) -> Ending:
+        """Close the block, and all blocks inside it, to newcomers. Return what is to be done."""
+        if self.phase is not Phase.OPEN:
+            return Ending.NOTHING
+        is_alone = self.inner is None
+        for block in self.chain():
+            block.phase = Phase.ENDING
+        if not is_clean:
+            return Ending.ROLL_BACK
+        return Ending.COMMIT if is_alone else Ending.REFUSE
+
+    def end(self) -> None:
+        """Leave the block; what was open inside it has ended with it."""
+        for block in reversed(self.chain()):
+            block.phase = Phase.ENDED
+            block.inner = None
+        if self.outer is not None and self.outer.inner is self:
+            self.outer.inner = None

@@ -1,0 +1,158 @@
+"""The connection of an outermost block, from its acquire to its release."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from asgi_dbconn.databases.crossing import Crossing
+from asgi_dbconn.errors import TransactionClosed
+from asgi_dbconn.loops.greenlets import spawn
+from asgi_dbconn.pools.loop_pool import LoopPool
+from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, StatementLock, lock_of
+
+__all__ = ["Checkout"]
+
+_log = logging.getLogger("asgi_dbconn")
+
+
+class Checkout:
+    """Shared by the outermost block and all blocks inside it. Belongs to the loop of its pool.
+
+    Methods without ``async`` run inside SQLAlchemy's greenlet.
+    """
+
+    __slots__ = (
+        "_async_connection",
+        "_connection",
+        "_lock",
+        "_pool",
+        "_refusal",
+        "crossing",
+        "database",
+        "ender",
+        "loop",
+        "name",
+    )
+
+    def __init__(self, database: object, name: str, crossing: Crossing | None) -> None:
+        self.database = database
+        self.name = name
+        self.crossing = crossing
+        """The way to it from other loops, if there is any."""
+        self.loop = asyncio.get_running_loop()
+        self.ender: asyncio.Task[Any] | None = None
+        """The task that ends a block at this moment; its statements are not refused."""
+        self._async_connection: AsyncConnection | None = None
+        self._connection: Connection
+        self._lock: StatementLock
+        self._pool: LoopPool
+        self._refusal: Callable[[], Exception | None]
+
+    def acquire(self, pool: LoopPool, refusal: Callable[[], Exception | None]) -> None:
+        """Take a connection of ``pool``. ``refusal`` is asked for each statement on it."""
+        connection: Any = pool.engine.sync_engine.connect()
+        self._pool, self._connection, self._refusal = pool, connection, refusal
+        self._lock = lock_of(connection._dbapi_connection.dbapi_connection)
+        self._lock.reserve(refusal)
+        connection.refusal = refusal
+
+    def transaction_options(self, *, readonly: bool) -> Mapping[str, Any]:
+        """Return the execution options that make a transaction what the dialect wants it to be."""
+        return self._pool.target.profile.transaction_options(readonly=readonly)
+
+    def roll_back(self) -> None:
+        """Roll back the whole transaction, if there is one."""
+        connection = self._connection
+        # Also after a COMMIT that failed: SQLAlchemy keeps its transaction, which is not active any
+        # more, and some databases keep theirs.
+        if not connection.closed and connection.get_transaction() is not None:
+            connection.rollback()
+
+    def release(self) -> None:
+        """Give the connection back, whatever is left of its transaction rolled back."""
+        self._lock.unreserve()
+        self._connection.close()
+
+    @property
+    def connection(self) -> Connection:
+        """The synchronous connection.
+
+        Raises TransactionClosed if it was closed inside its own block.
+        """
+        connection = self._connection
+        if connection.closed:
+            raise self._refusal() or TransactionClosed(
+                f"The connection of database {self.name!r} was closed inside its own block."
+            )
+        return connection
+
+    @property
+    def async_connection(self) -> AsyncConnection:
+        """The same for code that awaits; one object for all blocks."""
+        if self._async_connection is None:
+            self._async_connection = AsyncConnection(self._pool.engine, self._connection)
+        return self._async_connection
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a statement is under way on it."""
+        return self._lock.holder is not None
+
+    async def wait_until_idle(self) -> None:
+        """Wait for the statement under way, and for those that are in the queue."""
+        await self._lock.wait_until_free()
+
+    async def stop(self) -> None:
+        """Stop the statement under way, which is another task's, on the server.
+
+        Raises TimeoutError if the server does not answer.
+        """
+        pooled = self._pooled()
+        if pooled is None or not self.is_in_use:
+            return
+        stopped = await self._pool.target.profile.stop(pooled.dbapi_connection, CANCEL_LIMIT)
+        if not stopped:
+            raise TimeoutError
+
+    async def give_up(self) -> None:
+        """Let go of the connection, without waiting for anything. Its blocks are aborted."""
+        pooled = self._pooled()
+        if pooled is None:
+            return
+        self._pool.give_up(pooled.dbapi_connection)
+        await spawn(self._connection.invalidate)
+
+    def hurry(self) -> None:
+        """From now on an interrupted statement costs the connection, and is not waited for."""
+        self._lock.cancel_limit = 0.0
+
+    def calm(self) -> None:
+        """Undo :meth:`hurry`; an inner block has ended, and the connection is in order."""
+        self._lock.cancel_limit = CANCEL_LIMIT
+
+    def note_unknown_commit(self, error: BaseException) -> None:
+        """Say on ``error`` that a COMMIT was under way when it came."""
+        self._pool.gate.events.commit_unknown()
+        error.add_note(
+            f"The COMMIT of database {self.name!r} was under way: whether the transaction took "
+            "effect is not known."
+        )
+
+    def note_cleanup_failure(self, failure: BaseException, error: BaseException | None) -> None:
+        """Log what went wrong at the end of a block; note it on the ``error`` that leaves it."""
+        text = f"{type(failure).__name__}: {failure}".rstrip(": ").splitlines()[0]
+        _log.warning("database %r: a block could not be rolled back: %s", self.name, text)
+        if error is not None:
+            error.add_note(
+                f"The block on database {self.name!r} could not be rolled back ({text}), and its "
+                "connection was given up. The server rolls back what was not committed."
+            )
+
+    def _pooled(self) -> Any:
+        return getattr(self._connection, "_dbapi_connection", None)

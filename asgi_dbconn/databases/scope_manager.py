@@ -1,0 +1,75 @@
+"""The blocks of one database: each opens a scope, or joins the one that is open in its context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from asgi_dbconn.databases.block_scopes import PoolSource
+from asgi_dbconn.databases.blocks import Block, Entry
+from asgi_dbconn.databases.checkout import Checkout
+from asgi_dbconn.databases.cross_loop_block import CrossLoopTransaction
+from asgi_dbconn.databases.crossing import Crossing
+from asgi_dbconn.databases.scopes import current_scope
+from asgi_dbconn.databases.shared_connection import (
+    JoinedConnection,
+    JoinedSession,
+    OutermostConnection,
+    OutermostSession,
+)
+from asgi_dbconn.databases.transactions import (
+    OutermostTransaction,
+    Savepoint,
+    Transaction,
+    TransactionOptions,
+)
+
+__all__ = ["ScopeManager"]
+
+
+class ScopeManager:
+    """Makes the blocks of one database; for any task, thread and loop."""
+
+    def __init__(
+        self, database: object, name: str, crossing: Callable[[], Crossing | None]
+    ) -> None:
+        self._database = database
+        self._name = name
+        self._crossing = crossing
+
+    def connection(self, source: PoolSource) -> Block[AsyncConnection]:
+        return Block(partial(self._enter_connection, source))
+
+    def session(self, source: PoolSource) -> Block[AsyncSession]:
+        return Block(partial(self._enter_session, source))
+
+    def transaction(self, source: PoolSource, options: TransactionOptions) -> Block[Transaction]:
+        return Block(partial(self._enter_transaction, source, options))
+
+    def _enter_connection(self, source: PoolSource) -> Entry[AsyncConnection]:
+        outer = current_scope(self._database)
+        if outer is not None:
+            return JoinedConnection(outer)
+        return OutermostConnection(self._checkout(), source)
+
+    def _enter_session(self, source: PoolSource) -> Entry[AsyncSession]:
+        outer = current_scope(self._database)
+        if outer is not None:
+            return JoinedSession(outer)
+        return OutermostSession(self._checkout(), source)
+
+    def _enter_transaction(
+        self, source: PoolSource, options: TransactionOptions
+    ) -> Entry[Transaction]:
+        outer = current_scope(self._database)
+        crossing = self._crossing() if outer is None else outer.checkout.crossing
+        if crossing is not None and crossing.is_needed:
+            return CrossLoopTransaction(crossing, partial(self._enter_transaction, source, options))
+        if outer is not None:
+            return Savepoint(outer, options)
+        return OutermostTransaction(self._checkout(), source, options)
+
+    def _checkout(self) -> Checkout:
+        return Checkout(self._database, self._name, self._crossing())
