@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -35,7 +34,7 @@ class IsolatedPostgreSQL(PostgreSQLProfile):
     """For one pool, which has one connection."""
 
     # Each statement in a savepoint of its own: one that fails would take everything along.
-    autocommit_options: Mapping[str, Any] = {}
+    has_autocommit = False
 
     def __init__(self) -> None:
         self._everything: Any = None

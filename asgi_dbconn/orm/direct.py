@@ -64,7 +64,7 @@ def execute(
 
 
 def _is_unattended(connection: Any) -> bool:
-    """Whether each statement is committed by itself, and nobody wants to know of it.
+    """Return whether SQLAlchemy has nothing to begin, and nobody wants to know of the statement.
 
     To be asked for every statement: listeners may come at any time.
     """
@@ -80,8 +80,8 @@ def _is_unattended(connection: Any) -> bool:
         or dialect.dispatch.do_execute
     ):
         return False
-    raw = connection.connection.dbapi_connection
-    return raw is not None and raw.autocommit is True
+    raw = connection._dbapi_connection.dbapi_connection
+    return raw.isolation_level == "autocommit" or bool(connection.in_transaction())
 
 
 def _known(
@@ -114,7 +114,7 @@ def _at_once(
         context = dialect.execution_ctx_cls._init_compiled(
             dialect,
             connection,
-            connection.connection,
+            getattr(connection, "_dbapi_connection"),  # noqa: B009 - typed as another's
             _NO_OPTIONS,
             compiled,
             every,

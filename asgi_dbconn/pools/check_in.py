@@ -17,7 +17,7 @@ from sqlalchemy.util import await_only
 
 from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.gate import Permit
-from asgi_dbconn.pools.statement_lock import lock_of
+from asgi_dbconn.pools.statement_lock import StatementLock
 from asgi_dbconn.pools.target import Target
 
 __all__ = ["CheckIn", "PooledRecord"]
@@ -44,8 +44,8 @@ class CheckIn:
         Inside SQLAlchemy's greenlet. Sends something only where something is wrong.
         """
         adapted: Any = record.dbapi_connection
-        lock = lock_of(adapted)
-        if lock.locked():
+        lock: StatementLock = adapted._execute_mutex
+        if lock.holder is not None:
             self._report(record, "a statement was still under way on it")
             return False
         fault = self._profile.find_fault(adapted)

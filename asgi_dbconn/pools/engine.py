@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from asgi_dbconn.pools import abandoned, aborted, lost, parting, pooled_connection
+from asgi_dbconn.pools import abandoned, aborted, lost, parting, pooled_connection, refused
 from asgi_dbconn.pools.check_in import CheckIn
 from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.gate import Gate
@@ -52,6 +52,7 @@ def make_engine(
     lost.install(engine.sync_engine, target, gate.events)
     parting.install(engine.sync_engine, gate, goodbyes)
     abandoned.install(engine.sync_engine, target, gate, goodbyes)
+    refused.install(engine.sync_engine)
     return engine
 
 

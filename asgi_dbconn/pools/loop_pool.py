@@ -11,9 +11,11 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from asgi_dbconn.loops.greenlets import spawn
+from asgi_dbconn.pools.dialects.profile import DialectProfile
 from asgi_dbconn.pools.drain import drain
 from asgi_dbconn.pools.drain_report import DrainReport
 from asgi_dbconn.pools.engine import make_engine
@@ -71,8 +73,11 @@ class LoopPool:
 
         With ``autocommit`` every statement is committed by itself, in one round trip on asyncpg.
         """
-        options = self.target.profile.autocommit_options if autocommit else _NO_OPTIONS
-        return await spawn(partial(_committed, self.engine.sync_engine, options, work))
+        profile, engine = self.target.profile, self.engine.sync_engine
+        if autocommit and profile.has_autocommit:
+            return await spawn(partial(_one_by_one, engine, profile, work))
+        options = profile.autocommit_options if autocommit else _NO_OPTIONS
+        return await spawn(partial(_committed, engine, options, work))
 
     def give_up(self, connection: Any) -> None:
         """Close an adapted connection in the background, whatever is under way on it."""
@@ -208,23 +213,24 @@ class LoopPool:
 
 def _committed(engine: Engine, options: Mapping[str, Any], work: Callable[[Connection], T]) -> T:
     with engine.connect() as connection:
-        level = options.get("isolation_level")
-        if level is not None:
-            return _one_by_one(connection, level, work)
         if options:
             connection.execution_options(**options)
         with connection.begin():
             return work(connection)
 
 
-def _one_by_one(connection: Connection, level: Any, work: Callable[[Connection], T]) -> T:
+def _one_by_one(engine: Engine, profile: DialectProfile, work: Callable[[Connection], T]) -> T:
     # A flag of the driver's, set for this work only. As an option of the connection or of a view
     # of the engine it would cost a tenth of a short query, and a transaction object as much again.
-    dialect, raw = connection.dialect, connection.connection.dbapi_connection
-    if raw is None:  # it died between being handed out and now
-        return work(connection)
-    dialect.set_isolation_level(raw, level)
-    try:
-        return work(connection)
-    finally:
-        dialect.reset_isolation_level(raw)
+    with engine.connect() as connection:
+        adapted: Any = getattr(connection, "_dbapi_connection").dbapi_connection  # noqa: B009
+        level = adapted.begin_autocommit()
+        try:
+            return work(connection)
+        except DBAPIError as error:
+            if not profile.is_stale_plan(error):
+                raise
+            # The server has refused it before it ran, and SQLAlchemy prepares it anew.
+            return work(connection)
+        finally:
+            adapted.end_autocommit(level)

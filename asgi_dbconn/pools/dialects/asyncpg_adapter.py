@@ -54,6 +54,7 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_asyncpg_connection):
 
     _ss_cursor_cls = _ServerSideCursor
     _connection: Any
+    _execute_mutex: Any  # a StatementLock, in SQLAlchemy's place for it
 
     @property
     def driver_connection(self) -> Any:
@@ -74,7 +75,7 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_asyncpg_connection):
     def commit(self) -> None:
         if self._transaction is not None:
             self._finish(partial(self._call_and_discard, self._transaction.commit))
-        lock_of(self).is_begin_due = False
+        self._execute_mutex.is_begin_due = False
 
     def rollback(self) -> None:
         # The server's own word: a BEGIN that was interrupted, or sent by hand, has to end, too.
@@ -82,7 +83,20 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_asyncpg_connection):
             self._finish(partial(self._call_and_discard, self._transaction.rollback))
         elif not self._connection.is_closed() and self._connection.is_in_transaction():
             self._finish(self._roll_back_by_hand)
-        lock_of(self).is_begin_due = False
+        self._execute_mutex.is_begin_due = False
+
+    def begin_autocommit(self) -> str | None:
+        """Let the server commit each statement by itself. Return what :meth:`end_autocommit` takes.
+
+        A flag of the client's, for a connection without a transaction: nothing is sent.
+        """
+        level: str | None = self.isolation_level
+        self.isolation_level = "autocommit"
+        return level
+
+    def end_autocommit(self, level: str | None) -> None:
+        """Begin transactions again, of ``level``."""
+        self.isolation_level = level
 
     def ensure_begun(self) -> None:
         """Send BEGIN now, which SQLAlchemy would do with the first statement."""

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
+from asyncpg.exceptions import InvalidCachedStatementError
 from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError
 
 from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.pools.dialects.asyncpg_adapter import adapt
@@ -28,8 +30,9 @@ _PERMANENT: Final = frozenset({"28000", "28P01", "3D000", "42501"})
 class PostgreSQLProfile:
     """Stateless; one for all pools."""
 
-    # A flag of the client on asyncpg: no BEGIN, no COMMIT, one round trip for one statement.
-    autocommit_options: Mapping[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+    # No BEGIN, no COMMIT: one round trip for one statement.
+    has_autocommit = True
+    autocommit_options: Mapping[str, Any] = {}
 
     can_be_lost = True
 
@@ -52,6 +55,10 @@ class PostgreSQLProfile:
 
     def install(self, engine: Engine, options: DatabaseOptions) -> None:
         """Nothing to attach: a new connection is ready for use."""
+
+    def is_stale_plan(self, error: DBAPIError) -> bool:
+        cause = getattr(error.orig, "__cause__", None)
+        return isinstance(cause, InvalidCachedStatementError)
 
     def is_query_timeout(self, error: BaseException, connection: SyncConnection) -> bool:
         return isinstance(error, TimeoutError)

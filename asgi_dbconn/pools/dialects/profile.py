@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from asgi_dbconn.options import DatabaseOptions
 
@@ -15,8 +16,11 @@ __all__ = ["DialectProfile"]
 class DialectProfile(Protocol):
     """Facts and actions that differ between databases; without state, shared by all pools."""
 
+    has_autocommit: bool
+    """Whether an adapted connection has ``begin_autocommit()``, which sends nothing."""
+
     autocommit_options: Mapping[str, Any]
-    """Execution options of an engine view whose statements are committed one by one."""
+    """Where it has not: execution options with which statements are committed one by one."""
 
     can_be_lost: bool
     """Whether a network, or a server of its own life, lies between us and the database."""
@@ -45,6 +49,10 @@ class DialectProfile(Protocol):
 
     def remedy(self, error: BaseException) -> str:
         """What to look at when connecting failed with ``error``, as a question."""
+        ...
+
+    def is_stale_plan(self, error: DBAPIError) -> bool:
+        """Return whether a statement was refused before it ran, because its plan was outdated."""
         ...
 
     def is_query_timeout(self, error: BaseException, connection: Connection) -> bool:

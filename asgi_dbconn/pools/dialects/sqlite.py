@@ -17,6 +17,7 @@ from typing import Any, Final
 import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
@@ -47,6 +48,7 @@ class SQLiteProfile:
     """Stateless; one for all pools."""
 
     # Switching the driver's isolation level would cost a hop to its thread and back, twice.
+    has_autocommit = False
     autocommit_options: Mapping[str, Any] = {AUTOCOMMIT: True}
 
     can_be_lost = False
@@ -83,6 +85,9 @@ class SQLiteProfile:
         event.listen(engine, "invalidate", _let_go_of_locks)
         if options.query_timeout is not None:
             sqlite_deadline.install(engine, options.query_timeout)
+
+    def is_stale_plan(self, error: DBAPIError) -> bool:
+        return False  # SQLite prepares anew by itself
 
     def is_query_timeout(self, error: BaseException, connection: Connection) -> bool:
         return sqlite_deadline.has_passed(connection, error)

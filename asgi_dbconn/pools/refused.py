@@ -1,0 +1,26 @@
+"""Statements of tasks that have outlived their block: whatever they fail with, that is why."""
+
+from __future__ import annotations
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine, ExceptionContext
+
+from asgi_dbconn.pools.statement_lock import lock_of
+
+__all__ = ["install"]
+
+
+def install(engine: Engine) -> None:
+    """Let such statements on ``engine`` and its views raise the error of their ended block.
+
+    To be installed after everybody else who translates errors.
+    """
+
+    def translate(context: ExceptionContext) -> Exception | None:
+        pooled = getattr(context.connection, "_dbapi_connection", None)
+        if pooled is None or not isinstance(context.original_exception, Exception):
+            return None  # cancelled: that is the task's own end
+        refusal = lock_of(pooled.dbapi_connection).refusal
+        return None if refusal is None else refusal()
+
+    event.listen(engine, "handle_error", translate, retval=True)
