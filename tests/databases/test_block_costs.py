@@ -63,7 +63,7 @@ KINDS: Final[dict[str, Kind]] = {
     "connection": Kind(run_connection, (145, 360, 1075), (0, 3, 7)),
     "session": Kind(run_session, (295, 500, 1180), (0, 3, 7)),
     "transaction": Kind(run_transaction, (195, 340, 845), (0, 3, 7)),
-    "savepoint": Kind(run_transaction, (240, 340, 845), (2, 3, 7), is_nested=True),
+    "savepoint": Kind(run_transaction, (215, 340, 845), (2, 3, 7), is_nested=True),
     "joined connection": Kind(run_connection, (45, 220, 935), (0, 1, 5), is_nested=True),
     "joined session": Kind(run_session, (190, 370, 1050), (0, 1, 5), is_nested=True),
 }

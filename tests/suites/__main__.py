@@ -23,6 +23,8 @@ class _Report:
     """The findings of all suites that were run."""
 
     complaints: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """The suites that could not be compared."""
     found: dict[str, list[str]] = field(default_factory=dict)
     """The tests that differ, by suite."""
     seen: dict[str, set[str]] = field(default_factory=dict)
@@ -80,7 +82,7 @@ def _compare(
             both.append(run(suite, part, source, python, ours=ours, server=server))
             print(f"{suite.name}, {'ours' if ours else 'plain'}: {both[-1]}", flush=True)
     except RunFailure as failure:
-        report.complaints.append(str(failure))
+        report.failures.append(f"{suite.name} could not be compared")
         print(failure, flush=True)
         return
     plain, ours_run = both
@@ -107,7 +109,7 @@ def _conclude(
             for test in tests:
                 error = report.errors.get(f"{suite}: {test}", "gone")
                 print(f"{suite}: {test}: {error}")
-    complaints = [] if written else report.complaints
+    complaints = [*report.failures, *([] if written else report.complaints)]
     complaints += [
         f"{entry.suite}: {entry.test} has no reason"
         for entry in listed

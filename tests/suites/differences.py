@@ -11,7 +11,17 @@ from typing import Final
 
 from tests.suites.running import Outcomes
 
-__all__ = ["FILE", "UNKNOWN", "Difference", "compare", "judge", "read", "update", "write"]
+__all__ = [
+    "FILE",
+    "UNKNOWN",
+    "Difference",
+    "compare",
+    "find_lost",
+    "judge",
+    "read",
+    "update",
+    "write",
+]
 
 FILE: Final = Path(__file__).parent / "differences.toml"
 UNKNOWN: Final = "TODO"
@@ -71,8 +81,9 @@ def find_lost(suite: str, plain: Outcomes, listed: Iterable[Difference]) -> Sequ
     ]
 
 
-def read(file: Path = FILE) -> list[Difference]:
+def read(file: Path | None = None) -> list[Difference]:
     """Return the entries of the file. Raises ValueError if one of them stands there twice."""
+    file = file or FILE
     groups = tomllib.loads(file.read_text()).get("difference", [])
     entries = [
         Difference(group["suite"], test, group["reason"].strip())
@@ -109,7 +120,7 @@ def update(
     return [*kept, *differing]
 
 
-def write(entries: Iterable[Difference], file: Path = FILE) -> None:
+def write(entries: Iterable[Difference], file: Path | None = None) -> None:
     """Write the entries, those of a suite with the same reason together."""
     groups: dict[tuple[str, str], list[str]] = {}
     for entry in entries:
@@ -121,7 +132,7 @@ def write(entries: Iterable[Difference], file: Path = FILE) -> None:
             f"[[difference]]\nsuite = {_quoted(suite)}\nreason = {_quoted(reason)}\n"
             f"tests = [\n{lines}]\n"
         )
-    file.write_text("\n".join(blocks))
+    (file or FILE).write_text("\n".join(blocks))
 
 
 def _quoted(text: str) -> str:
