@@ -6,12 +6,13 @@ VENV ?= .venv
 PORT ?= 8000
 TEST ?= tests
 WORKERS ?= 2
+PART ?= all
 
 BIN := $(VENV)/bin
 # A file stays with one worker, and each worker has a PostgreSQL of its own.
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-version lint types format check conformance bench clean
+.PHONY: help run test test-fast test-version lint types format check conformance suites bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,9 +64,12 @@ check: lint types test  ## all that must be green before a change lands
 conformance: $(VENV)/.stamp-run  ## compare our lifespan with the incumbents' (ARGUMENTS=--verbose)
 	@$(BIN)/python -m tests.conformance.incumbents.report $(ARGUMENTS)
 
+suites: $(VENV)/.stamp-dev  ## run SQLAlchemy's, Starlette's and FastAPI's own tests on ours (PART=fixed)
+	$(BIN)/python -m tests.suites --part $(PART) $(ARGUMENTS)
+
 bench: $(VENV)/.stamp-dev  ## measure against the peers
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .venvs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venvs .suites build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

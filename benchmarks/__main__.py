@@ -7,7 +7,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from benchmarks import imports, middleware, pools, queries, reads, record, sync
+from benchmarks import imports, middleware, pools, queries, reads, record, scopes, sync
 from benchmarks.report import Outcome, table
 
 
@@ -22,6 +22,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "pools": pools,
     "queries": queries,
     "reads": reads,
+    "scopes": scopes,
     "sync": sync,
 }
 

@@ -16,7 +16,7 @@ from typing import IO, Any, Final
 from benchmarks.harness import Spent
 from tests.support.environments import ROOT
 
-__all__ = ["ContenderFailure", "Program", "Running", "keep_on_one_core", "running"]
+__all__ = ["MEMORY", "ContenderFailure", "Program", "Running", "keep_on_one_core", "running"]
 
 _PATIENCE: Final = 90.0
 """Seconds without an answer; a program gives itself 60 for an order, and then says what hung."""
@@ -24,7 +24,7 @@ _PATIENCE: Final = 90.0
 # For each packet asyncio asks for 256 KiB and gives most of it back at once. Whether glibc asks the
 # system each time depends on what else a process has freed before, its imports for instance; that
 # makes the driver alone slower by a half, and others not at all. So everybody is told the same.
-_MEMORY: Final = {
+MEMORY: Final = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
     "MALLOC_TRIM_THRESHOLD_": str(64 * 1024 * 1024),
 }
@@ -130,7 +130,7 @@ class Running:
 def _environment() -> dict[str, str]:
     # Whatever leads the interpreter to packages of another environment stays here.
     ours = {key: each for key, each in os.environ.items() if not key.startswith("PYTHON")}
-    return ours | _MEMORY
+    return ours | MEMORY
 
 
 @contextmanager

@@ -12,10 +12,12 @@ import pytest
 
 from benchmarks import record
 from benchmarks.__main__ import main
+from benchmarks.blocks import OURS as OUR_BLOCKS
 from benchmarks.borrowers import DEFAULT, RUN
 from benchmarks.bridges import EDGY, PLACES
 from benchmarks.imports import PROGRAMS
 from benchmarks.middleware import OURS
+from benchmarks.scopes import STATEMENTS
 
 
 @dataclass(frozen=True)
@@ -96,3 +98,20 @@ def test_a_quick_run_of_the_bridges_goes_to_every_place_and_judges_every_target(
     assert_judged(run.kept["facts"]["targets"])
     # A thread that polls is seen to wake up, so that one which is not seen does not.
     assert all(min(counts[EDGY]) > 0 for counts in run.kept["facts"]["wakeups"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+def test_a_quick_run_of_the_scopes_compares_every_block_and_judges_every_target(
+    quick_run: Callable[[str], Run],
+) -> None:
+    run = quick_run("scopes")
+
+    halves = 2 if run.kept["facts"]["server_on_one_core"] else 1
+    comparisons = run.kept["comparisons"]
+    assert len(comparisons) == halves * 4 * len(STATEMENTS)
+    for comparison in comparisons:
+        assert OUR_BLOCKS in {contender["name"] for contender in comparison["contenders"]}
+    assert len(run.kept["facts"]["targets"]) == (3 if halves == 2 else 0)
+    assert_judged(run.kept["facts"]["targets"])
+    assert run.complaints == ""
