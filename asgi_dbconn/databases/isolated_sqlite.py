@@ -9,17 +9,28 @@ from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.pool import PoolProxiedConnection
 
 from asgi_dbconn.databases.isolated_profile import Undo, refuse_another
 from asgi_dbconn.options import DatabaseOptions
-from asgi_dbconn.pools.dialects.sqlite import SQLiteProfile
-from asgi_dbconn.pools.statement_lock import driver_of
+from asgi_dbconn.pools.dialects.aiosqlite_adapter import AdaptedConnection, adapt
+from asgi_dbconn.pools.dialects.sqlite import SQLiteProfile, send_begin
+from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, driver_of
 
 __all__ = ["IsolatedSQLite"]
 
 _TRANSACTION: Final = "asgi_dbconn_transaction"
+_PATIENCE: Final = CANCEL_LIMIT - 0.5
+"""Seconds for which a statement that writes is not interrupted: the isolation would be over."""
 _numbers: Final = count(1)
+
+
+class _IsolatedConnection(AdaptedConnection):
+    """Its transactions are savepoints in the one that has no end."""
+
+    __slots__ = ()
+
+    COMMIT = (f"RELEASE {_TRANSACTION}",)
+    ROLLBACK = (f"ROLLBACK TO {_TRANSACTION}", f"RELEASE {_TRANSACTION}")
 
 
 class IsolatedSQLite(SQLiteProfile):
@@ -29,7 +40,6 @@ class IsolatedSQLite(SQLiteProfile):
 
     def __init__(self) -> None:
         self._was_opened = False
-        self._is_begun = False
 
     async def open(self, options: DatabaseOptions, *positional: Any, **arguments: Any) -> Any:
         refuse_another(self._was_opened)
@@ -38,56 +48,36 @@ class IsolatedSQLite(SQLiteProfile):
     def install(self, engine: Engine, options: DatabaseOptions) -> None:
         super().install(engine, options)
         event.listen(engine, "connect", self._begin_everything)
-        event.listen(engine, "before_cursor_execute", self._begin, retval=True)
-        for method in (self.do_commit, self.do_rollback):
-            setattr(engine.dialect, method.__name__, method)
 
-    def find_fault(self, connection: Any) -> str | None:
-        return None  # it is in a transaction, and stays there
+    def adapt(self, connection: Any) -> None:
+        adapt(connection, _IsolatedConnection)
+        driver_of(connection).patience = _PATIENCE
 
     async def mark(self, connection: Any) -> Undo:
+        refuse_another(not connection.in_transaction)
         name = f"asgi_dbconn_mark_{next(_numbers)}"  # savepoints of one name hide each other
         await connection.execute_fetchall(f"SAVEPOINT {name}")
         return partial(_undo, connection, name)
 
-    def do_commit(self, connection: PoolProxiedConnection) -> None:
-        """In the place of the dialect's own."""
-        self._finish(connection, f"RELEASE {_TRANSACTION}")
-
-    def do_rollback(self, connection: PoolProxiedConnection) -> None:
-        """In the place of the dialect's own."""
-        self._finish(connection, f"ROLLBACK TO {_TRANSACTION}", f"RELEASE {_TRANSACTION}")
-
     def _begin_everything(self, connection: Any, _: Any) -> None:
         self._was_opened = True
-        _execute(connection, "BEGIN IMMEDIATE")
+        cursor = connection.cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        cursor.close()
+        driver_of(connection).transaction.is_permanent = True
 
     def _begin(
-        self, connection: Connection, _: Any, statement: str, parameters: Any, *__: Any
-    ) -> tuple[str, Any]:
-        if not statement.startswith("BEGIN "):
-            return statement, parameters
+        self, connection: Connection, adapted: AdaptedConnection, *, immediate: bool, readonly: bool
+    ) -> None:
         # SQLite rolls a whole transaction back by itself if a statement that writes is interrupted.
         # A savepoint outside of any is a transaction, and releasing it a commit.
-        driver: Any = driver_of(connection.connection.dbapi_connection)
+        driver = driver_of(adapted)
         refuse_another(not driver.in_transaction)
-        self._is_begun = True
-        return f"SAVEPOINT {_TRANSACTION}", parameters
-
-    def _finish(self, connection: PoolProxiedConnection, *statements: str) -> None:
-        # The pool rolls back whatever comes back to it, whether a transaction was begun or not.
-        if self._is_begun:
-            self._is_begun = False
-            _execute(connection, *statements)
-
-
-def _execute(connection: Any, *statements: str) -> None:
-    cursor = connection.cursor()
-    for each in statements:
-        cursor.execute(each)
-    cursor.close()
+        send_begin(connection, adapted, f"SAVEPOINT {_TRANSACTION}")
+        driver.transaction.begin()
 
 
 async def _undo(connection: Any, name: str) -> None:
+    refuse_another(not connection.in_transaction)
     await connection.execute_fetchall(f"ROLLBACK TO {name}")
     await connection.execute_fetchall(f"RELEASE {name}")

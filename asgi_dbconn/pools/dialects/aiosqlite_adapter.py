@@ -2,14 +2,113 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection
+from sqlalchemy.dialects.sqlite.aiosqlite import (
+    AsyncAdapt_aiosqlite_connection,
+    AsyncAdapt_aiosqlite_cursor,
+    AsyncAdapt_aiosqlite_ss_cursor,
+)
+from sqlalchemy.util import EMPTY_DICT, await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 from asgi_dbconn.pools.dialects.locked_connection import LockedConnection, lock
+from asgi_dbconn.pools.dialects.sqlite_driver import DriverConnection
+from asgi_dbconn.pools.dialects.sqlite_statements import Kind, kind_of
+from asgi_dbconn.pools.statement_lock import lock_of
 
 __all__ = ["AdaptedConnection", "adapt"]
+
+_BATCH: Final = 64
+"""Rows that are fetched together where nobody says how many."""
+
+
+# Untyped, because there they are properties that ask a cursor of the driver.
+_BaseCursor: Any = AsyncAdapt_aiosqlite_cursor
+_BaseStreamingCursor: Any = AsyncAdapt_aiosqlite_ss_cursor
+
+
+class _Cursor(_BaseCursor):  # type: ignore[misc]
+    """Executes and fetches all rows in one visit to the driver's thread; SQLAlchemy makes four."""
+
+    __slots__ = ("arraysize", "description", "lastrowid", "rowcount")
+
+    def __init__(self, adapted: Any) -> None:
+        self._adapt_connection = adapted
+        self._connection = adapted._connection
+        self._cursor: Any = None  # there is nothing to be closed
+        self._soft_closed_memoized = EMPTY_DICT
+        self._rows: deque[Any] = deque()
+        self.arraysize = 1
+        self.description = self.lastrowid = None
+        self.rowcount = -1
+
+    async def _execute_async(self, operation: str, parameters: Any) -> None:
+        await self._perform(operation, () if parameters is None else parameters, many=False)
+
+    async def _executemany_async(self, operation: str, seq_of_parameters: Any) -> None:
+        await self._perform(operation, seq_of_parameters, many=True)
+
+    async def _perform(self, operation: str, parameters: Any, *, many: bool) -> None:
+        driver: Any = self._connection
+        async with self._adapt_connection._execute_mutex:
+            outcome = await driver.perform(operation, parameters, many=many)
+        self.description, self.rowcount, self.lastrowid, rows = outcome
+        self._rows = deque(rows)
+
+    async def _async_soft_close(self) -> None:
+        """Nothing to be closed."""
+
+
+class _StreamingCursor(_BaseStreamingCursor):  # type: ignore[misc]
+    """Its fetches are statements like others."""
+
+    __slots__ = ("_kind",)
+
+    _connection: Any
+
+    def __init__(self, adapted: Any) -> None:
+        self._adapt_connection = adapted
+        self._connection = adapted._connection
+        self._cursor: Any = None
+        self._soft_closed_memoized = EMPTY_DICT
+        self._rows: deque[Any] = deque()
+        self._kind = Kind.WRITES
+
+    async def _execute_async(self, operation: str, parameters: Any) -> None:
+        self._kind = kind_of(operation)
+        async with self._adapt_connection._execute_mutex:
+            self._cursor = await self._connection.open_cursor(
+                operation, () if parameters is None else parameters
+            )
+
+    def fetchone(self) -> Any:
+        return await_only(self._fetch(self._cursor.fetchone))
+
+    def fetchmany(self, size: int | None = None) -> Sequence[Any]:
+        size = self._cursor.arraysize if size is None else size
+        rows: Sequence[Any] = await_only(self._fetch(partial(self._cursor.fetchmany, size)))
+        return rows
+
+    def fetchall(self) -> Sequence[Any]:
+        rows: Sequence[Any] = await_only(self._fetch(self._cursor.fetchall))
+        return rows
+
+    def __iter__(self) -> Iterator[Any]:
+        while rows := self.fetchmany(_BATCH):
+            yield from rows
+
+    def close(self) -> None:
+        cursor, self._cursor = self._cursor, None
+        if cursor is not None and in_greenlet():
+            await_only(self._connection.close_cursor(cursor))
+
+    async def _fetch(self, fetch: Any) -> Any:
+        async with self._adapt_connection._execute_mutex:
+            return await self._connection.fetch(self._kind, self._cursor, fetch)
 
 
 class AdaptedConnection(LockedConnection, AsyncAdapt_aiosqlite_connection):
@@ -17,25 +116,47 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_aiosqlite_connection):
 
     __slots__ = ()
 
+    _cursor_cls = _Cursor
+    _ss_cursor_cls = _StreamingCursor
     _connection: Any
 
+    COMMIT: tuple[str, ...] = ("COMMIT",)
+    ROLLBACK: tuple[str, ...] = ("ROLLBACK",)
+
+    # What SQLAlchemy calls so is a mode of the driver, which would begin transactions by itself.
+    # Here every BEGIN is ours.
+
+    @property
+    def isolation_level(self) -> str | None:
+        return None if self._connection.is_autocommit else ""
+
+    @isolation_level.setter
+    def isolation_level(self, value: str | None) -> None:
+        self._connection.is_autocommit = value is None
+
     def commit(self) -> None:
-        if self._connection.in_transaction:
-            self._finish(self._connection.commit)
+        driver: DriverConnection = self._connection
+        if self._needs_end(driver):
+            self._finish(partial(driver.end_transaction, self.COMMIT))
 
     def rollback(self) -> None:
-        if self._connection._connection is not None and self._connection.in_transaction:
-            self._finish(self._connection.rollback)
+        driver: DriverConnection = self._connection
+        if self._needs_end(driver):
+            self._finish(partial(driver.end_transaction, self.ROLLBACK))
+
+    def _needs_end(self, driver: DriverConnection) -> bool:
+        if driver._connection is None:
+            return False
+        transaction = driver.transaction
+        if transaction.is_begun or transaction.is_in_doubt or lock_of(self).locked():
+            return True
+        return not transaction.is_permanent and driver.in_transaction
 
 
-async def _settle(driver: Any, limit: float) -> bool:
-    # Behind whatever the driver's thread still does.
-    await driver.interrupt()
-    await driver.execute_fetchall("SELECT 1")
-    return True
-
-
-def adapt(connection: AsyncAdapt_aiosqlite_connection) -> None:
-    """Turn SQLAlchemy's adapted connection into ours."""
-    settle = partial(_settle, connection._connection)
-    lock(connection, AdaptedConnection, settle, keeps_connection=True)
+def adapt(
+    connection: AsyncAdapt_aiosqlite_connection,
+    kind: type[AdaptedConnection] = AdaptedConnection,
+) -> None:
+    """Turn SQLAlchemy's adapted connection into one of ``kind``."""
+    driver: Any = connection._connection
+    lock(connection, kind, driver.settle, keeps_connection=True)

@@ -7,33 +7,27 @@ transactions alone, and every BEGIN is ours.
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
-import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.util import await_only
-from sqlalchemy.util.concurrency import in_greenlet
 
 from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.pools.dialects import sqlite_deadline
-from asgi_dbconn.pools.dialects.aiosqlite_adapter import adapt
-from asgi_dbconn.pools.statement_lock import StatementLock
+from asgi_dbconn.pools.dialects.aiosqlite_adapter import AdaptedConnection, adapt
+from asgi_dbconn.pools.dialects.sqlite_driver import DriverConnection
+from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, driver_of, lock_of
 
-__all__ = ["AUTOCOMMIT", "READONLY", "WRITES", "SQLiteProfile"]
+__all__ = ["AUTOCOMMIT", "READONLY", "WRITES", "SQLiteProfile", "send_begin"]
 
 AUTOCOMMIT: Final = "asgi_dbconn_autocommit"
 READONLY: Final = "asgi_dbconn_readonly"
 WRITES: Final = "asgi_dbconn_writes"
 """Execution options that choose between no BEGIN, BEGIN DEFERRED and BEGIN IMMEDIATE."""
 
-_LISTENER: Final = "asgi_dbconn_when_ended"
 _BUSY_TIMEOUT: Final = 5.0
 """Seconds that a statement waits for a lock, unless its query_timeout is shorter."""
 _PRAGMAS: Final = (
@@ -58,36 +52,42 @@ class SQLiteProfile:
         return {"isolation_level": None}
 
     async def open(self, options: DatabaseOptions, *positional: Any, **arguments: Any) -> Any:
-        connection = aiosqlite.connect(*positional, **arguments)
-        connection._thread.daemon = True  # as SQLAlchemy does: the interpreter must be able to end
-        files = _noted(connection)
-        try:
-            return await connection
-        except BaseException:
-            try:
-                # Its thread reports its end to this loop. That is a matter of microseconds, but a
-                # loop that is closed by then makes it raise there.
-                while connection._thread.is_alive():  # noqa: ASYNC110 - a thread sets no event
-                    await asyncio.sleep(0.001)
-            finally:
-                for each in files:
-                    each.close()
-            raise
+        return await DriverConnection.to(*positional, **arguments)
 
     def install(self, engine: Engine, options: DatabaseOptions) -> None:
         busy_timeout = min(_BUSY_TIMEOUT, options.query_timeout or _BUSY_TIMEOUT)
         event.listen(engine, "connect", partial(_configure, busy_timeout))
         event.listen(engine, "close", _tell_of_its_end)
         event.listen(engine, "close_detached", _tell_of_its_end)
-        event.listen(engine, "begin", _begin)
-        event.listen(engine, "commit", _allow_writes)
-        event.listen(engine, "rollback", _allow_writes)
-        event.listen(engine, "invalidate", _let_go_of_locks)
+        event.listen(engine, "begin", self.begin)
         if options.query_timeout is not None:
             sqlite_deadline.install(engine, options.query_timeout)
 
     def is_stale_plan(self, error: DBAPIError) -> bool:
         return False  # SQLite prepares anew by itself
+
+    def begin(self, connection: Connection) -> None:
+        """Begin the transaction in SQLite that SQLAlchemy has begun on ``connection``."""
+        adapted = _adapted(connection)
+        driver: DriverConnection = adapted._connection
+        options = connection.get_execution_options()
+        readonly = bool(options.get(READONLY))
+        if not options.get(AUTOCOMMIT) and not driver.is_autocommit:
+            immediate = bool(options.get(WRITES)) and not readonly
+            self._begin(connection, adapted, immediate=immediate, readonly=readonly)
+        if readonly:
+            driver.is_query_only = True
+            connection.exec_driver_sql("PRAGMA query_only=ON")
+
+    def _begin(
+        self, connection: Connection, adapted: AdaptedConnection, *, immediate: bool, readonly: bool
+    ) -> None:
+        # IMMEDIATE takes the write lock now, when waiting for it is possible; a DEFERRED
+        # transaction that reads first and writes later is refused if somebody else wrote in
+        # between, and has to begin anew.
+        send_begin(connection, adapted, "BEGIN IMMEDIATE" if immediate else "BEGIN DEFERRED")
+        transaction = adapted._connection.transaction
+        transaction.begin(can_restart=not immediate and not readonly)
 
     def is_query_timeout(self, error: BaseException, connection: Connection) -> bool:
         return sqlite_deadline.has_passed(connection, error)
@@ -106,30 +106,29 @@ class SQLiteProfile:
         adapt(connection)
 
     def find_fault(self, connection: Any) -> str | None:
-        driver = connection._connection
-        if driver._connection is not None and driver.in_transaction:
+        driver: DriverConnection = connection._connection
+        if driver._connection is None:
+            return None  # found out, and replaced, when it is next asked for
+        if not driver.is_idle:
+            return "a statement that was sent through the driver was still under way"
+        if driver.in_transaction and not driver.transaction.is_permanent:
             return "a transaction was still open on it"
+        if driver.has_unfinished_cursors:
+            return "the rows of a statement were not read to their end"
         return None
 
     async def clean(self, connection: Any, *, resets_all: bool) -> bool:
-        driver = connection._connection
-        if driver._connection is None:
-            return False
-        if driver.in_transaction:
-            await driver.rollback()
-        return True
+        driver: DriverConnection = connection._connection
+        if self.find_fault(connection) is None:
+            return self.is_open(driver)
+        return await driver.put_in_order(CANCEL_LIMIT)
 
     async def stop(self, connection: Any, limit: float) -> bool:
-        lock: StatementLock = connection._execute_mutex
+        driver: DriverConnection = connection._connection
+        lock = lock_of(connection)
         if not lock.locked():
             return True
-        await connection._connection.interrupt()
-        try:
-            async with asyncio.timeout(limit):
-                await lock.wait_until_free()
-        except TimeoutError:
-            return False
-        return True
+        return await driver.stop_statement(lock.wait_until_free(), limit)
 
     async def ping(self, connection: Any) -> None:
         await connection.execute_fetchall("SELECT 1")
@@ -141,53 +140,45 @@ class SQLiteProfile:
         return connection._connection is not None
 
     async def end(self, connection: Any, timeout: float) -> None:
-        await connection.interrupt()
-        # The interrupt stays in force until a statement begins; close() would not be able to
-        # write the WAL back into the file, and leave its -wal and -shm files behind.
-        await connection.execute_fetchall("SELECT 1")
-        await connection.close()
-        _told(connection)
+        await connection.finish(timeout)
+        _tell(connection)
 
     def take_care_of(self, connection: Any) -> None:
         """Nobody else's goodbye could do any harm."""
 
     def when_ended(self, connection: Any, listener: Callable[..., None]) -> None:
-        setattr(connection, _LISTENER, listener)
+        connection.when_ended = listener
 
     def terminate(self, connection: Any) -> None:
         self.cut(connection)
 
     def cut(self, connection: Any) -> None:
-        # stop() tells the connection's thread to end, and to report that to the loop of the thread
-        # that asks. That loop may be closed by then, and the report would raise there; a thread
-        # without a loop gets none.
-        asking = threading.Thread(target=connection.stop, name="asgi-dbconn ends a connection")
-        asking.start()
-        asking.join()
-        _told(connection)
+        connection.interrupt_now()
+        connection.stop()
+        _tell(connection)
 
 
-def _noted(connection: aiosqlite.Connection) -> list[sqlite3.Connection]:
-    """What the driver's thread opens; it forgets a file whose opening nobody waits for any more."""
-    opened: list[sqlite3.Connection] = []
-    connector = connection._connector
+def send_begin(connection: Connection, adapted: AdaptedConnection, statement: str) -> None:
+    """Send the BEGIN of SQLAlchemy's transaction, or what stands for it."""
+    transaction = adapted._connection.transaction
+    if transaction.is_in_doubt:
+        adapted.rollback()
+    try:
+        connection.exec_driver_sql(statement)
+    except BaseException as error:
+        # Cancelled, it may have succeeded nevertheless. Nothing is awaited now.
+        transaction.is_in_doubt = not isinstance(error, Exception)
+        raise
 
-    def open_and_note() -> sqlite3.Connection:
-        opened.append(connector())
-        return opened[-1]
 
-    connection._connector = open_and_note
-    return opened
-
-
-def _told(connection: Any) -> None:
-    listener = vars(connection).pop(_LISTENER, None)
+def _tell(connection: DriverConnection) -> None:
+    listener, connection.when_ended = connection.when_ended, None
     if listener is not None:
         listener()
 
 
 def _tell_of_its_end(connection: Any, *_: Any) -> None:
-    _told(connection.driver_connection)
+    _tell(driver_of(connection))
 
 
 def _configure(busy_timeout: float, connection: Any, _: Any) -> None:
@@ -199,27 +190,6 @@ def _configure(busy_timeout: float, connection: Any, _: Any) -> None:
     cursor.close()
 
 
-def _begin(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    if options.get(AUTOCOMMIT):
-        return
-    # IMMEDIATE takes the write lock now, when waiting for it is possible; a DEFERRED transaction
-    # that reads first and writes later fails at once if somebody else wrote in between.
-    immediate = options.get(WRITES) and not options.get(READONLY)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN DEFERRED")
-    if options.get(READONLY):
-        connection.exec_driver_sql("PRAGMA query_only=ON")
-
-
-def _allow_writes(connection: Connection) -> None:
-    if connection.get_execution_options().get(READONLY) and not connection.invalidated:
-        connection.exec_driver_sql("PRAGMA query_only=OFF")
-
-
-def _let_go_of_locks(connection: Any, *_: Any) -> None:
-    # A statement that was cancelled halfway keeps a closed connection, and with it the file's
-    # write lock, alive until the garbage collector comes by.
-    if in_greenlet():
-        driver = connection.driver_connection
-        await_only(driver.interrupt())
-        await_only(driver.rollback())
+def _adapted(connection: Connection) -> Any:
+    # Without asking for it through the connection, which is about to begin.
+    return getattr(connection, "_dbapi_connection").dbapi_connection  # noqa: B009

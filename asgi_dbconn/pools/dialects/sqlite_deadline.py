@@ -10,6 +10,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.util import await_only
 
+from asgi_dbconn.pools.statement_lock import driver_of
+
 __all__ = ["has_passed", "install"]
 
 _KEY: Final = "asgi_dbconn.deadline"
@@ -32,7 +34,8 @@ def install(engine: Engine, seconds: float) -> None:
 
     def watch(connection: Any, record: Any) -> None:
         deadline = record.info[_KEY] = _Deadline()
-        await_only(connection.driver_connection.set_progress_handler(deadline.has_passed, _STEPS))
+        driver = driver_of(connection)
+        await_only(driver.set_progress_handler(deadline.has_passed, _STEPS))
 
     def begin(connection: Connection, *_: Any) -> None:
         deadline: _Deadline = connection.info[_KEY]

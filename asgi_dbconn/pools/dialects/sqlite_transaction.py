@@ -1,0 +1,121 @@
+"""The transaction on one SQLite connection: what SQLAlchemy has begun, and what became of it.
+
+SQLite may end a transaction by itself. When a statement that writes is interrupted, the whole
+transaction is rolled back, and whatever comes next would be committed statement by statement. And
+a transaction that has read cannot write any more once somebody else has written. Both are seen to
+here, in the thread of the connection.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from asgi_dbconn.errors import TransactionAborted
+from asgi_dbconn.pools.dialects.sqlite_statements import Kind, change_savepoints
+
+__all__ = ["SQLiteTransaction", "is_busy"]
+
+_PRIMARY_CODE: Final = 0xFF
+"""SQLITE_BUSY_SNAPSHOT and its like are SQLITE_BUSY with a reason in the higher bits."""
+
+
+class SQLiteTransaction:
+    """One for each connection, used by one transaction after the other."""
+
+    __slots__ = (
+        "_done",
+        "can_restart",
+        "ended_by",
+        "is_begun",
+        "is_in_doubt",
+        "is_permanent",
+        "savepoints",
+    )
+
+    def __init__(self) -> None:
+        self.is_permanent = False
+        """Whether everything on the connection is part of one transaction: it is isolated."""
+        self.end()
+
+    def begin(self, *, can_restart: bool = False) -> None:
+        """Note that SQLAlchemy's transaction has begun."""
+        self.end()
+        self.is_begun = True
+        self.can_restart = can_restart
+
+    def end(self) -> None:
+        """Note that it has been committed or rolled back."""
+        self.is_begun = False
+        self.is_in_doubt = False
+        """Whether its BEGIN was cancelled, and may have succeeded."""
+        self.can_restart = False
+        """Whether it was begun without the write lock, and may be begun anew with it."""
+        self.ended_by: BaseException | None = None
+        """The error with which SQLite rolled it back by itself."""
+        self.savepoints: list[str] = []
+        self._done = Kind.CONTROLS
+
+    @property
+    def is_anything_begun(self) -> bool:
+        """Whether there is something to commit or to roll back, where SQLite is in a transaction.
+
+        Isolated, it always is.
+        """
+        return self.is_begun or bool(self.savepoints) or not self.is_permanent
+
+    @property
+    def may_wait_for_lock(self) -> bool:
+        """Whether a statement that writes has to get the write lock first."""
+        if self.is_permanent:
+            return False
+        return not self.is_begun or (self.can_restart and self._done is Kind.CONTROLS)
+
+    def check(self, connection: sqlite3.Connection) -> None:
+        """Raise TransactionAborted where SQLite is not in the transaction any more."""
+        if (self.is_begun or self.is_permanent) and not connection.in_transaction:
+            raise self.aborted()
+
+    def note_success(self, kind: Kind, statement: str) -> None:
+        """Note that ``statement`` has been executed."""
+        if kind is Kind.CONTROLS:
+            change_savepoints(self.savepoints, statement)
+        elif kind > self._done:
+            self._done = kind
+
+    def note_failure(self, connection: sqlite3.Connection, error: BaseException) -> None:
+        """Note whether SQLite has rolled everything back together with a statement that failed."""
+        if self.is_begun and self.ended_by is None and not connection.in_transaction:
+            self.ended_by = error
+
+    def needs_restart(self, error: sqlite3.Error, kind: Kind) -> bool:
+        """Return whether a statement that failed with ``error`` is to be sent once more.
+
+        So it is if it was the first one to write, after others have read: it has been refused
+        immediately, since waiting would not have helped.
+        """
+        return (
+            self.can_restart and self._done is Kind.READS and kind is Kind.WRITES and is_busy(error)
+        )
+
+    def aborted(self) -> TransactionAborted:
+        """Return the error for whoever goes on in a transaction that is no more."""
+        if self.ended_by is None:
+            why = "it was ended by a COMMIT or ROLLBACK that was sent by hand"
+            remedy = "Use the commit() or rollback() of the connection, session or transaction."
+        else:
+            why = (
+                f"SQLite rolled the whole transaction back when a statement of it failed "
+                f"({self.ended_by}), with all its savepoints"
+            )
+            remedy = "Let the error leave the block, and begin the whole transaction once more."
+        return TransactionAborted(
+            f"This statement belongs to a transaction that has ended: {why}. Executed now, it "
+            f"would be committed by itself. {remedy}"
+        )
+
+
+def is_busy(error: BaseException) -> bool:
+    """Return whether somebody else has the lock that a statement needs."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(code, int) and code & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
