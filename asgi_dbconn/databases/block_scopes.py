@@ -57,7 +57,9 @@ class BlockScope(Scope, ABC):
                 raise self.closed_error()
             return
         self.ended_by = error
-        self.checkout.ender = asyncio.current_task()
+        if ending is not Ending.COMMIT:
+            self.checkout.enders.clear()  # inner blocks that are about to end do so no more
+        self.checkout.enders.add(asyncio.current_task())
         scopes = cast("list[Scope]", self.chain())
         for scope in scopes:
             scope.lock.refuse_waiters(scope.closed_error)
@@ -71,8 +73,7 @@ class BlockScope(Scope, ABC):
         finally:
             self.leave_context()
             self.end()
-            if self._is_ender:
-                self.checkout.ender = None
+            self.checkout.enders.discard(asyncio.current_task())
             self._release()
         await self._leave_pool()
 
@@ -122,7 +123,7 @@ class BlockScope(Scope, ABC):
     @property
     def _is_ender(self) -> bool:
         """Whether no outer block has begun to end meanwhile, and to do all of this itself."""
-        return self.checkout.ender is asyncio.current_task()
+        return asyncio.current_task() in self.checkout.enders
 
     async def _end_badly(self, error: BaseException | None) -> None:
         checkout = self.checkout

@@ -32,12 +32,14 @@ class Ending(Enum):
 class BlockState:
     """One block. ``outer`` is the block that it stands in, ``inner`` the one that stands in it."""
 
-    __slots__ = ("inner", "outer", "phase")
+    __slots__ = ("inner", "is_of_verb", "outer", "phase")
 
     def __init__(self, outer: BlockState | None = None) -> None:
         self.outer = outer
         self.inner: BlockState | None = None
         self.phase = Phase.NEW
+        self.is_of_verb = False
+        """Whether a single verb has opened it, which is waited for as a statement is."""
 
     @property
     def is_open(self) -> bool:
@@ -61,12 +63,13 @@ class BlockState:
         """Close the block, and all blocks inside it, to newcomers. Return what is to be done."""
         if self.phase is not Phase.OPEN:
             return Ending.NOTHING
-        is_alone = self.inner is None
-        for block in self.chain():
+        blocks = self.chain()
+        if is_clean and all(block.is_of_verb for block in blocks[1:]):
+            self.phase = Phase.ENDING  # and the verb inside, if there is one, may finish
+            return Ending.COMMIT
+        for block in blocks:
             block.phase = Phase.ENDING
-        if not is_clean:
-            return Ending.ROLL_BACK
-        return Ending.COMMIT if is_alone else Ending.REFUSE
+        return Ending.REFUSE if is_clean else Ending.ROLL_BACK
 
     def end(self) -> None:
         """Leave the block; what was open inside it has ended with it."""

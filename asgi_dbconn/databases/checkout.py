@@ -35,7 +35,7 @@ class Checkout:
         "_refusal",
         "crossing",
         "database",
-        "ender",
+        "enders",
         "loop",
         "name",
     )
@@ -46,8 +46,8 @@ class Checkout:
         self.crossing = crossing
         """The way to it from other loops, if there is any."""
         self.loop = asyncio.get_running_loop()
-        self.ender: asyncio.Task[Any] | None = None
-        """The task that ends a block at this moment; its statements are not refused."""
+        self.enders: set[asyncio.Task[Any] | None] = set()
+        """The tasks that end a block at this moment; their statements are not refused."""
         self._async_connection: AsyncConnection | None = None
         self._connection: Connection
         self._lock: StatementLock

@@ -229,6 +229,14 @@ class Database:
         options = TransactionOptions(isolation_level, readonly, force_rollback)
         return self._scopes.transaction(pool, options)
 
+    def verb_transaction(self) -> Block[Transaction]:
+        """A transaction, or a savepoint, around the statements of a single verb; for our own use.
+
+        A block that ends well beside it waits for it, as for a statement.
+        """
+        options = TransactionOptions(is_of_verb=True)
+        return self._scopes.transaction(partial(self._pool, self._line()), options)
+
     def force_rollback(self) -> AbstractAsyncContextManager[None]:
         """For a test: whatever anybody does with the database meanwhile is rolled back at the end.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from asyncpg.exceptions import InterfaceError, PostgresError
@@ -13,6 +14,7 @@ from sqlalchemy.util import await_only
 from asgi_dbconn.databases.isolated_profile import Undo, refuse_another
 from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.pools.dialects.asyncpg_adapter import AdaptedConnection, adapt
+from asgi_dbconn.pools.dialects.asyncpg_protocol import unexpose
 from asgi_dbconn.pools.dialects.postgresql import PostgreSQLProfile
 from asgi_dbconn.pools.statement_lock import driver_of, lock_of
 
@@ -23,6 +25,11 @@ class _IsolatedConnection(AdaptedConnection):
     """Leaves the one transaction alone: only savepoints in it are rolled back."""
 
     __slots__ = ()
+
+    def commit(self) -> None:
+        if self._transaction is not None:
+            self._finish(partial(self._call_and_discard, self._transaction.commit))
+        lock_of(self).is_begin_due = False
 
     def rollback(self) -> None:
         if self._transaction is not None:
@@ -57,6 +64,7 @@ class IsolatedPostgreSQL(PostgreSQLProfile):
 
     async def clean(self, connection: Any, *, resets_all: bool) -> bool:
         driver = connection._connection
+        unexpose(driver)
         driver._listeners.clear()
         driver._log_listeners.clear()
         await driver.execute("UNLISTEN *")

@@ -53,7 +53,7 @@ def current_scope(database: object) -> Scope | None:
     if scope is None or scope.phase is Phase.OPEN:
         return scope
     task = asyncio.current_task()
-    if scope.checkout.ender is task:
+    if task in scope.checkout.enders:
         return scope  # a listener, say, that is called by the flush at the end of a session
     if scope.owner is task:
         return None  # left behind by a block that was ended in another context
@@ -127,7 +127,7 @@ class Scope(BlockState):
         try:
             return await spawn(partial(self._do, work))
         except (SQLAlchemyError, DatabaseUnavailable) as error:
-            if self.phase is not Phase.OPEN and self.checkout.ender is not asyncio.current_task():
+            if self.phase is not Phase.OPEN and asyncio.current_task() not in self.checkout.enders:
                 raise self.closed_error() from error
             raise
         finally:
@@ -196,7 +196,7 @@ class Scope(BlockState):
         A block that ends refuses all but what its own end sends.
         """
         task = asyncio.current_task()
-        if self.checkout.ender is task:
+        if task in self.checkout.enders:
             return None
         scope = _scopes.get().get(self.checkout.database)
         if scope is None or scope.checkout is not self.checkout:
@@ -245,7 +245,7 @@ class Scope(BlockState):
             raise
 
     def _check_is_open(self, task: Task | None) -> None:
-        if self.phase is not Phase.OPEN and self.checkout.ender is not task:
+        if self.phase is not Phase.OPEN and task not in self.checkout.enders:
             raise self.closed_error()
 
     def _elsewhere(self) -> LoopError:

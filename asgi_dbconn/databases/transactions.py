@@ -37,6 +37,8 @@ class TransactionOptions:
     readonly: bool = False
     force_rollback: bool = False
     """Whether it is rolled back at its end, whatever happens."""
+    is_of_verb: bool = False
+    """Whether a single verb has opened it."""
 
 
 class Transaction:
@@ -149,6 +151,7 @@ class Savepoint(InnerScope):
                 "Give them to the outermost transaction()."
             )
         super().__init__(outer)
+        self.is_of_verb = options.is_of_verb
         self.rolls_back = options.force_rollback
         self.value = Transaction(self, partial(_restart, self, self._begin))
         """The handle, for the code in the block."""

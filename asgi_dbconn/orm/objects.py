@@ -74,7 +74,7 @@ async def run(place: Place, work: Work[R], *, alone: bool, built_at: CallSite | 
         return await place.run(work, autocommit=alone, built_at=built_at)
     place.effective_schema()  # refused before anything begins
     # SQLite: what reads first and writes later must have the write lock from the beginning.
-    async with place.database.transaction():
+    async with place.database.verb_transaction():
         return await place.run(work, autocommit=False, built_at=built_at)
 
 

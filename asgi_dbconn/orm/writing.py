@@ -165,7 +165,7 @@ class Writing(Reading[T]):
         built_at: CallSite | None,
     ) -> tuple[T, bool]:
         self._place.effective_schema()  # refused before anything begins
-        async with self._place.database.transaction():
+        async with self._place.database.verb_transaction():
             found = await self._objects(self._at_most_one, looked_up, built_at)
             defaults = _called(defaults)
             if found is None:
@@ -185,7 +185,7 @@ class Writing(Reading[T]):
             if not self._place.is_in_scope():
                 return await objects.store(self._place, made, built_at), True
             # In a scope it may fail without taking the rest of the transaction along.
-            async with self._place.database.transaction():
+            async with self._place.database.verb_transaction():
                 return await objects.store(self._place, made, built_at), True
         except IntegrityError:
             graph.take_out(made)

@@ -19,7 +19,7 @@ from asgi_dbconn.pools.gate import Gate, Permit, permit_of_acquire
 from asgi_dbconn.pools.goodbyes import Goodbyes
 from asgi_dbconn.pools.leaks import LeakAlarm
 from asgi_dbconn.pools.liveness import Liveness
-from asgi_dbconn.pools.statement_lock import driver_of, lock_of
+from asgi_dbconn.pools.statement_lock import StatementLock, driver_of
 
 __all__ = ["GatedPool"]
 
@@ -71,7 +71,8 @@ class GatedPool(AsyncAdaptedQueuePool):
         # SQLAlchemy too, and must not release what was released above.
         record: Any = connection._connection_record
         record.permit = permit
-        lock_of(connection.dbapi_connection).is_driver_exposed = False
+        lock: StatementLock = record.dbapi_connection._execute_mutex
+        lock.check_out()
         if self.leak_after is not None:
             permit.alarm = LeakAlarm(
                 self.gate.name, permit.holder, self.leak_after, self.gate.events

@@ -32,6 +32,7 @@ class StatementLock(FifoLock):
         "_default_limit",
         "_settle",
         "cancel_limit",
+        "checkouts",
         "is_begin_due",
         "is_driver_exposed",
         "is_lost",
@@ -56,10 +57,17 @@ class StatementLock(FifoLock):
         """Whether SQLAlchemy has begun a transaction whose BEGIN could not be sent."""
         self.is_driver_exposed = False
         """Whether the driver's own connection was handed out since the last check-out."""
+        self.checkouts = 0
+        """How often the connection was taken from the pool."""
 
     def locked(self) -> bool:
         """Return whether a statement is under way."""
         return self.holder is not None
+
+    def check_out(self) -> None:
+        """Begin a new use of the connection."""
+        self.checkouts += 1
+        self.is_driver_exposed = False
 
     def reserve(self, refusal: Callable[[], Exception | None]) -> None:
         """Let a block have the connection: its statements can be interrupted without losing it."""

@@ -12,8 +12,9 @@ from sqlalchemy.dialects.postgresql.asyncpg import (
 )
 from sqlalchemy.util.concurrency import in_greenlet
 
-from asgi_dbconn.errors import TransactionError
+from asgi_dbconn.errors import TransactionAborted, TransactionClosed, TransactionError
 from asgi_dbconn.pools.dialects.asyncpg_cancel import settle
+from asgi_dbconn.pools.dialects.asyncpg_protocol import expose
 from asgi_dbconn.pools.dialects.locked_connection import LockedConnection, lock
 from asgi_dbconn.pools.statement_lock import lock_of
 
@@ -21,22 +22,38 @@ __all__ = ["AdaptedConnection", "adapt"]
 
 
 class _LockedCursor:
-    """A cursor on the server whose fetches are statements like others."""
+    """A cursor on the server whose fetches are statements like others.
 
-    __slots__ = ("_adapted", "_cursor")
+    It must not be used once its connection has been given back: that is somebody else's then.
+    """
+
+    __slots__ = ("_adapted", "_checkout", "_cursor", "_refusal")
 
     def __init__(self, adapted: Any, cursor: Any) -> None:
+        lock = lock_of(adapted)
         self._adapted = adapted
         self._cursor = cursor
+        self._checkout = lock.checkouts
+        self._refusal = lock.refusal
 
     async def fetch(self, count: int) -> Sequence[Any]:
         rows: Sequence[Any] = ()
-        async with lock_of(self._adapted):
+        lock = lock_of(self._adapted)
+        async with lock:
+            if lock.checkouts != self._checkout or lock.refusal is not self._refusal:
+                raise self._closed()
             try:
                 rows = await self._cursor.fetch(count)
             except Exception as error:
                 self._adapted._handle_exception(error)  # translated, as that of a statement is
         return rows
+
+    def _closed(self) -> Exception:
+        ended = None if self._refusal is None else self._refusal()
+        return ended or TransactionClosed(
+            "The connection of this cursor has been given back to its pool, so no more rows can be "
+            "read. Read them inside the block."
+        )
 
 
 class _ServerSideCursor(AsyncAdapt_asyncpg_ss_cursor):
@@ -69,12 +86,12 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_asyncpg_connection):
                 "sent from here: what the driver is given would be committed by itself. "
                 "Use `await connection.get_raw_connection()`, which sends it."
             )
-        lock.is_driver_exposed = True
+        expose(self._connection, lock)
         return self._connection
 
     def commit(self) -> None:
         if self._transaction is not None:
-            self._finish(partial(self._call_and_discard, self._transaction.commit))
+            self._finish(self._commit)
         self._execute_mutex.is_begin_due = False
 
     def rollback(self) -> None:
@@ -106,6 +123,20 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_asyncpg_connection):
             self._finish(self._start_transaction)
         else:
             lock_of(self).is_begin_due = True
+
+    async def _commit(self) -> None:
+        # Not asyncpg's own: it does not look at what the server has made of it.
+        self._connection._top_xact = None
+        try:
+            done = await self._connection.execute("COMMIT")
+        finally:
+            self._transaction = None
+        if done != "COMMIT":
+            raise TransactionAborted(
+                "The server has rolled this transaction back instead of committing it, because a "
+                "statement of it had failed. Let the error of a statement leave the block, or put "
+                "what may fail into a transaction() of its own inside: that is a savepoint."
+            )
 
     async def _roll_back_by_hand(self) -> None:
         self._connection._top_xact = None

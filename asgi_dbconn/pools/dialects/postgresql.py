@@ -17,6 +17,7 @@ from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.pools.dialects.asyncpg_adapter import adapt
 from asgi_dbconn.pools.dialects.asyncpg_cancel import cancel_and_wait
 from asgi_dbconn.pools.dialects.asyncpg_connection import Connection, connect
+from asgi_dbconn.pools.dialects.asyncpg_protocol import unexpose
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT
 
 __all__ = ["PostgreSQLProfile"]
@@ -92,6 +93,7 @@ class PostgreSQLProfile:
 
     async def clean(self, connection: Any, *, resets_all: bool) -> bool:
         driver = connection._connection
+        unexpose(driver)
         if driver.is_closed():
             return False
         if not driver.is_in_transaction() and driver._top_xact is not None:
