@@ -11,6 +11,7 @@ import asyncio
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -33,8 +34,6 @@ from asgi_dbconn.pools.dialects.sqlite_transaction import SQLiteTransaction, is_
 __all__ = ["DriverConnection", "Outcome"]
 
 T = TypeVar("T")
-Outcome = tuple[Any, int, int | None, list[Any]]
-"""Description, count of rows, last row's id and rows of one statement."""
 _Queue = SimpleQueue[tuple[asyncio.Future[Any] | None, Callable[[], Any]]]
 
 _READING_PATIENCE: Final = 0.01
@@ -48,6 +47,19 @@ _LOCK_PATIENCE: Final = 0.4
 _PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.025, 0.025, 0.05, 0.05, 0.1)
 """Seconds between two attempts to get the write lock; SQLite's own."""
 _STOP: Final = object()
+
+
+class Outcome:
+    """The result of one statement, by the names that a cursor has for it."""
+
+    __slots__ = ("arraysize", "description", "lastrowid", "rowcount", "rows")
+
+    def __init__(self) -> None:
+        self.arraysize = 1
+        self.description: Any = None
+        self.lastrowid: int | None = None
+        self.rowcount = -1
+        self.rows: deque[Any] = deque()
 
 
 class DriverConnection(aiosqlite.Connection):
@@ -90,26 +102,32 @@ class DriverConnection(aiosqlite.Connection):
     def has_unfinished_cursors(self) -> bool:
         return bool(self._unfinished)
 
-    async def perform(self, statement: str, parameters: Any, *, many: bool = False) -> Outcome:
-        """Execute ``statement``, and return all of its rows: in one go, so that nothing is left."""
+    async def perform(
+        self, outcome: Outcome, statement: str, parameters: Any, *, many: bool
+    ) -> None:
+        """Execute ``statement``, and read all of its rows: in one go, so that nothing is left."""
         kind = kind_of(statement)
-        return await self._submit(kind, self._perform, kind, statement, parameters, many)
+        await self._submit(kind, self._perform, outcome, kind, statement, parameters, many)
 
-    async def open_cursor(self, statement: str, parameters: Any) -> sqlite3.Cursor:
-        """Execute ``statement``; its rows are fetched afterwards."""
+    async def open_cursor(
+        self, statement: str, parameters: Any, keep: Callable[[sqlite3.Cursor], None]
+    ) -> None:
+        """Execute ``statement``; its rows are fetched afterwards, from what is given to ``keep``.
+
+        That is called in the thread: whoever is cancelled has a cursor to close, too.
+        """
         kind = kind_of(statement)
-        return await self._submit(kind, self._open_cursor, kind, statement, parameters)
+        await self._submit(kind, self._open_cursor, kind, statement, parameters, keep)
 
     async def fetch(self, kind: Kind, cursor: Any, fetch: Callable[[], T]) -> T:
         """Return what ``fetch`` gets from a cursor that was opened here."""
         return await self._submit(kind, self._fetch, cursor, fetch)
 
-    async def close_cursor(self, cursor: sqlite3.Cursor) -> None:
-        """Finish it. Goes on if it is cancelled."""
-        if self._connection is not None:
+    def close_cursor(self, cursor: sqlite3.Cursor) -> None:
+        """Finish it before whatever comes next. Waits for nothing, so it cannot be cancelled."""
+        if self._running:
+            self._tx.put_nowait((None, cursor.close))
             self._unfinished.discard(ref(cursor))
-            with suppress(ValueError, sqlite3.ProgrammingError):  # closed meanwhile
-                await self._hop(cursor.close)
 
     async def end_transaction(self, statements: Iterable[str]) -> None:
         """Commit or roll back, as ``statements`` say. Raises TransactionAborted instead of the
@@ -235,21 +253,37 @@ class DriverConnection(aiosqlite.Connection):
             self.transaction.note_failure(self._conn, error)
             raise
 
-    def _perform(self, kind: Kind, statement: str, parameters: Any, many: bool) -> Outcome:  # noqa: FBT001
+    def _perform(
+        self,
+        outcome: Outcome,
+        kind: Kind,
+        statement: str,
+        parameters: Any,
+        many: bool,  # noqa: FBT001 - from the queue
+    ) -> None:
         file = self._conn
         # Not one that is tracked: nothing of it is left.
         cursor = sqlite3.Connection.cursor(file)
         try:
             self._run(kind, cursor.executemany if many else cursor.execute, statement, parameters)
-            rows = [] if cursor.description is None else cursor.fetchall()
+            if cursor.description is not None:
+                outcome.rows = deque(cursor.fetchall())
         except sqlite3.Error as error:
             self.transaction.note_failure(file, error)
             raise
         finally:
             cursor.close()
-        return cursor.description, cursor.rowcount, cursor.lastrowid, rows
+        outcome.description = cursor.description
+        outcome.lastrowid = cursor.lastrowid
+        outcome.rowcount = cursor.rowcount
 
-    def _open_cursor(self, kind: Kind, statement: str, parameters: Any) -> sqlite3.Cursor:
+    def _open_cursor(
+        self,
+        kind: Kind,
+        statement: str,
+        parameters: Any,
+        keep: Callable[[sqlite3.Cursor], None],
+    ) -> None:
         file = self._conn
         cursor: sqlite3.Cursor = file.cursor()
         try:
@@ -260,7 +294,7 @@ class DriverConnection(aiosqlite.Connection):
             raise
         if not isinstance(cursor, TrackedCursor):  # connect_args have chosen another class
             self._unfinished.add(ref(cursor, self._unfinished.discard))
-        return cursor
+        keep(cursor)
 
     def _fetch(self, cursor: Any, fetch: Callable[[], T]) -> T:
         if cursor in self._closed:
