@@ -105,6 +105,10 @@ class SQLiteProfile:
             return "a statement that was sent through the driver was still under way"
         if driver.in_transaction and not driver.transaction.is_permanent:
             return "a transaction was still open on it"
+        # A commit that failed is not followed by a rollback, where SQLAlchemy gives back at once.
+        driver.transaction.end()
+        if driver.is_query_only:
+            return "a transaction on it that may not write was not ended"
         if driver.has_unfinished_cursors:
             return "the rows of a statement were not read to their end"
         return None

@@ -368,7 +368,7 @@ class DriverConnection(aiosqlite.Connection):
         transaction, file = self.transaction, self._conn
         is_commit = not any(statement.startswith("ROLLBACK") for statement in statements)
         if is_commit and (transaction.ended_by is not None or transaction.is_permanent):
-            transaction.check(file)
+            transaction.check(file)  # SQLAlchemy asks for a rollback then, before all else
         if file.in_transaction and transaction.is_anything_begun:
             for statement in statements:
                 try:
