@@ -143,7 +143,7 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_aiosqlite_connection):
             self._finish(partial(driver.end_transaction, self.ROLLBACK))
 
     def _needs_end(self, driver: DriverConnection) -> bool:
-        if driver._connection is None:
+        if not driver.is_open:
             return False
         transaction = driver.transaction
         if transaction.is_begun or transaction.is_in_doubt or lock_of(self).locked():

@@ -99,7 +99,7 @@ class SQLiteProfile:
 
     def find_fault(self, connection: Any) -> str | None:
         driver: DriverConnection = connection._connection
-        if driver._connection is None:
+        if not driver.is_open:
             return None  # found out, and replaced, when it is next asked for
         if not driver.is_idle:
             return "a statement that was sent through the driver was still under way"
@@ -116,7 +116,7 @@ class SQLiteProfile:
     async def clean(self, connection: Any, *, resets_all: bool) -> bool:
         driver: DriverConnection = connection._connection
         if self.find_fault(connection) is None:
-            return self.is_open(driver)
+            return driver.is_open
         return await driver.put_in_order(CANCEL_LIMIT)
 
     async def stop(self, connection: Any, limit: float) -> bool:
