@@ -17,9 +17,10 @@ from sqlalchemy.pool import PoolProxiedConnection
 from asgi_dbconn.errors import TransactionAborted
 from asgi_dbconn.pools.dialects.sqlite import AUTOCOMMIT
 
-__all__ = ["forget_aborted", "install", "note_aborted", "raise_if_aborted"]
+__all__ = ["ABORTED", "forget_aborted", "install", "note_aborted", "raise_if_aborted"]
 
-_ABORTED: Final = "asgi_dbconn.aborted"
+ABORTED: Final = "asgi_dbconn.aborted"
+"""The key of the note in a pooled connection's info."""
 
 
 def install(engine: Engine) -> None:
@@ -33,7 +34,7 @@ def raise_if_aborted(connection: Connection) -> None:
     if connection.invalidated:
         why = "its connection was given up" if connection.in_transaction() else None
     else:
-        why = connection.info.get(_ABORTED)
+        why = connection.info.get(ABORTED)
     if why is not None:
         raise _aborted(why)
 
@@ -41,13 +42,13 @@ def raise_if_aborted(connection: Connection) -> None:
 def note_aborted(connection: Connection, why: BaseException | str) -> None:
     """The connection's transaction lost a part of itself."""
     if not connection.closed and not connection.invalidated and not _commits_by_itself(connection):
-        connection.info[_ABORTED] = why if isinstance(why, str) else type(why).__name__
+        connection.info[ABORTED] = why if isinstance(why, str) else type(why).__name__
 
 
 def forget_aborted(connection: Connection) -> None:
     """What was lost has been taken back as a whole."""
     if not connection.invalidated:  # nothing is left on it; asking would connect anew
-        connection.info.pop(_ABORTED, None)
+        connection.info.pop(ABORTED, None)
 
 
 def _aborted(why: str) -> TransactionAborted:
@@ -65,7 +66,7 @@ def _watch_transactions(dialect: Dialect) -> None:
     rollback_to = dialect.do_rollback_to_savepoint
 
     def do_commit(pooled: PoolProxiedConnection) -> None:
-        why = pooled.info.get(_ABORTED)
+        why = pooled.info.get(ABORTED)
         if why is not None:
             raise _aborted(why)
         commit(pooled)
@@ -73,12 +74,12 @@ def _watch_transactions(dialect: Dialect) -> None:
     def do_rollback(pooled: PoolProxiedConnection) -> None:
         # Also what the pool does to every connection that comes back.
         with suppress(NotImplementedError):  # SQLAlchemy's first look at a server is not pooled
-            pooled.info.pop(_ABORTED, None)
+            pooled.info.pop(ABORTED, None)
         rollback(pooled)
 
     def do_rollback_to_savepoint(connection: Connection, name: str) -> None:
-        forget_aborted(connection)
         rollback_to(connection, name)
+        forget_aborted(connection)  # not if the savepoint was lost together with everything
 
     for method in (do_commit, do_rollback, do_rollback_to_savepoint):
         setattr(dialect, method.__name__, method)

@@ -15,6 +15,7 @@ from sqlalchemy.pool import Pool
 from sqlalchemy.pool.base import _ConnectionRecord
 from sqlalchemy.util import await_only
 
+from asgi_dbconn.pools.aborted import ABORTED
 from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.gate import Permit
 from asgi_dbconn.pools.statement_lock import StatementLock
@@ -81,6 +82,8 @@ class PooledRecord(_ConnectionRecord):
         super().__init__(pool)
 
     def checkin(self, _fairy_was_created: bool = True) -> None:  # noqa: FBT001, FBT002 - SQLAlchemy's
+        # SQLAlchemy does not roll back after a commit that failed.
+        self.info.pop(ABORTED, None)
         if self.dbapi_connection is not None and self.fairy_ref is not None:
             try:
                 is_clean = self._check_in.clean(self)

@@ -13,10 +13,9 @@ from sqlalchemy.dialects.sqlite.aiosqlite import (
     AsyncAdapt_aiosqlite_ss_cursor,
 )
 from sqlalchemy.util import EMPTY_DICT, await_only
-from sqlalchemy.util.concurrency import in_greenlet
 
 from asgi_dbconn.pools.dialects.locked_connection import LockedConnection, lock
-from asgi_dbconn.pools.dialects.sqlite_driver import DriverConnection
+from asgi_dbconn.pools.dialects.sqlite_driver import DriverConnection, Outcome
 from asgi_dbconn.pools.dialects.sqlite_statements import Kind, kind_of
 from asgi_dbconn.pools.statement_lock import lock_of
 
@@ -26,25 +25,19 @@ _BATCH: Final = 64
 """Rows that are fetched together where nobody says how many."""
 
 
-# Untyped, because there they are properties that ask a cursor of the driver.
-_BaseCursor: Any = AsyncAdapt_aiosqlite_cursor
-_BaseStreamingCursor: Any = AsyncAdapt_aiosqlite_ss_cursor
-
-
-class _Cursor(_BaseCursor):  # type: ignore[misc]
+class _Cursor(AsyncAdapt_aiosqlite_cursor):
     """Executes and fetches all rows in one visit to the driver's thread; SQLAlchemy makes four."""
 
-    __slots__ = ("arraysize", "description", "lastrowid", "rowcount")
+    __slots__ = ()
+
+    _connection: Any
 
     def __init__(self, adapted: Any) -> None:
         self._adapt_connection = adapted
         self._connection = adapted._connection
-        self._cursor: Any = None  # there is nothing to be closed
+        self._cursor: Any = Outcome()
         self._soft_closed_memoized = EMPTY_DICT
         self._rows: deque[Any] = deque()
-        self.arraysize = 1
-        self.description = self.lastrowid = None
-        self.rowcount = -1
 
     async def _execute_async(self, operation: str, parameters: Any) -> None:
         await self._perform(operation, () if parameters is None else parameters, many=False)
@@ -53,17 +46,19 @@ class _Cursor(_BaseCursor):  # type: ignore[misc]
         await self._perform(operation, seq_of_parameters, many=True)
 
     async def _perform(self, operation: str, parameters: Any, *, many: bool) -> None:
-        driver: Any = self._connection
+        outcome: Outcome = self._cursor
         async with self._adapt_connection._execute_mutex:
-            outcome = await driver.perform(operation, parameters, many=many)
-        self.description, self.rowcount, self.lastrowid, rows = outcome
-        self._rows = deque(rows)
+            await self._connection.perform(outcome, operation, parameters, many=many)
+        self._rows = outcome.rows
 
     async def _async_soft_close(self) -> None:
         """Nothing to be closed."""
 
+    def close(self) -> None:
+        self._rows.clear()
 
-class _StreamingCursor(_BaseStreamingCursor):  # type: ignore[misc]
+
+class _StreamingCursor(AsyncAdapt_aiosqlite_ss_cursor):
     """Its fetches are statements like others."""
 
     __slots__ = ("_kind",)
@@ -81,9 +76,12 @@ class _StreamingCursor(_BaseStreamingCursor):  # type: ignore[misc]
     async def _execute_async(self, operation: str, parameters: Any) -> None:
         self._kind = kind_of(operation)
         async with self._adapt_connection._execute_mutex:
-            self._cursor = await self._connection.open_cursor(
-                operation, () if parameters is None else parameters
+            await self._connection.open_cursor(
+                operation, () if parameters is None else parameters, self._keep
             )
+
+    def _keep(self, cursor: Any) -> None:
+        self._cursor = cursor
 
     def fetchone(self) -> Any:
         return await_only(self._fetch(self._cursor.fetchone))
@@ -103,8 +101,8 @@ class _StreamingCursor(_BaseStreamingCursor):  # type: ignore[misc]
 
     def close(self) -> None:
         cursor, self._cursor = self._cursor, None
-        if cursor is not None and in_greenlet():
-            await_only(self._connection.close_cursor(cursor))
+        if cursor is not None:
+            self._connection.close_cursor(cursor)
 
     async def _fetch(self, fetch: Any) -> Any:
         async with self._adapt_connection._execute_mutex:
@@ -116,8 +114,8 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_aiosqlite_connection):
 
     __slots__ = ()
 
-    _cursor_cls = _Cursor
-    _ss_cursor_cls = _StreamingCursor
+    _cursor_cls: Any = _Cursor
+    _ss_cursor_cls: Any = _StreamingCursor
     _connection: Any
 
     COMMIT: tuple[str, ...] = ("COMMIT",)
@@ -145,7 +143,7 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_aiosqlite_connection):
             self._finish(partial(driver.end_transaction, self.ROLLBACK))
 
     def _needs_end(self, driver: DriverConnection) -> bool:
-        if driver._connection is None:
+        if not driver.is_open:
             return False
         transaction = driver.transaction
         if transaction.is_begun or transaction.is_in_doubt or lock_of(self).locked():

@@ -107,12 +107,16 @@ class SQLiteProfile:
 
     def find_fault(self, connection: Any) -> str | None:
         driver: DriverConnection = connection._connection
-        if driver._connection is None:
+        if not driver.is_open:
             return None  # found out, and replaced, when it is next asked for
         if not driver.is_idle:
             return "a statement that was sent through the driver was still under way"
         if driver.in_transaction and not driver.transaction.is_permanent:
             return "a transaction was still open on it"
+        # A commit that failed is not followed by a rollback, where SQLAlchemy gives back at once.
+        driver.transaction.end()
+        if driver.is_query_only:
+            return "a transaction on it that may not write was not ended"
         if driver.has_unfinished_cursors:
             return "the rows of a statement were not read to their end"
         return None
@@ -120,7 +124,7 @@ class SQLiteProfile:
     async def clean(self, connection: Any, *, resets_all: bool) -> bool:
         driver: DriverConnection = connection._connection
         if self.find_fault(connection) is None:
-            return self.is_open(driver)
+            return driver.is_open
         return await driver.put_in_order(CANCEL_LIMIT)
 
     async def stop(self, connection: Any, limit: float) -> bool:

@@ -1,8 +1,8 @@
-"""aiosqlite's connection, which can be stopped, put in order, and closed without leaving a lock.
+"""Statements on one connection to SQLite: executed in its thread, stopped, and put in order.
 
-Its thread works through a queue. A statement whose task was cancelled is worked on all the same:
-it has to be waited for, and interrupted if it takes long. An interrupt hits everything until the
-last unfinished cursor is closed, the ROLLBACK too.
+A statement whose task was cancelled is worked on all the same. It has to be waited for, and
+interrupted if it takes long. An interrupt hits everything until the last unfinished cursor is
+closed, the ROLLBACK too.
 """
 
 from __future__ import annotations
@@ -11,31 +11,26 @@ import asyncio
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from functools import partial
 from itertools import chain, repeat
-from queue import SimpleQueue
 from typing import Any, Final, TypeVar
-from weakref import WeakSet, ref
-
-import aiosqlite
+from weakref import ref
 
 from asgi_dbconn.errors import TransactionAborted
-from asgi_dbconn.pools.dialects.sqlite_file import (
-    TrackedConnection,
-    TrackedCursor,
-    close_cursors,
-)
+from asgi_dbconn.pools.dialects.sqlite_file import TrackedConnection, TrackedCursor
 from asgi_dbconn.pools.dialects.sqlite_statements import Kind, kind_of
-from asgi_dbconn.pools.dialects.sqlite_transaction import SQLiteTransaction, is_busy
+from asgi_dbconn.pools.dialects.sqlite_thread import ThreadedConnection
+from asgi_dbconn.pools.dialects.sqlite_transaction import (
+    SQLiteTransaction,
+    explain_refused_restart,
+    is_busy,
+)
 
 __all__ = ["DriverConnection", "Outcome"]
 
 T = TypeVar("T")
-Outcome = tuple[Any, int, int | None, list[Any]]
-"""Description, count of rows, last row's id and rows of one statement."""
-_Queue = SimpleQueue[tuple[asyncio.Future[Any] | None, Callable[[], Any]]]
 
 _READING_PATIENCE: Final = 0.01
 """Seconds after which a statement that reads is interrupted; nothing else is lost with it."""
@@ -47,28 +42,33 @@ _LOCK_PATIENCE: Final = 0.4
 """Seconds after which a statement is given up that waits for a lock: no interrupt reaches it."""
 _PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.025, 0.025, 0.05, 0.05, 0.1)
 """Seconds between two attempts to get the write lock; SQLite's own."""
-_STOP: Final = object()
 
 
-class DriverConnection(aiosqlite.Connection):
-    """Belongs to one loop and one thread. What is public in aiosqlite's works as there."""
+class Outcome:
+    """The result of one statement, by the names that a cursor has for it."""
+
+    __slots__ = ("arraysize", "description", "lastrowid", "rowcount", "rows")
+
+    def __init__(self) -> None:
+        self.arraysize = 1
+        self.description: Any = None
+        self.lastrowid: int | None = None
+        self.rowcount = -1
+        self.rows: deque[Any] = deque()
+
+
+class DriverConnection(ThreadedConnection):
+    """The driver's connection below SQLAlchemy's adapted one."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], iter_chunk_size: int) -> None:
-        super().__init__(partial(self._open, connect), iter_chunk_size)
-        # Reports to a loop that may be closed by then. A daemon, as with SQLAlchemy: the
-        # interpreter must be able to end.
-        self._thread = threading.Thread(target=_work, args=(self._tx,), daemon=True)
+        super().__init__(connect, iter_chunk_size)
         self.transaction = SQLiteTransaction()
         self.patience = _WRITING_PATIENCE
         """Seconds for which a statement that may write is not interrupted."""
         self.is_autocommit = False
         """Whether SQLAlchemy was asked for the isolation level AUTOCOMMIT."""
         self.is_query_only = False
-        self.when_ended: Callable[..., None] | None = None
-        self._file: sqlite3.Connection | None = None
-        self._unfinished: set[ref[Any]] = set()
-        self._closed: WeakSet[Any] = WeakSet()
-        self._sent = self._done = 0
+        """Whether its transaction may not write."""
         self._kind = Kind.WRITES
         self._is_waiting_over = threading.Event()
         self._busy_timeout: int | None = None
@@ -79,53 +79,40 @@ class DriverConnection(aiosqlite.Connection):
         arguments.setdefault("factory", TrackedConnection)
         return cls(partial(sqlite3.connect, database, **arguments), iter_chunk_size)
 
-    # --- in the loop ---
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether its thread has done everything that it was asked for."""
-        return self._sent == self._done
-
-    @property
-    def has_unfinished_cursors(self) -> bool:
-        return bool(self._unfinished)
-
-    async def perform(self, statement: str, parameters: Any, *, many: bool = False) -> Outcome:
-        """Execute ``statement``, and return all of its rows: in one go, so that nothing is left."""
+    async def perform(
+        self, outcome: Outcome, statement: str, parameters: Any, *, many: bool
+    ) -> None:
+        """Execute ``statement``, and read all of its rows: in one go, so that nothing is left."""
         kind = kind_of(statement)
-        return await self._submit(kind, self._perform, kind, statement, parameters, many)
+        await self._execute_kind(kind, self._perform, outcome, kind, statement, parameters, many)
 
-    async def open_cursor(self, statement: str, parameters: Any) -> sqlite3.Cursor:
-        """Execute ``statement``; its rows are fetched afterwards."""
+    async def open_cursor(
+        self, statement: str, parameters: Any, keep: Callable[[sqlite3.Cursor], None]
+    ) -> None:
+        """Execute ``statement``; its rows are fetched afterwards, from what is given to ``keep``.
+
+        That is called in the thread: whoever is cancelled has a cursor to close, too.
+        """
         kind = kind_of(statement)
-        return await self._submit(kind, self._open_cursor, kind, statement, parameters)
+        await self._execute_kind(kind, self._open_cursor, kind, statement, parameters, keep)
 
     async def fetch(self, kind: Kind, cursor: Any, fetch: Callable[[], T]) -> T:
         """Return what ``fetch`` gets from a cursor that was opened here."""
-        return await self._submit(kind, self._fetch, cursor, fetch)
-
-    async def close_cursor(self, cursor: sqlite3.Cursor) -> None:
-        """Finish it. Goes on if it is cancelled."""
-        if self._connection is not None:
-            self._unfinished.discard(ref(cursor))
-            with suppress(ValueError, sqlite3.ProgrammingError):  # closed meanwhile
-                await self._hop(cursor.close)
+        return await self._execute_kind(kind, self._fetch, cursor, fetch)
 
     async def end_transaction(self, statements: Iterable[str]) -> None:
         """Commit or roll back, as ``statements`` say. Raises TransactionAborted instead of the
         commit of what SQLite has rolled back by itself."""
-        await self._submit(Kind.WRITES, self._end_transaction, statements)
+        await self._execute_kind(Kind.WRITES, self._end_transaction, statements)
 
     async def settle(self, limit: float) -> bool:
         """Wait until the thread is idle; interrupt what takes long.
 
         Return False if that takes more than ``limit`` seconds, or if the connection is closed.
         """
-        if self._connection is None:
+        if not self.is_open:
             return False
-        idle: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._tx.put_nowait((idle, _nothing))
-        return await self._hurry(idle, limit)
+        return await self._hurry(self.when_idle(), limit)
 
     async def stop_statement(self, free: Awaitable[None], limit: float) -> bool:
         """The same from another task, where ``free`` tells that the statement has ended."""
@@ -141,7 +128,7 @@ class DriverConnection(aiosqlite.Connection):
         if not await self.settle(limit):
             return False
         try:
-            await self._hop(self._put_in_order)
+            await self.submit(self._put_in_order)
         except (ValueError, sqlite3.Error):
             return False
         return True
@@ -151,46 +138,18 @@ class DriverConnection(aiosqlite.Connection):
         await self.settle(limit)
         await self.close()
 
-    async def close(self) -> None:
-        if self._connection is not None:
-            ended = self.stop()
-            if ended is not None:
-                await ended
-
-    def stop(self) -> asyncio.Future[Any] | None:
-        """Close it as soon as its thread comes to that. From any thread."""
-        self._running = False
-        try:
-            ended = asyncio.get_running_loop().create_future()
-        except RuntimeError:
-            ended = None
-        self._tx.put_nowait((ended, self._close_and_stop))
-        return ended
-
     def interrupt_now(self) -> None:
-        """Interrupt what is executed at this moment. From any thread."""
         self._is_waiting_over.set()
-        file = self._file
-        if file is not None:
-            with suppress(sqlite3.ProgrammingError):  # closed a moment ago
-                file.interrupt()
+        super().interrupt_now()
 
     async def _execute(self, fn: Callable[..., T], *arguments: Any, **named: Any) -> T:
         # Whatever is asked for through aiosqlite's own methods.
         self._busy_timeout = None
-        return await self._submit(Kind.WRITES, self._do, partial(fn, *arguments, **named))
+        return await self._execute_kind(Kind.WRITES, self._do, partial(fn, *arguments, **named))
 
-    async def _submit(self, kind: Kind, function: Callable[..., T], *arguments: Any) -> T:
+    async def _execute_kind(self, kind: Kind, function: Callable[..., T], *arguments: Any) -> T:
         self._kind = kind
-        self._sent += 1
-        return await self._hop(self._count, function, *arguments)
-
-    async def _hop(self, function: Callable[..., T], *arguments: Any) -> T:
-        if not self._running or self._connection is None:
-            raise ValueError("Connection closed")  # aiosqlite's, which SQLAlchemy knows
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._tx.put_nowait((future, partial(function, *arguments)))
-        return await future
+        return await self.submit(function, *arguments)
 
     async def _hurry(self, ended: asyncio.Future[Any], limit: float) -> bool:
         clock = asyncio.get_running_loop().time
@@ -201,7 +160,7 @@ class DriverConnection(aiosqlite.Connection):
         self._is_waiting_over.set()
         await asyncio.wait({ended}, timeout=min(patience, limit))
         if ended.done():
-            return self._connection is not None
+            return self.is_open
         while not ended.done():
             left = begun_at + limit - clock()
             if left <= 0:
@@ -209,24 +168,12 @@ class DriverConnection(aiosqlite.Connection):
             self.interrupt_now()
             await asyncio.wait({ended}, timeout=min(left, _REPEATED_AFTER))
         try:
-            await self._hop(self._recover)
+            await self.submit(self._recover)
         except (ValueError, sqlite3.Error):
             return False
         return True
 
-    # --- in the thread ---
-
-    def _open(self, connect: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
-        file = self._file = connect()
-        if isinstance(file, TrackedConnection):
-            self._unfinished = file.unfinished
-        return file
-
-    def _count(self, function: Callable[..., T], *arguments: Any) -> T:
-        try:
-            return function(*arguments)
-        finally:
-            self._done += 1
+    # What follows is executed in the thread.
 
     def _do(self, function: Callable[[], T]) -> T:
         try:
@@ -235,21 +182,37 @@ class DriverConnection(aiosqlite.Connection):
             self.transaction.note_failure(self._conn, error)
             raise
 
-    def _perform(self, kind: Kind, statement: str, parameters: Any, many: bool) -> Outcome:  # noqa: FBT001
+    def _perform(
+        self,
+        outcome: Outcome,
+        kind: Kind,
+        statement: str,
+        parameters: Any,
+        many: bool,  # noqa: FBT001 - from the queue
+    ) -> None:
         file = self._conn
         # Not one that is tracked: nothing of it is left.
         cursor = sqlite3.Connection.cursor(file)
         try:
             self._run(kind, cursor.executemany if many else cursor.execute, statement, parameters)
-            rows = [] if cursor.description is None else cursor.fetchall()
+            if cursor.description is not None:
+                outcome.rows = deque(cursor.fetchall())
         except sqlite3.Error as error:
             self.transaction.note_failure(file, error)
             raise
         finally:
             cursor.close()
-        return cursor.description, cursor.rowcount, cursor.lastrowid, rows
+        outcome.description = cursor.description
+        outcome.lastrowid = cursor.lastrowid
+        outcome.rowcount = cursor.rowcount
 
-    def _open_cursor(self, kind: Kind, statement: str, parameters: Any) -> sqlite3.Cursor:
+    def _open_cursor(
+        self,
+        kind: Kind,
+        statement: str,
+        parameters: Any,
+        keep: Callable[[sqlite3.Cursor], None],
+    ) -> None:
         file = self._conn
         cursor: sqlite3.Cursor = file.cursor()
         try:
@@ -260,7 +223,7 @@ class DriverConnection(aiosqlite.Connection):
             raise
         if not isinstance(cursor, TrackedCursor):  # connect_args have chosen another class
             self._unfinished.add(ref(cursor, self._unfinished.discard))
-        return cursor
+        keep(cursor)
 
     def _fetch(self, cursor: Any, fetch: Callable[[], T]) -> T:
         if cursor in self._closed:
@@ -275,8 +238,7 @@ class DriverConnection(aiosqlite.Connection):
         self, kind: Kind, execute: Callable[..., Any], statement: str, parameters: Any
     ) -> None:
         transaction, file = self.transaction, self._conn
-        if kind is not Kind.CONTROLS or transaction.ended_by is not None:
-            transaction.check(file)  # a BEGIN by hand may follow a COMMIT by hand
+        transaction.check(file, statement)
         try:
             if statement == "BEGIN IMMEDIATE":
                 self._begin_immediate(file)
@@ -288,24 +250,27 @@ class DriverConnection(aiosqlite.Connection):
             self._restart(file, error)
             execute(statement, parameters)
         transaction.note_success(kind, statement)
-        if kind is not Kind.READS:
-            self._busy_timeout = None  # maybe this was the statement that sets it
+        if statement[:6].upper() == "PRAGMA":
+            self._busy_timeout = None  # maybe this was the one that sets it
 
     def _restart(self, file: sqlite3.Connection, error: sqlite3.OperationalError) -> None:
         """Begin a transaction that has only read anew, with the write lock."""
         if self._unfinished:
-            raise _explained(error) from None
+            raise explain_refused_restart(error) from None
         transaction = self.transaction
         file.rollback()
         try:
             self._begin_immediate(file)
-            transaction.can_restart = False
         except sqlite3.OperationalError:
             file.execute("BEGIN DEFERRED")
+            self._set_savepoints(file)
             raise
-        finally:
-            for name in transaction.savepoints:
-                file.execute(f"SAVEPOINT {name}")
+        transaction.can_restart = False
+        self._set_savepoints(file)
+
+    def _set_savepoints(self, file: sqlite3.Connection) -> None:
+        for name in self.transaction.savepoints:
+            file.execute(f"SAVEPOINT {name}")
 
     def _begin_immediate(self, file: sqlite3.Connection) -> None:
         """Wait for the write lock as SQLite would, but so that the waiting can be ended."""
@@ -334,7 +299,9 @@ class DriverConnection(aiosqlite.Connection):
         transaction, file = self.transaction, self._conn
         is_commit = not any(statement.startswith("ROLLBACK") for statement in statements)
         if is_commit and (transaction.ended_by is not None or transaction.is_permanent):
-            transaction.check(file)
+            transaction.check(
+                file, "COMMIT"
+            )  # SQLAlchemy asks for a rollback then, before all else
         if file.in_transaction and transaction.is_anything_begun:
             for statement in statements:
                 try:
@@ -352,84 +319,9 @@ class DriverConnection(aiosqlite.Connection):
             self.is_query_only = False
             file.execute("PRAGMA query_only=OFF")
 
-    def _close_cursors(self) -> bool:
-        closed = close_cursors(self._unfinished)
-        self._closed.update(closed)
-        return bool(closed)
-
-    def _recover(self) -> None:
-        """End an interrupt, which else stays in force until a statement begins alone."""
-        self._close_cursors()
-        self._conn.execute("SELECT 1").close()
-
     def _put_in_order(self) -> None:
         self._recover()
         if not self.transaction.is_permanent:
             self._conn.rollback()
         self.transaction.end()
         self._allow_writes(self._conn)
-
-    def _close_and_stop(self) -> object:
-        file, self._file, self._connection = self._file, None, None
-        if file is not None:
-            close_cursors(self._unfinished)
-            try:
-                # Else an interrupt that is in force keeps it from writing its log into the file.
-                file.execute("SELECT 1").close()
-                file.rollback()
-            except sqlite3.Error:
-                pass  # closing rolls back, too
-            finally:
-                with suppress(sqlite3.Error):
-                    file.close()
-        return _STOP
-
-
-def _nothing() -> None:
-    """Do nothing, after everything that came before."""
-
-
-def _work(queue: _Queue) -> None:
-    """Do what the queue says, until it says stop."""
-    while True:
-        future, function = queue.get()
-        try:
-            result = function()
-        except BaseException as error:  # it is raised where somebody awaits it
-            _tell(future, _set_exception, error)
-        else:
-            _tell(future, _set_result, result)
-            if result is _STOP:
-                return
-            del result
-        del future, function  # nothing is kept alive by a thread that waits
-
-
-def _tell(
-    future: asyncio.Future[Any] | None, tell: Callable[[asyncio.Future[Any], Any], None], what: Any
-) -> None:
-    if future is not None:
-        with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-            future.get_loop().call_soon_threadsafe(tell, future, what)
-
-
-def _set_result(future: asyncio.Future[Any], result: Any) -> None:
-    if not future.done():
-        future.set_result(result)
-
-
-def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
-
-
-def _explained(error: sqlite3.OperationalError) -> sqlite3.OperationalError:
-    explained: Any = sqlite3.OperationalError(
-        f"{error}: somebody else has written, or is about to, since this transaction began to "
-        "read. It would be begun anew with the write lock, but a stream of it is still being read. "
-        "Use transaction(), which takes the write lock first, or read the stream to its end before "
-        "you write"
-    )
-    explained.sqlite_errorcode = error.sqlite_errorcode
-    explained.sqlite_errorname = error.sqlite_errorname
-    return explained  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""A look at the text of a statement for SQLite: does it read, write, or control the transaction?
+"""The kind of a statement for SQLite, by its text: it reads, writes, or controls a transaction.
 
 SQLite itself knows, but its Python driver does not tell. A statement that is not recognised counts
 as one that writes.

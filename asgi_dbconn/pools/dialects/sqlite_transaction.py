@@ -9,12 +9,12 @@ here, in the thread of the connection.
 from __future__ import annotations
 
 import sqlite3
-from typing import Final
+from typing import Any, Final
 
 from asgi_dbconn.errors import TransactionAborted
 from asgi_dbconn.pools.dialects.sqlite_statements import Kind, change_savepoints
 
-__all__ = ["SQLiteTransaction", "is_busy"]
+__all__ = ["SQLiteTransaction", "explain_refused_restart", "is_busy"]
 
 _PRIMARY_CODE: Final = 0xFF
 """SQLITE_BUSY_SNAPSHOT and its like are SQLITE_BUSY with a reason in the higher bits."""
@@ -71,10 +71,12 @@ class SQLiteTransaction:
             return False
         return not self.is_begun or (self.can_restart and self._done is Kind.CONTROLS)
 
-    def check(self, connection: sqlite3.Connection) -> None:
-        """Raise TransactionAborted where SQLite is not in the transaction any more."""
+    def check(self, connection: sqlite3.Connection, statement: str) -> None:
+        """Raise TransactionAborted if SQLite is not in the transaction that ``statement`` is in."""
         if (self.is_begun or self.is_permanent) and not connection.in_transaction:
-            raise self.aborted()
+            by_hand = self.ended_by is None and not self.is_permanent
+            if not (by_hand and statement[:5].upper() == "BEGIN"):
+                raise self._aborted()
 
     def note_success(self, kind: Kind, statement: str) -> None:
         """Note that ``statement`` has been executed."""
@@ -98,7 +100,7 @@ class SQLiteTransaction:
             self.can_restart and self._done is Kind.READS and kind is Kind.WRITES and is_busy(error)
         )
 
-    def aborted(self) -> TransactionAborted:
+    def _aborted(self) -> TransactionAborted:
         """Return the error for whoever goes on in a transaction that is no more."""
         if self.ended_by is None:
             why = "it was ended by a COMMIT or ROLLBACK that was sent by hand"
@@ -119,3 +121,16 @@ def is_busy(error: BaseException) -> bool:
     """Return whether somebody else has the lock that a statement needs."""
     code = getattr(error, "sqlite_errorcode", None)
     return isinstance(code, int) and code & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
+
+
+def explain_refused_restart(error: sqlite3.OperationalError) -> sqlite3.OperationalError:
+    """Return ``error`` with the reason why the transaction is not begun anew."""
+    explained: Any = sqlite3.OperationalError(
+        f"{error}: somebody else has written, or is about to, since this transaction began to "
+        "read. It would be begun anew with the write lock, but a stream of it is still being read. "
+        "Use transaction(), which takes the write lock first, or read the stream to its end before "
+        "you write"
+    )
+    explained.sqlite_errorcode = error.sqlite_errorcode
+    explained.sqlite_errorname = error.sqlite_errorname
+    return explained  # type: ignore[no-any-return]
