@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
+import asyncpg
 import pytest
 
+from asgi_dbconn import TransactionClosed
 from tests.blocks.children import Child, Pause
 from tests.blocks.kinds import Handle, Kind
 from tests.blocks.stage import Stage
 
-__all__ = ["FAILING_ENDS", "OWN_NAME", "BlockError", "Run", "end_by_return"]
+__all__ = ["FAILING_ENDS", "LONGEST", "OWN_NAME", "BlockError", "Run", "end_by_return"]
 
 OWN_NAME: Final = "own"
 """The name of what a block stores itself."""
 _PATIENCE: Final = 4.0
 """Seconds after which a block or a child counts as one that never ends."""
+
+
+LONGEST: Final = 2.0 + 0.8
+"""Seconds that a failing end may take, and what a busy machine adds."""
+_DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error, OSError)
 
 
 class BlockError(Exception):
@@ -77,6 +85,18 @@ class Run:
         assert self.task.cancelling() == 0
         return self.task.exception()
 
+    def check_child(self) -> None:
+        """Check that the child was told, by TransactionClosed, what became of its statement."""
+        error = self.child_error
+        if self.child is None:
+            return
+        if self.child.is_raw:
+            assert isinstance(error, (TransactionClosed, *_DRIVER_ERRORS)), repr(error)
+            return
+        assert type(error) is TransactionClosed, repr(error)
+        causes = _causes(error)
+        assert any(isinstance(cause, _DRIVER_ERRORS) for cause in causes), causes
+
     async def _begin(self, handle: Handle) -> None:
         stage = self.stage
         await stage.create(OWN_NAME)
@@ -86,6 +106,15 @@ class Run:
             self.task = asyncio.ensure_future(work)
             self.task.set_name(f"child of {self.kind.name}")
             await stage.until_held()
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """Return the causes of the error; SQLAlchemy's adapters have one of their own."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = getattr(error, "orig", None) or error.__cause__
+    return found[1:]
 
 
 async def end_by_return(run: Run) -> None:

@@ -8,26 +8,22 @@ the next request.
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from asgi_dbconn import TransactionAborted, TransactionClosed
 from tests.blocks.children import CHILDREN, Child, children_of
-from tests.blocks.ends import FAILING_ENDS, BlockError, Run
+from tests.blocks.ends import FAILING_ENDS, LONGEST, BlockError, Run
 from tests.blocks.kinds import KINDS, Kind, kinds_of
 from tests.blocks.other_process import OtherProcess
 from tests.blocks.stage import Stage, open_stage
 from tests.support.proxy import Proxy
 
-LONGEST = 2.0 + 0.8
-"""Seconds that such an end may take, and what a busy machine adds."""
 End = Callable[[Run], Awaitable[None]]
 
 CANCELLING = ("second cancel", "endless cancels")
@@ -42,28 +38,6 @@ def matrix() -> list[Any]:
         for name, end in FAILING_ENDS.items()
         if kind.name == "transaction" or child.name == "verb" or name == "error"
     ]
-
-
-DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error, OSError)
-
-
-def chain(error: BaseException | None) -> list[BaseException]:
-    """Return the causes of the error, and of what SQLAlchemy's adapters made of them."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = getattr(error, "orig", None) or error.__cause__
-    return found[1:]
-
-
-def check_child(run: Run) -> None:
-    error = run.child_error
-    if run.child is not None and run.child.is_raw:
-        assert isinstance(error, (TransactionClosed, *DRIVER_ERRORS))
-        return
-    assert type(error) is TransactionClosed, repr(error)
-    causes = chain(error)
-    assert any(isinstance(cause, DRIVER_ERRORS) for cause in causes), causes
 
 
 async def play(stage: Stage, kind: Kind, child: Child | None, end: End) -> Run:
@@ -94,7 +68,7 @@ async def play(stage: Stage, kind: Kind, child: Child | None, end: End) -> Run:
 async def test_what_ended_the_block_leaves_it(
     stage: Stage, kind: Kind, child: Child, end: End
 ) -> None:
-    check_child(await play(stage, kind, child, end))
+    (await play(stage, kind, child, end)).check_child()
 
 
 @pytest.mark.parametrize("end", CANCELLING)
@@ -183,7 +157,7 @@ async def test_the_isolated_connection_stays(stage: Stage) -> None:
             await FAILING_ENDS[name](run)
             await run.settle()
             stage.watcher.release()
-            check_child(run)
+            run.check_child()
         assert await ask() == connection
         assert [item.name for item in await stage.Item.query.all()] == ["before"]
     await stage.check()
@@ -213,7 +187,7 @@ async def test_a_silent_server_is_waited_for_at_most_two_seconds(
 
     assert run.seconds < (0.5 if end in CANCELLING else LONGEST)
     await run.settle()
-    check_child(run)
+    run.check_child()
     proxy.set_mode("pass")
     silent_stage.watcher.release()
     await silent_stage.check()
@@ -246,5 +220,5 @@ async def test_a_statement_of_sqlite_that_cannot_be_interrupted(sqlite_stage: St
     assert run.seconds < LONGEST
     sqlite_stage.watcher.release()
     await run.settle()
-    check_child(run)
+    run.check_child()
     await sqlite_stage.check()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from tests.blocks.other_process import OtherProcess
@@ -42,6 +43,8 @@ CREATE VIEW hold AS
 CREATE TRIGGER slow BEFORE INSERT ON items WHEN NEW.name LIKE 'slow%'
     BEGIN SELECT n FROM hold; END;
 """
+_LONGEST_HOLD = 3.5
+"""Seconds after which a statement goes on in any case, so that a test fails and does not hang."""
 
 
 class Watcher(Protocol):
@@ -77,10 +80,28 @@ class Watcher(Protocol):
     def close(self) -> None: ...
 
 
+class _Alarm:
+    """Release what is held in any case: a test that fails must not wait for itself."""
+
+    def __init__(self, release: Callable[[], None]) -> None:
+        self._release = release
+        self._timer: threading.Timer | None = None
+
+    def set(self) -> None:
+        self._timer = threading.Timer(_LONGEST_HOLD, self._release)
+        self._timer.start()
+
+    def cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
 class PostgresWatcher:
     """A session of its own on the server."""
 
     def __init__(self, url: str) -> None:
+        self._alarm = _Alarm(self.release)
         self.connect_args: dict[str, Any] = {}
         self._observer = Observer(url)
         self._observer.execute(_POSTGRES_SETUP)
@@ -92,8 +113,10 @@ class PostgresWatcher:
     def hold(self) -> None:
         self.fetch("SELECT pg_advisory_lock(7)")
         self._is_holding = True
+        self._alarm.set()
 
     def release(self) -> None:
+        self._alarm.cancel()
         if self._is_holding:
             self._is_holding = False
             self.fetch("SELECT pg_advisory_unlock(7)")
@@ -142,6 +165,7 @@ class SQLiteWatcher:
     """A connection of its own to the file, and another process that writes to it."""
 
     def __init__(self, path: str, other_process: OtherProcess) -> None:
+        self._alarm = _Alarm(self.release)
         self._path = path
         self._other_process = other_process
         self._is_released = threading.Event()
@@ -159,8 +183,10 @@ class SQLiteWatcher:
     def hold(self) -> None:
         self._held = 0
         self._is_released.clear()
+        self._alarm.set()
 
     def release(self) -> None:
+        self._alarm.cancel()
         self._is_released.set()
 
     def held(self) -> int:
