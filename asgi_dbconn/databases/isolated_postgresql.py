@@ -9,11 +9,13 @@ from typing import Any
 from asyncpg.exceptions import InterfaceError, PostgresError
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
 from asgi_dbconn.databases.isolated_profile import Undo, refuse_another
 from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.pools.dialects.postgresql import PostgreSQLProfile
+from asgi_dbconn.pools.undo_log import UndoLog, keep_log
 
 __all__ = ["IsolatedPostgreSQL"]
 
@@ -25,6 +27,7 @@ class IsolatedPostgreSQL(PostgreSQLProfile):
     autocommit_options: Mapping[str, Any] = {}
 
     def __init__(self) -> None:
+        self.undo_log = UndoLog(is_isolated=True)
         self._everything: Any = None
 
     async def open(self, options: DatabaseOptions, *positional: Any, **arguments: Any) -> Any:
@@ -50,7 +53,8 @@ class IsolatedPostgreSQL(PostgreSQLProfile):
         undo: Undo = savepoint.rollback
         return undo
 
-    def _begin_everything(self, connection: Any, _: Any) -> None:
+    def _begin_everything(self, connection: Any, record: ConnectionPoolEntry) -> None:
+        keep_log(record, self.undo_log)
         self._everything = connection.driver_connection.transaction()
         await_only(self._everything.start())
 

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from asgi_dbconn.databases.isolated_profile import Undo, refuse_another
 from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.pools.dialects.sqlite import SQLiteProfile
+from asgi_dbconn.pools.undo_log import UndoLog, keep_log
 
 __all__ = ["IsolatedSQLite"]
 
@@ -27,6 +28,7 @@ class IsolatedSQLite(SQLiteProfile):
     autocommit_options: Mapping[str, Any] = {}
 
     def __init__(self) -> None:
+        self.undo_log = UndoLog(is_isolated=True)
         self._was_opened = False
         self._is_begun = False
 
@@ -54,7 +56,8 @@ class IsolatedSQLite(SQLiteProfile):
         """In the place of the dialect's own."""
         self._finish(connection, f"ROLLBACK TO {_TRANSACTION}", f"RELEASE {_TRANSACTION}")
 
-    def _begin_everything(self, connection: Any, _: Any) -> None:
+    def _begin_everything(self, connection: Any, record: ConnectionPoolEntry) -> None:
+        keep_log(record, self.undo_log)
         self._was_opened = True
         _execute(connection, "BEGIN IMMEDIATE")
 

@@ -17,6 +17,7 @@ from asgi_dbconn.orm.belonging import check_same_place, place_of
 from asgi_dbconn.orm.errors import ObjectNotFound
 from asgi_dbconn.orm.place import Place, Work
 from asgi_dbconn.orm.plain_storing import storing_plan_of
+from asgi_dbconn.orm.store_lock import StoreLock
 
 __all__ = ["delete", "refresh", "run", "save", "store"]
 
@@ -30,12 +31,27 @@ def save(instance: Any) -> Coroutine[Any, Any, None]:
     return _save(place, instance, place.built_at())
 
 
-async def store(place: Place, instance: T, built_at: CallSite | None) -> T:
-    """``instance``, stored at ``place`` with what hangs on it, as far as it is new or changed."""
-    plainly = _plainly(instance)
+async def store(
+    place: Place, instance: T, built_at: CallSite | None, *, is_known: bool = True
+) -> T:
+    """Store ``instance`` at ``place`` with what hangs on it, as far as it is new or changed.
+
+    One that nobody knows yet (``is_known=False``) leaves the relations of others if that fails.
+    """
+    try:
+        return await _stored_with_others(place, instance, built_at)
+    except BaseException:
+        if not is_known:
+            graph.take_out(instance)
+        raise
+
+
+async def _stored_with_others(place: Place, instance: T, built_at: CallSite | None) -> T:
+    lock = StoreLock(instance)
+    plainly = _plainly(instance, lock)
     if plainly is not None:
         graph.check_can_be_added(instance, ())
-        with graph.BeingStored(instance):
+        with lock:
             return await _stored(place, plainly, (instance,), alone=True, built_at=built_at)
     others = graph.hanging_on(instance)
     graph.check_can_be_added(instance, others)
@@ -78,7 +94,7 @@ async def run(place: Place, work: Work[R], *, alone: bool, built_at: CallSite | 
         return await place.run(work, autocommit=False, built_at=built_at)
 
 
-def _plainly(instance: T) -> Work[T] | None:
+def _plainly(instance: T, lock: StoreLock) -> Work[T] | None:
     """How to store it without a Session, if it is to be stored, and by a single plain statement."""
     state = instance_state(instance)
     is_new = state.key is None
@@ -89,11 +105,11 @@ def _plainly(instance: T) -> Work[T] | None:
         row = plan.new_row(instance)
         if row is None:
             return None
-        return partial(storing.insert_plainly, instance=instance, plan=plan, row=row)
+        return partial(storing.insert_plainly, lock=lock, plan=plan, row=row)
     changes = plan.changes(instance)
     if changes is None:
         return None
-    return partial(storing.update_plainly, instance=instance, plan=plan, changes=changes)
+    return partial(storing.update_plainly, lock=lock, plan=plan, changes=changes)
 
 
 async def _stored(

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import PoolResetState
 from sqlalchemy.util import await_only
 
-from asgi_dbconn.pools import abandoned, aborted, lost, parting
+from asgi_dbconn.pools import abandoned, aborted, lost, parting, undo_log
 from asgi_dbconn.pools.gate import Gate
 from asgi_dbconn.pools.gated import GatedPool
 from asgi_dbconn.pools.goodbyes import Goodbyes
@@ -39,6 +39,7 @@ def make_engine(
     engine = create_async_engine(target.address.without_password(), **arguments)
     event.listen(engine.sync_engine, "do_connect", opener)
     target.profile.install(engine.sync_engine, target.options)
+    undo_log.install(engine.sync_engine)
     aborted.install(engine.sync_engine)
     lost.install(engine.sync_engine, target, gate.events)
     parting.install(engine.sync_engine, gate, goodbyes)
