@@ -12,7 +12,8 @@ from typing import Any, Self
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import NO_VALUE, instance_dict, instance_state
+from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.base import NO_VALUE
 from sqlalchemy.orm.collections import collection_adapter
 
 from asgi_dbconn.orm.loaded_objects import note_number, numbered_key
@@ -149,9 +150,8 @@ class FlushUndo:
                 before.undo.came_from(origin)
             before.undo.fill(filled)
             before.noted = note_change(log.level, state, before.undo)
-            if before.undo.is_new and state.key is not None:
-                if numbered_key(state.mapper) in filled:
-                    note_number(connection, log.level, state.mapper, state.key[1])
+            if before.undo.is_new and numbered_key(state.mapper) in filled and state.key:
+                note_number(connection, log.level, state.mapper, state.key[1])
 
     def restore(self) -> None:
         """Let all objects be as they were: the flush has failed."""
@@ -177,7 +177,7 @@ class FlushUndo:
         if instance is None:
             return {}
         present, columns = instance_dict(instance), state.mapper.column_attrs
-        changes = {}
+        changes: dict[str, Any] = {}
         for name, original in state.committed_state.items():
             if name in before.members:
                 members = before.members[name]
@@ -185,8 +185,10 @@ class FlushUndo:
                 if [id(member) for member in now] != [id(member) for member in members]:
                     changes[name] = members
             elif name in before.undo.changed:
-                sent = before.values.get(name, ABSENT)
-                if present.get(name, ABSENT) is not sent and not self._is_flushed(state, name):
+                sent, now = before.values.get(name, ABSENT), present.get(name, ABSENT)
+                if now is ABSENT or (sent is None and before.undo.is_new):
+                    continue  # an expression is to be loaded; None takes a default, if there is one
+                if now is not sent and not self._is_flushed(state, name):
                     changes[name] = NO_VALUE if name in columns or sent is ABSENT else sent
             elif not self._is_flushed(state, name):
                 changes[name] = NO_VALUE if name in columns else original

@@ -22,7 +22,7 @@ from sqlalchemy.orm.attributes import (
 from sqlalchemy.orm.base import PASSIVE_NO_INITIALIZE
 
 from asgi_dbconn.errors import ConfigurationError
-from asgi_dbconn.orm.store_lock import is_being_stored
+from asgi_dbconn.orm.store_lock import BEING_STORED
 
 __all__ = [
     "check_can_be_added",
@@ -75,7 +75,7 @@ def check_can_be_added(instance: Any, others: Sequence[Any]) -> None:
 
 def check_is_not_being_stored(instance: Any) -> None:
     """Raise ConfigurationError if another task stores it at this moment."""
-    if is_being_stored(instance):
+    if id(instance) in BEING_STORED:
         raise _in_use(instance)
 
 

@@ -18,7 +18,8 @@ from typing import Any, Final
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper, make_transient
-from sqlalchemy.orm.attributes import NO_VALUE, instance_dict, instance_state
+from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.base import NO_VALUE
 
 from asgi_dbconn.orm.object_undo import add_unknown, remove_unknown
 from asgi_dbconn.pools.undo_log import Level, UndoLog, undo_log_of
@@ -30,11 +31,13 @@ def note_loaded(connection: Connection, instances: Iterable[Any]) -> None:
     """Remember that the objects were loaded in the connection's transaction, if there is one."""
     log = undo_log_of(connection)
     if log is not None:
-        note_states(log, [instance_state(instance) for instance in instances if instance is not None])
+        note_states(log, list(map(instance_state, instances)))
 
 
 def note_states(log: UndoLog, states: list[Any]) -> None:
     """Like :func:`note_loaded`, by SQLAlchemy's states of the objects."""
+    if not states:
+        return
     log.level.add(_LOADED, states)
     for level in log.levels:
         if level.first_keys:

@@ -16,11 +16,11 @@ from typing import Any, Final
 
 from sqlalchemy.orm import make_transient
 from sqlalchemy.orm.attributes import (
-    NO_VALUE,
     flag_modified,
     instance_dict,
     set_committed_value,
 )
+from sqlalchemy.orm.base import NO_VALUE
 
 from asgi_dbconn.pools.undo_log import Level
 
@@ -48,8 +48,8 @@ class ObjectUndo:
         "_filled",
         "_key",
         "_modified",
-        "_orphaned",
         "_originals",
+        "_orphaned",
         "_pending",
         "_unknown",
     )

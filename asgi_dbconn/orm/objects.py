@@ -38,29 +38,25 @@ async def store(
 
     One that nobody knows yet (``is_known=False``) leaves the relations of others if that fails.
     """
+    lock = StoreLock(instance)
     try:
-        return await _stored_with_others(place, instance, built_at)
+        plainly = _plainly(instance, lock)
+        if plainly is not None:
+            graph.check_can_be_added(instance, ())
+            with lock:
+                return await _stored(place, plainly, (instance,), alone=True, built_at=built_at)
+        others = graph.hanging_on(instance)
+        graph.check_can_be_added(instance, others)
+        check_same_place(place, instance, others)
+        if not any(graph.is_to_be_stored(each) for each in (instance, *others)):
+            return instance  # nothing to send
+        alone = graph.is_stored_alone(instance, others)
+        work = partial(storing.store, instance=instance, alone=alone)
+        return await _stored(place, work, (instance, *others), alone=alone, built_at=built_at)
     except BaseException:
         if not is_known:
             graph.take_out(instance)
         raise
-
-
-async def _stored_with_others(place: Place, instance: T, built_at: CallSite | None) -> T:
-    lock = StoreLock(instance)
-    plainly = _plainly(instance, lock)
-    if plainly is not None:
-        graph.check_can_be_added(instance, ())
-        with lock:
-            return await _stored(place, plainly, (instance,), alone=True, built_at=built_at)
-    others = graph.hanging_on(instance)
-    graph.check_can_be_added(instance, others)
-    check_same_place(place, instance, others)
-    if not any(graph.is_to_be_stored(each) for each in (instance, *others)):
-        return instance  # nothing to send
-    alone = graph.is_stored_alone(instance, others)
-    work = partial(storing.store, instance=instance, alone=alone)
-    return await _stored(place, work, (instance, *others), alone=alone, built_at=built_at)
 
 
 def delete(instance: Any) -> Coroutine[Any, Any, None]:

@@ -73,7 +73,8 @@ class Plan(Generic[T]):
         answer = execute(connection, statement, parameters, options)
         objects = self._hydrator.objects(answer.rows, token)
         if not answer.is_committed:
-            note_loaded(connection, objects)
+            # Rows without a key, those of outer joins, give None.
+            note_loaded(connection, [each for each in objects if each is not None])
         return objects
 
 

@@ -15,7 +15,8 @@ from sqlalchemy import Delete, Insert, Table, Update, bindparam, delete, insert,
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Mapper, object_mapper
-from sqlalchemy.orm.attributes import NO_VALUE, instance_dict, instance_state
+from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.base import NO_VALUE
 from sqlalchemy.orm.exc import FlushError
 
 from asgi_dbconn.orm.direct import Answer, execute

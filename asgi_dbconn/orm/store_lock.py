@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.orm.attributes import NO_VALUE, instance_dict, instance_state
+from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.base import NO_VALUE
 
 from asgi_dbconn.errors import ConnectionLost, DBConnError
 from asgi_dbconn.orm.object_undo import (
@@ -22,21 +23,17 @@ from asgi_dbconn.orm.object_undo import (
 )
 from asgi_dbconn.pools.undo_log import UndoLog
 
-__all__ = ["StoreLock", "is_being_stored"]
+__all__ = ["BEING_STORED", "StoreLock"]
 
-_being_stored: Final[set[int]] = set()
-
-
-def is_being_stored(instance: object) -> bool:
-    """Return whether another task stores the object at this moment."""
-    return id(instance) in _being_stored
+BEING_STORED: Final[set[int]] = set()
+"""The identities of the objects whose lock is taken."""
 
 
 class StoreLock:
     """Inside the block nobody else may store ``instance``, as if a Session held it.
 
-    Check :func:`is_being_stored` before; nothing is awaited between that, reading the values, and
-    the block.
+    Look at :data:`BEING_STORED` before. Nothing may be awaited between that, reading the values,
+    and the block.
     """
 
     __slots__ = ("_originals", "_state", "_was_modified", "instance")
@@ -48,14 +45,14 @@ class StoreLock:
         self._was_modified = False
 
     def __enter__(self) -> StoreLock:
-        _being_stored.add(id(self.instance))
+        BEING_STORED.add(id(self.instance))
         state = self._state
         self._originals, self._was_modified = state.committed_state, state.modified
         state.committed_state, state.modified = {}, False
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        _being_stored.discard(id(self.instance))
+        BEING_STORED.discard(id(self.instance))
         if error is not None:
             self._put_back(error)
 
@@ -101,4 +98,6 @@ def _is_refusal(error: BaseException) -> bool:
     """Return whether it is known that nothing was written."""
     if isinstance(error, DBAPIError):
         return not error.connection_invalidated
-    return isinstance(error, SQLAlchemyError | DBConnError) and not isinstance(error, ConnectionLost)
+    return isinstance(error, SQLAlchemyError | DBConnError) and not isinstance(
+        error, ConnectionLost
+    )

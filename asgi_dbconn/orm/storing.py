@@ -20,8 +20,8 @@ from sqlalchemy.orm import Mapper, Session, make_transient, object_mapper
 from sqlalchemy.orm.attributes import instance_dict, instance_state, set_committed_value
 
 from asgi_dbconn.orm.errors import ObjectNotFound
-from asgi_dbconn.orm.graph import outdated_relations
 from asgi_dbconn.orm.flush_undo import Before, FlushUndo, note_refreshed
+from asgi_dbconn.orm.graph import outdated_relations
 from asgi_dbconn.orm.loaded_objects import note_loaded
 from asgi_dbconn.orm.object_undo import ObjectUndo, note_change
 from asgi_dbconn.orm.origin import Origin, note_origin
@@ -113,7 +113,10 @@ def store(
         # Of those that exist already, what was left out by only() stays out.
         stored += [(each, list(instance_dict(each))) for each in session.dirty]
         session.store()
-        if any([_complete(session, each, names) for each, names in stored]):
+        was_complete = True
+        for each, names in stored:
+            was_complete = _complete(session, each, names) and was_complete
+        if not was_complete:
             session.undo.note(connection)
     for each, _ in stored:
         note_origin(each, origin)
@@ -231,7 +234,7 @@ def _columns(mapper: Mapper[Any]) -> list[str]:
 
 
 def _complete(session: Session, instance: Any, names: Sequence[str]) -> bool:
-    """Return whether anything was missing, or outdated."""
+    """Load what is missing; return whether that was nothing, and nothing was outdated."""
     mapper, state = object_mapper(instance), instance_state(instance)
     missing = state.unloaded.intersection(names) & set(mapper.column_attrs.keys())
     was_complete = not missing
@@ -244,7 +247,7 @@ def _complete(session: Session, instance: Any, names: Sequence[str]) -> bool:
     missing &= state.unloaded
     if missing:
         session.refresh(instance, missing)
-    return _let_go_of_outdated(session, instance) or not was_complete
+    return not _let_go_of_outdated(session, instance) and was_complete
 
 
 def _let_go_of_outdated(session: Session, instance: Any) -> bool:

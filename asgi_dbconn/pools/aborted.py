@@ -7,6 +7,7 @@ had happened. Here both say so: the same program behaves the same on both.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from sqlalchemy import event
@@ -71,10 +72,8 @@ def _watch_transactions(dialect: Dialect) -> None:
 
     def do_rollback(pooled: PoolProxiedConnection) -> None:
         # Also what the pool does to every connection that comes back.
-        try:
+        with suppress(NotImplementedError):  # SQLAlchemy's first look at a server is not pooled
             pooled.info.pop(_ABORTED, None)
-        except NotImplementedError:  # SQLAlchemy's first look at a server is not pooled
-            pass
         rollback(pooled)
 
     def do_rollback_to_savepoint(connection: Connection, name: str) -> None:

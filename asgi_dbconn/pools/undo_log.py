@@ -12,13 +12,15 @@ The objects are referred to weakly. Those that nobody else holds leave the log b
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
+from operator import methodcaller
 from typing import Any, Final, Protocol
 from weakref import ref
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Dialect, Engine
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
@@ -61,7 +63,7 @@ class Level:
         """Tell ``participant`` about ``owners`` when the level ends, as far as they live then."""
         known = self._owners.setdefault(participant, {})
         # One that dies takes itself out. All of it is C: a level may have a hundred thousand.
-        known.update(zip(map(ref, owners, repeat(known.pop)), repeat(None)))  # noqa: B905
+        known.update(zip(map(ref, owners, repeat(known.pop)), repeat(None)))
 
     def note_key(self, table: Any, key: int) -> None:
         """A new row of ``table`` was given this key."""
@@ -235,7 +237,7 @@ def install(engine: Engine) -> None:
 
 
 def _follow_transactions(dialect: Dialect) -> None:
-    commit, rollback = dialect.do_commit, dialect.do_rollback
+    commit, rollback = _own(dialect, "do_commit"), _own(dialect, "do_rollback")
 
     def do_commit(pooled: PoolProxiedConnection) -> None:
         log: UndoLog | None = pooled.info.get(_KEY)
@@ -268,6 +270,19 @@ def _follow_transactions(dialect: Dialect) -> None:
 
     for method in (do_commit, do_rollback):
         setattr(dialect, method.__name__, method)
+
+
+def _own(dialect: Dialect, name: str) -> Callable[[PoolProxiedConnection], None]:
+    """The dialect's ``do_commit`` or ``do_rollback``.
+
+    SQLAlchemy's own calls the driver's, and nothing else. That is called instead: each connection
+    that goes back to its pool is rolled back, and one call more would be one for every query.
+    """
+    is_default = getattr(type(dialect), name) is getattr(DefaultDialect, name)
+    if is_default and name not in vars(dialect):
+        return methodcaller(name.removeprefix("do_"))
+    method: Callable[[PoolProxiedConnection], None] = getattr(dialect, name)
+    return method
 
 
 def _follow_savepoints(dialect: Dialect) -> None:
@@ -307,6 +322,6 @@ def _take(info: dict[Any, Any], log: UndoLog) -> UndoLog:
 
 def _is_in_transaction(connection: Any) -> bool:
     """Return whether the driver says so: it also knows of transactions that plain SQL began."""
-    driver = connection.driver_connection
+    driver = getattr(connection, "driver_connection", connection)
     ask = getattr(driver, "is_in_transaction", None)
     return bool(driver.in_transaction if ask is None else ask())
