@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from asgi_dbconn.databases.after_commit import AfterCommit
 from asgi_dbconn.databases.crossing import Crossing
 from asgi_dbconn.databases.held_blocks import held_open
+from asgi_dbconn.databases.scope_session import ScopeSession
 from asgi_dbconn.databases.scopes import Scope, current_scope
 from asgi_dbconn.databases.transactions import Terms, Transaction, outermost, savepoint
 from asgi_dbconn.pools.aborted import note_aborted
@@ -63,7 +64,10 @@ class Blocks:
             async with (
                 outer.joined() as scope,
                 _JoinedSession(
-                    scope.connection, expire_on_commit=False, join_transaction_mode="rollback_only"
+                    scope.connection,
+                    sync_session_class=ScopeSession,
+                    expire_on_commit=False,
+                    join_transaction_mode="rollback_only",
                 ) as session,
             ):
                 yield session
@@ -78,7 +82,10 @@ class Blocks:
             async with (
                 scope.entered(),
                 AsyncSession(
-                    scope.connection, expire_on_commit=False, join_transaction_mode="control_fully"
+                    scope.connection,
+                    sync_session_class=ScopeSession,
+                    expire_on_commit=False,
+                    join_transaction_mode="control_fully",
                 ) as session,
             ):
                 scope.session = session

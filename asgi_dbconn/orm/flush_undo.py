@@ -7,7 +7,7 @@ its transaction is rolled back, and for what another task has set while the flus
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Self
 
 from sqlalchemy.engine import Connection
@@ -127,11 +127,13 @@ class FlushUndo:
             state.committed_state.update(changes)
             state.modified = True
 
-    def note(self, connection: Connection, *, origin: object = ABSENT) -> None:
+    def note(
+        self, connection: Connection, origin: Callable[[type[Any]], object] | None = None
+    ) -> None:
         """Let the objects follow the connection's transaction, if there is one.
 
-        Call it again when more was filled in. ``origin`` is that of the Session's rows, if the
-        objects do not carry it while they are inside.
+        Call it again when more was filled in. ``origin`` says where objects of a class come from,
+        if they do not carry it while they are in the Session.
         """
         log = undo_log_of(connection)
         for state, before in self._before.items():
@@ -146,8 +148,8 @@ class FlushUndo:
             if before.noted is not None:
                 before.noted.fill(filled)
                 continue
-            if origin is not ABSENT:
-                before.undo.came_from(origin)
+            if origin is not None:
+                before.undo.came_from(origin(state.class_))
             before.undo.fill(filled)
             before.noted = note_change(log.level, state, before.undo)
             if before.undo.is_new and numbered_key(state.mapper) in filled and state.key:
@@ -186,8 +188,8 @@ class FlushUndo:
                     changes[name] = members
             elif name in before.undo.changed:
                 sent, now = before.values.get(name, ABSENT), present.get(name, ABSENT)
-                if now is ABSENT or (sent is None and before.undo.is_new):
-                    continue  # an expression is to be loaded; None takes a default, if there is one
+                if now is ABSENT or (sent is None and _takes_default(state, name, before)):
+                    continue  # an expression, which is loaded later, or a default in place of None
                 if now is not sent and not self._is_flushed(state, name):
                     changes[name] = NO_VALUE if name in columns or sent is ABSENT else sent
             elif not self._is_flushed(state, name):
@@ -211,6 +213,15 @@ class FlushUndo:
                 for _, target in relation.synchronize_pairs
             )
         )
+
+
+def _takes_default(state: Any, name: str, before: Before) -> bool:
+    """Return whether None in this attribute of a new object means the column's default."""
+    attribute = state.mapper.column_attrs.get(name) if before.undo.is_new else None
+    if attribute is None:
+        return False
+    column: Any = attribute.columns[0]
+    return column.default is not None or column.server_default is not None
 
 
 def note_refreshed(

@@ -82,6 +82,10 @@ class ObjectUndo:
         """Whether there was no row."""
         return self._key is None
 
+    def was_new(self) -> None:
+        """There was no row before: the object was made of what came back."""
+        self._key = None
+
     def came_from(self, origin: object) -> None:
         """Give the key the origin that it had outside of the user's session."""
         if self._key is not None:

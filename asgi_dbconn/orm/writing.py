@@ -205,9 +205,7 @@ class Writing(Reading[T]):
         work = partial(bulk.update_by_key, changes=changes)
         if not changes.rows:
             return 0
-        changed = await objects.run(self._place, work, alone=False, built_at=built_at)
-        changes.settle()
-        return changed
+        return await objects.run(self._place, work, alone=False, built_at=built_at)
 
 
 def _called(defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.schema_of_task import in_schema
+from asgi_dbconn.databases.scope_session import ScopeSession
 from asgi_dbconn.databases.scopes import current_scope
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm.binding import INHERIT, Choice
 from asgi_dbconn.orm.place import refuse_on_sqlite
-from asgi_dbconn.orm.visiting import note_origins
+from asgi_dbconn.orm.visiting import track_objects
 from asgi_dbconn.schemas import check_schema
 
 __all__ = ["SchemaChoice", "bound_connection"]
@@ -81,8 +82,10 @@ class SchemaChoice:
                 connection = connection_of(opened).sync_connection
                 if connection is not None:
                     carried.enter_context(in_schema(connection, schema, others=others))
-                if isinstance(opened, AsyncSession):
-                    note_origins(opened.sync_session, database, schema)
+                if isinstance(opened, AsyncSession) and isinstance(
+                    opened.sync_session, ScopeSession
+                ):
+                    track_objects(opened.sync_session, database, schema)
                 yield opened
 
 
