@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Set
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy.orm import make_transient
+from sqlalchemy.orm import make_transient, object_session
 from sqlalchemy.orm.attributes import (
     flag_modified,
     instance_dict,
@@ -117,8 +117,10 @@ class ObjectUndo:
         instance = state.obj()
         if instance is None:
             return
-        if state.session_id is not None and self._key is None:
+        is_attached = object_session(instance) is not None and not state._deleted
+        if is_attached and self._key is None:
             make_transient(instance)  # a user's session holds a row that is not there
+            is_attached = False
         present = instance_dict(instance)
         for name, original in state.committed_state.items():
             self._add_change(name, original)
@@ -133,9 +135,10 @@ class ObjectUndo:
             self._originals.update(dict.fromkeys(columns.keys() & self._originals.keys(), NO_VALUE))
         if self._pending:
             vars(state)["_pending_mutations"] = self._pending
-        if state.session_id is not None:
+        if is_attached:
             self._restore_attached(state, instance, present)
             return
+        state.session_id = None  # that of a deleted object outlives its session
         state.committed_state = self._originals
         state.modified = self._modified or bool(self._originals)
         state.key = self._key

@@ -184,7 +184,8 @@ class UndoLog:
     def _promote(self, position: int) -> None:
         inner, self.levels = self.levels[position:], self.levels[:position]
         # From the inside out: what the outer ones know is older, and wins.
-        for level, outer in zip(reversed(inner), reversed([self.levels[-1], *inner]), strict=False):
+        outers = [self.levels[-1], *inner][:-1]
+        for level, outer in zip(reversed(inner), reversed(outers), strict=True):
             level.promote(outer)
 
 
