@@ -9,6 +9,7 @@ from typing import Any
 from asyncpg.exceptions import InterfaceError, PostgresError
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
 from asgi_dbconn.databases.isolated_profile import Undo, refuse_another
@@ -17,6 +18,7 @@ from asgi_dbconn.pools.dialects.asyncpg_adapter import AdaptedConnection, adapt
 from asgi_dbconn.pools.dialects.asyncpg_protocol import unexpose
 from asgi_dbconn.pools.dialects.postgresql import PostgreSQLProfile
 from asgi_dbconn.pools.statement_lock import driver_of, lock_of
+from asgi_dbconn.pools.undo_log import UndoLog, keep_log
 
 __all__ = ["IsolatedPostgreSQL"]
 
@@ -44,6 +46,7 @@ class IsolatedPostgreSQL(PostgreSQLProfile):
     has_autocommit = False
 
     def __init__(self) -> None:
+        self.undo_log = UndoLog(is_isolated=True)
         self._everything: Any = None
 
     async def open(self, options: DatabaseOptions, *positional: Any, **arguments: Any) -> Any:
@@ -83,7 +86,8 @@ class IsolatedPostgreSQL(PostgreSQLProfile):
         undo: Undo = savepoint.rollback
         return undo
 
-    def _begin_everything(self, connection: Any, _: Any) -> None:
+    def _begin_everything(self, connection: Any, record: ConnectionPoolEntry) -> None:
+        keep_log(record, self.undo_log)
         self._everything = driver_of(connection).transaction()
         await_only(self._everything.start())
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from asgi_dbconn.errors import TransactionAborted
 from asgi_dbconn.pools.dialects.profile import DialectProfile
+from asgi_dbconn.pools.undo_log import UndoLog
 
 __all__ = ["IsolatedProfile", "Undo", "refuse_another"]
 
@@ -19,6 +20,9 @@ Undo = Callable[[], Awaitable[object]]
 
 class IsolatedProfile(DialectProfile, Protocol):
     """For one pool only: it knows whether its connection was opened already."""
+
+    undo_log: UndoLog
+    """The objects that go back at the end. A mark begins a part of it."""
 
     async def mark(self, connection: Any) -> Undo:
         """Begin a savepoint on the driver's connection; gives how to go back to it."""

@@ -9,12 +9,14 @@ from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from asgi_dbconn.databases.isolated_profile import Undo, refuse_another
 from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.pools.dialects.aiosqlite_adapter import AdaptedConnection, adapt
 from asgi_dbconn.pools.dialects.sqlite import SQLiteProfile, send_begin
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, driver_of
+from asgi_dbconn.pools.undo_log import UndoLog, keep_log
 
 __all__ = ["IsolatedSQLite"]
 
@@ -39,6 +41,7 @@ class IsolatedSQLite(SQLiteProfile):
     autocommit_options: Mapping[str, Any] = {}
 
     def __init__(self) -> None:
+        self.undo_log = UndoLog(is_isolated=True)
         self._was_opened = False
 
     async def open(self, options: DatabaseOptions, *positional: Any, **arguments: Any) -> Any:
@@ -59,7 +62,8 @@ class IsolatedSQLite(SQLiteProfile):
         await connection.execute_fetchall(f"SAVEPOINT {name}")
         return partial(_undo, connection, name)
 
-    def _begin_everything(self, connection: Any, _: Any) -> None:
+    def _begin_everything(self, connection: Any, record: ConnectionPoolEntry) -> None:
+        keep_log(record, self.undo_log)
         self._was_opened = True
         cursor = connection.cursor()
         cursor.execute("BEGIN IMMEDIATE")

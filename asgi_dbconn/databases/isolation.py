@@ -59,6 +59,11 @@ class Isolation:
             await self._pools.drain_all()
         finally:
             self._pools.forget_all()
+            self.restore_objects()
+
+    def restore_objects(self) -> None:
+        """Let the objects that were stored meanwhile be as they were before the isolation."""
+        self._target.profile.undo_log.end()
 
     async def mark(self) -> Leave:
         """Begin a part that is rolled back before the rest; gives how to leave it."""
@@ -114,6 +119,7 @@ class Isolation:
         async with pool.engine.connect() as connection:
             raw = await connection.get_raw_connection()
             undo = await self._target.profile.mark(driver_of(raw.dbapi_connection))
+            self._target.profile.undo_log.begin_part(undo)
             self._marks.append(undo)
         return undo
 
@@ -123,4 +129,5 @@ class Isolation:
         with suppress(PoolClosed, TransactionAborted):  # and so is everything
             async with self.engine.connect():
                 await undo()
+                self._target.profile.undo_log.roll_back_part(undo)
                 del self._marks[self._marks.index(undo) :]

@@ -86,6 +86,7 @@ class Isolations:
 
     async def _loop_ends(self, isolation: Isolation) -> None:
         self._forget(isolation)  # its pool is told, too
+        isolation.restore_objects()
 
     def _forget(self, isolation: Isolation) -> None:
         with self._lock:

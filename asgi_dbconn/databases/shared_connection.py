@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from asgi_dbconn.databases.block_scopes import InnerScope, OutermostScope, PoolSource
 from asgi_dbconn.databases.checkout import Checkout
+from asgi_dbconn.databases.scope_session import ScopeSession
 from asgi_dbconn.databases.scopes import Scope
 from asgi_dbconn.pools.aborted import note_aborted
 
@@ -49,6 +50,7 @@ class OutermostSession(OutermostScope):
         self.callbacks.follow(self.checkout.connection)
         self.value = self.session = AsyncSession(
             self.checkout.async_connection,
+            sync_session_class=ScopeSession,
             expire_on_commit=False,
             join_transaction_mode="control_fully",
         )
@@ -112,6 +114,7 @@ class JoinedSession(InnerScope):
     def _begin(self) -> None:
         self.value = _JoinedAsyncSession(
             self.checkout.async_connection,
+            sync_session_class=ScopeSession,
             expire_on_commit=False,
             join_transaction_mode="rollback_only",
         )

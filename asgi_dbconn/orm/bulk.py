@@ -10,13 +10,23 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.attributes import instance_dict, instance_state, set_committed_value
+from sqlalchemy.orm.base import NO_VALUE
 
 from asgi_dbconn.errors import ConfigurationError
+from asgi_dbconn.orm.loaded_objects import note_number, note_states, numbered_key
 from asgi_dbconn.orm.loading import session_for
 from asgi_dbconn.orm.lookups import primary_key
+from asgi_dbconn.orm.object_undo import (
+    ABSENT,
+    ObjectUndo,
+    note_change,
+    remove_unknown,
+    unknown_of,
+)
 from asgi_dbconn.orm.origin import Origin, note_origin
 from asgi_dbconn.orm.rows import RowReader
+from asgi_dbconn.pools.undo_log import UndoLog, undo_log_of
 
 __all__ = ["BATCH", "Changes", "Insertion", "insert", "insert_returning", "update_by_key"]
 
@@ -140,8 +150,9 @@ class Changes:
                 "bulk_update() finds the rows by their primary key, so it cannot change that."
             )
         self._objects = list(objects)
+        self._given = [self._row(instance) for instance in self._objects]
         # In the order of their keys: two that lock the same rows in another order would deadlock.
-        self.rows = sorted((self._row(each) for each in self._objects), key=self.key_of)
+        self.rows = sorted(self._given, key=self.key_of)
 
     def key_of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(row[each] for each in self.key)
@@ -150,11 +161,24 @@ class Changes:
         for start in range(0, len(self.rows), self.batch_size):
             yield self.rows[start : start + self.batch_size]
 
-    def settle(self) -> None:
-        """Note on the objects that this is stored, or they would store it once more."""
-        for each in self._objects:
+    def settle(self, log: UndoLog | None) -> None:
+        """Note on the objects that this is stored, or they would store it once more.
+
+        ``log`` is that of the transaction which may yet take it back. What was set after the rows
+        were read stays a change.
+        """
+        for instance, row in zip(self._objects, self._given, strict=True):
+            state, present = instance_state(instance), instance_dict(instance)
+            if log is not None:
+                originals = dict(state.committed_state)
+                note_change(log.level, state, ObjectUndo(state, originals))
             for name in self.names:
-                set_committed_value(each, name, getattr(each, name))
+                if present.get(name) is row[name]:
+                    set_committed_value(instance, name, row[name])
+                else:
+                    state.committed_state[name] = row[name]
+            if unknown_of(state):
+                remove_unknown(state, self.names)
 
     def _row(self, instance: Any) -> dict[str, Any]:
         row = {name: getattr(instance, name) for name in (*self.key, *self.names)}
@@ -191,10 +215,35 @@ def insert_returning(
     how = {**plan.how, "populate_existing": True}
     with session_for(connection, options) as session:
         objects = list(session.scalars(statement, plan.rows, execution_options=how))
-        session.expunge_all()
     for each in objects:
         note_origin(each, origin)
+    log = undo_log_of(connection)
+    if log is not None:
+        _note_inserted(connection, log, objects, plan)
     return objects
+
+
+def _note_inserted(
+    connection: Connection, log: UndoLog, objects: Sequence[Any], plan: Insertion
+) -> None:
+    """Let the objects be new again, with what was given for their rows, after a rollback."""
+    numbered = numbered_key(plan.mapper)
+    given = frozenset(name for row in plan.rows for name in row)
+    for position, instance in enumerate(objects):
+        state: Any = instance_state(instance)
+        present = instance_dict(instance)
+        if plan.updates:  # some rows were there before, and which of them is not known
+            note_change(log.level, state, ObjectUndo(state, dict.fromkeys(plan.updates, NO_VALUE)))
+            continue
+        names = given if plan.has_conflicts else plan.rows[position].keys()
+        filled = dict.fromkeys(present.keys() & state.manager.keys() - names, ABSENT)
+        undo = ObjectUndo(state, {}, filled)
+        undo.was_new()
+        note_change(log.level, state, undo)
+        if numbered in filled:
+            note_number(connection, log.level, plan.mapper, state.key[1])
+    if plan.updates:
+        note_states(log, [instance_state(instance) for instance in objects])
 
 
 def update_by_key(
@@ -217,6 +266,7 @@ def update_by_key(
             if rows:
                 session.execute(update(changes.mapper.class_), rows)
             changed += len(there)
+    changes.settle(undo_log_of(connection))
     return changed
 
 

@@ -21,6 +21,8 @@ from sqlalchemy import Column, Executable
 from sqlalchemy.engine import Connection
 from sqlalchemy.util import immutabledict
 
+from asgi_dbconn.pools.dialects.sqlite import AUTOCOMMIT
+
 __all__ = ["Answer", "execute"]
 
 Rows = Sequence[Sequence[Any]]
@@ -37,6 +39,8 @@ class Answer:
     rows: Rows
     """As the types of their columns have them; none where the statement gives none."""
     rowcount: int
+    is_committed: bool
+    """Whether the statement was committed by itself; False where that is not known."""
     _context: Any
 
     def called(self) -> dict[Column[Any], Any]:
@@ -52,15 +56,16 @@ def execute(
     options: Mapping[str, Any],
 ) -> Answer:
     """Execute ``statement`` with these execution options, and read all of its rows."""
-    if not options and _is_unattended(connection):
+    if not options and connection.dialect.driver == _DRIVER and _is_unattended(connection):
         compiled = _known(connection, statement, parameters)
         if compiled is not None:
             return _at_once(connection, statement, parameters, compiled)
+    is_committed = bool(connection.get_execution_options().get(AUTOCOMMIT))
     result = connection.execute(statement, parameters, execution_options=options)
     if not result.returns_rows:
-        return Answer((), result.rowcount, result.context)
+        return Answer((), result.rowcount, is_committed, result.context)
     rows = result.all()
-    return Answer(rows, len(rows), result.context)
+    return Answer(rows, len(rows), is_committed, result.context)
 
 
 def _is_unattended(connection: Any) -> bool:
@@ -70,8 +75,7 @@ def _is_unattended(connection: Any) -> bool:
     """
     engine, dialect = connection.engine, connection.dialect
     if (
-        dialect.driver != _DRIVER
-        or dialect.server_side_cursors
+        dialect.server_side_cursors
         or connection.invalidated
         or connection.get_execution_options()
         or connection._echo
@@ -136,7 +140,7 @@ def _at_once(
         connection._handle_dbapi_exception(
             error, context.statement, context.parameters[0], cursor, context
         )
-    return Answer(_read(rows, compiled._cached_metadata), rowcount, context)
+    return Answer(_read(rows, compiled._cached_metadata), rowcount, True, context)
 
 
 def _read(rows: Rows, metadata: Any) -> Rows:

@@ -22,9 +22,9 @@ from sqlalchemy.orm.attributes import (
 from sqlalchemy.orm.base import PASSIVE_NO_INITIALIZE
 
 from asgi_dbconn.errors import ConfigurationError
+from asgi_dbconn.orm.store_lock import BEING_STORED
 
 __all__ = [
-    "BeingStored",
     "check_can_be_added",
     "check_is_not_being_stored",
     "hanging_on",
@@ -75,7 +75,7 @@ def check_can_be_added(instance: Any, others: Sequence[Any]) -> None:
 
 def check_is_not_being_stored(instance: Any) -> None:
     """Raise ConfigurationError if another task stores it at this moment."""
-    if id(instance) in _being_stored:
+    if id(instance) in BEING_STORED:
         raise _in_use(instance)
 
 
@@ -97,22 +97,6 @@ def _in_use(instance: Any) -> ConfigurationError:
         f"This {type(instance).__name__} belongs to a session that is open, or is being stored by "
         "another task at this moment. Let that session flush or commit it."
     )
-
-
-class BeingStored:
-    """Inside the block nobody else may store ``instance``, as if a session of ours held it."""
-
-    def __init__(self, instance: object) -> None:
-        self._instance = instance
-
-    def __enter__(self) -> None:
-        _being_stored.add(id(self._instance))
-
-    def __exit__(self, *_: object) -> None:
-        _being_stored.discard(id(self._instance))
-
-
-_being_stored: Final[set[int]] = set()
 
 
 def take_out(instance: Any) -> None:

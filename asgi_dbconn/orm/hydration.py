@@ -23,7 +23,6 @@ __all__ = [
     "is_overheard_changing",
     "is_overheard_storing",
     "noted",
-    "settle",
 ]
 
 T = TypeVar("T")
@@ -123,14 +122,6 @@ def noted(mapper: Mapper[Any], key: str, find: Callable[[Mapper[Any]], R]) -> R:
 def is_orphan(instance: Any) -> bool:
     """Whether it was taken out of the collection of a parent without which it is not stored."""
     return instance_state(instance)._orphaned_outside_of_session
-
-
-def settle(instance: Any, model: type[Any], identity: Identity, token: object) -> None:
-    """Note that ``instance`` is stored as it is, under this identity."""
-    state: Any = instance_state(instance)
-    state.key = (model, identity, token)
-    state.identity_token = token
-    state._commit_all(instance_dict(instance))
 
 
 class Hydrator(Generic[T]):

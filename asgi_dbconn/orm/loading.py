@@ -16,7 +16,9 @@ from sqlalchemy.orm import Mapper, Session, selectin_polymorphic
 from sqlalchemy.sql.base import ExecutableOption
 
 from asgi_dbconn.orm.direct import execute
+from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.orm.origin import Origin
+from asgi_dbconn.pools.undo_log import undo_log_of
 
 __all__ = ["is_one_statement", "load", "load_rows", "scalar", "session_for", "whole_objects"]
 
@@ -37,7 +39,9 @@ def load(
     token = {} if origin is None else {"identity_token": origin}
     with session_for(connection, {**options, **token}) as session:
         objects = session.execute(statement, parameters).scalars().unique().all()
-        session.expunge_all()
+        log = undo_log_of(connection)
+        if log is not None:
+            note_states(log, session.identity_map.all_states())
     return objects
 
 

@@ -17,6 +17,7 @@ from asgi_dbconn.orm.belonging import check_same_place, place_of
 from asgi_dbconn.orm.errors import ObjectNotFound
 from asgi_dbconn.orm.place import Place, Work
 from asgi_dbconn.orm.plain_storing import storing_plan_of
+from asgi_dbconn.orm.store_lock import StoreLock
 
 __all__ = ["delete", "refresh", "run", "save", "store"]
 
@@ -30,21 +31,32 @@ def save(instance: Any) -> Coroutine[Any, Any, None]:
     return _save(place, instance, place.built_at())
 
 
-async def store(place: Place, instance: T, built_at: CallSite | None) -> T:
-    """``instance``, stored at ``place`` with what hangs on it, as far as it is new or changed."""
-    plainly = _plainly(instance)
-    if plainly is not None:
-        graph.check_can_be_added(instance, ())
-        with graph.BeingStored(instance):
-            return await _stored(place, plainly, (instance,), alone=True, built_at=built_at)
-    others = graph.hanging_on(instance)
-    graph.check_can_be_added(instance, others)
-    check_same_place(place, instance, others)
-    if not any(graph.is_to_be_stored(each) for each in (instance, *others)):
-        return instance  # nothing to send
-    alone = graph.is_stored_alone(instance, others)
-    work = partial(storing.store, instance=instance, alone=alone)
-    return await _stored(place, work, (instance, *others), alone=alone, built_at=built_at)
+async def store(
+    place: Place, instance: T, built_at: CallSite | None, *, is_known: bool = True
+) -> T:
+    """Store ``instance`` at ``place`` with what hangs on it, as far as it is new or changed.
+
+    One that nobody knows yet (``is_known=False``) leaves the relations of others if that fails.
+    """
+    lock = StoreLock(instance)
+    try:
+        plainly = _plainly(instance, lock)
+        if plainly is not None:
+            graph.check_can_be_added(instance, ())
+            with lock:
+                return await _stored(place, plainly, (instance,), alone=True, built_at=built_at)
+        others = graph.hanging_on(instance)
+        graph.check_can_be_added(instance, others)
+        check_same_place(place, instance, others)
+        if not any(graph.is_to_be_stored(each) for each in (instance, *others)):
+            return instance  # nothing to send
+        alone = graph.is_stored_alone(instance, others)
+        work = partial(storing.store, instance=instance, alone=alone)
+        return await _stored(place, work, (instance, *others), alone=alone, built_at=built_at)
+    except BaseException:
+        if not is_known:
+            graph.take_out(instance)
+        raise
 
 
 def delete(instance: Any) -> Coroutine[Any, Any, None]:
@@ -78,7 +90,7 @@ async def run(place: Place, work: Work[R], *, alone: bool, built_at: CallSite | 
         return await place.run(work, autocommit=False, built_at=built_at)
 
 
-def _plainly(instance: T) -> Work[T] | None:
+def _plainly(instance: T, lock: StoreLock) -> Work[T] | None:
     """How to store it without a Session, if it is to be stored, and by a single plain statement."""
     state = instance_state(instance)
     is_new = state.key is None
@@ -89,11 +101,11 @@ def _plainly(instance: T) -> Work[T] | None:
         row = plan.new_row(instance)
         if row is None:
             return None
-        return partial(storing.insert_plainly, instance=instance, plan=plan, row=row)
+        return partial(storing.insert_plainly, lock=lock, plan=plan, row=row)
     changes = plan.changes(instance)
     if changes is None:
         return None
-    return partial(storing.update_plainly, instance=instance, plan=plan, changes=changes)
+    return partial(storing.update_plainly, lock=lock, plan=plan, changes=changes)
 
 
 async def _stored(

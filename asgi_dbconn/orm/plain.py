@@ -17,6 +17,7 @@ from sqlalchemy.orm import ColumnProperty, Mapper
 
 from asgi_dbconn.orm.direct import execute
 from asgi_dbconn.orm.hydration import Hydrator, is_overheard, noted
+from asgi_dbconn.orm.loaded_objects import note_loaded
 
 __all__ = ["Plan", "plain_attributes", "plan_of"]
 
@@ -70,7 +71,11 @@ class Plan(Generic[T]):
     ) -> list[T]:
         """The objects that ``statement`` selects, executed with these execution options."""
         answer = execute(connection, statement, parameters, options)
-        return self._hydrator.objects(answer.rows, token)
+        objects = self._hydrator.objects(answer.rows, token)
+        if not answer.is_committed:
+            # Rows without a key, those of outer joins, give None.
+            note_loaded(connection, [each for each in objects if each is not None])
+        return objects
 
 
 def plan_of(mapper: Mapper[T]) -> Plan[T] | None:

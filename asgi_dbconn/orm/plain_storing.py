@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Mapper, object_mapper
 from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.base import NO_VALUE
 from sqlalchemy.orm.exc import FlushError
 
 from asgi_dbconn.orm.direct import Answer, execute
@@ -23,12 +24,15 @@ from asgi_dbconn.orm.hydration import (
     is_orphan,
     is_overheard_storing,
     noted,
-    settle,
 )
+from asgi_dbconn.orm.loaded_objects import note_number, numbered_key
+from asgi_dbconn.orm.object_undo import unknown_of
 from asgi_dbconn.orm.operators import is_expression
 from asgi_dbconn.orm.origin import Origin
 from asgi_dbconn.orm.plain import plain_attributes
+from asgi_dbconn.orm.store_lock import StoreLock
 from asgi_dbconn.orm.stored_columns import StoredColumn, stored_column
+from asgi_dbconn.pools.undo_log import undo_log_of
 
 __all__ = ["StoringPlan", "storing_plan_of"]
 
@@ -51,6 +55,7 @@ class StoringPlan(Generic[T]):
         self._columns = columns
         self._relations = frozenset(each.key for each in mapper.relationships)
         self._key = tuple(mapper.get_property_by_column(each).key for each in mapper.primary_key)
+        self._numbered = numbered_key(mapper)
         self._changeable = columns.keys() - set(self._key)
         self._names = {each.column: name for name, each in columns.items()}
         self._to_be_given = frozenset(
@@ -106,12 +111,17 @@ class StoringPlan(Generic[T]):
         is_whole = present.keys() >= self._needed_for_changes
         if not (is_whole and originals.keys() <= self._changeable) or self._has_relations(instance):
             return None
+        unknown = unknown_of(state) if vars(state).get("info") else ()
         parameters: Parameters = {}
         for name, original in originals.items():
             column = self._columns[name]
             if name not in present or is_expression(value := present[name]):
                 return None
-            if column.column.type.compare_values(value, original) is not True:
+            if (
+                original is NO_VALUE
+                or name in unknown
+                or column.column.type.compare_values(value, original) is not True
+            ):
                 parameters[column.key] = value
         key = [present[name] for name in self._key]
         return parameters | self._its_key(key) if parameters and None not in key else None
@@ -122,13 +132,13 @@ class StoringPlan(Generic[T]):
         options: Mapping[str, Any],
         origin: Origin,
         *,
-        instance: T,
+        lock: StoreLock,
         row: Parameters,
-    ) -> T:
-        """``instance``, stored as a new row, with what was filled in."""
+    ) -> None:
+        """Store the object as a new row, with what was filled in."""
         answer = execute(connection, self._insert, row, options)
         filled_in: Parameters = {}
-        present = instance_dict(instance)
+        present = instance_dict(lock.instance)
         if self._asked_for:
             takes_all = not self._with_server_default.issubset(row)
             values = _only(answer.rows)
@@ -140,13 +150,15 @@ class StoringPlan(Generic[T]):
         key = tuple([filled_in.get(name, present.get(name)) for name in self._key])
         if None in key and (not self._mapper.allow_partial_pks or set(key) == {None}):
             raise FlushError(
-                f"The row of this {type(instance).__name__} was stored without a primary key, so "
-                "nothing can refer to it. Does the column have a default that gives one?"
+                f"The row of this {type(lock.instance).__name__} was stored without a primary key, "
+                "so nothing can refer to it. Does the column have a default that gives one?"
             )
-        present.update(filled_in)
-        present.update(dict.fromkeys(self._columns.keys() - present.keys()))
-        settle(instance, self._mapper.class_, key, origin)
-        return instance
+        for name in self._columns.keys() - present.keys():
+            filled_in.setdefault(name, None)
+        log = None if answer.is_committed else undo_log_of(connection)
+        if log is not None and self._numbered in filled_in:
+            note_number(connection, log.level, self._mapper, key)
+        lock.settle((self._mapper.class_, key, origin), filled_in, log)
 
     def update(
         self,
@@ -154,10 +166,10 @@ class StoringPlan(Generic[T]):
         options: Mapping[str, Any],
         origin: Origin,
         *,
-        instance: T,
+        lock: StoreLock,
         changes: Parameters,
     ) -> bool:
-        """Whether the row of ``instance`` was there to be changed."""
+        """Change the row of the object; return whether it was there."""
         answer = execute(connection, self._update, changes, options)
         filled_in: Parameters = {}
         if self._asked_for_again:
@@ -171,8 +183,9 @@ class StoringPlan(Generic[T]):
             return False
         if self._has_on_update:
             filled_in |= self._called(answer)
-        instance_dict(instance).update(filled_in)
-        settle(instance, self._mapper.class_, instance_state(instance).identity or (), origin)
+        log = None if answer.is_committed else undo_log_of(connection)
+        identity = instance_state(lock.instance).identity or ()
+        lock.settle((self._mapper.class_, identity, origin), filled_in, log)
         return True
 
     def delete(self, connection: Connection, options: Mapping[str, Any], instance: T) -> bool:

@@ -20,12 +20,16 @@ from sqlalchemy.orm import Mapper, Session, make_transient, object_mapper
 from sqlalchemy.orm.attributes import instance_dict, instance_state, set_committed_value
 
 from asgi_dbconn.orm.errors import ObjectNotFound
+from asgi_dbconn.orm.flush_undo import Before, FlushUndo, note_refreshed
 from asgi_dbconn.orm.graph import outdated_relations
-from asgi_dbconn.orm.keeping import kept
+from asgi_dbconn.orm.loaded_objects import note_loaded
+from asgi_dbconn.orm.object_undo import ObjectUndo, note_change
 from asgi_dbconn.orm.origin import Origin, note_origin
 from asgi_dbconn.orm.plain_storing import StoringPlan
+from asgi_dbconn.orm.store_lock import StoreLock
 from asgi_dbconn.orm.stored_columns import has_own_idea_of_null
 from asgi_dbconn.pools.aborted import note_aborted
+from asgi_dbconn.pools.undo_log import undo_log_of
 
 __all__ = [
     "gone",
@@ -62,17 +66,27 @@ class _Verb(Session):
             self.connection_callable = lambda *_, **__: connection
         self._bound_to = connection
         self._alone = alone
+        self.undo = FlushUndo()
 
     def store(self) -> None:
         """Flush, and have what fails known: nothing of its transaction may be committed then."""
+        self.undo.take_all(self)
         try:
-            with kept(self):
-                self.flush()
+            self.flush()
         except BaseException as error:
+            self.undo.restore()
             if not self._alone:
                 # It rolled the transaction back, or was interrupted halfway, whatever the error.
                 note_aborted(self._bound_to, error)
             raise
+        self.undo.leave_changes()
+        self.undo.note(self._bound_to)
+
+
+@event.listens_for(_Verb, "after_flush")
+def _look_at_changes(session: _Verb, flush: Any) -> None:
+    session.undo.take_touched(flush.states)
+    session.undo.take_meanwhile(session)
 
 
 @event.listens_for(_Verb, "after_rollback")
@@ -99,9 +113,11 @@ def store(
         # Of those that exist already, what was left out by only() stays out.
         stored += [(each, list(instance_dict(each))) for each in session.dirty]
         session.store()
+        was_complete = True
         for each, names in stored:
-            _complete(session, each, names)
-        session.expunge_all()
+            was_complete = _complete(session, each, names) and was_complete
+        if not was_complete:
+            session.undo.note(connection)
     for each, _ in stored:
         note_origin(each, origin)
     return instance
@@ -112,14 +128,16 @@ def insert_plainly(
     options: Mapping[str, Any],
     origin: Origin,
     *,
-    instance: T,
-    plan: StoringPlan[T],
+    lock: StoreLock,
+    plan: StoringPlan[Any],
     row: dict[str, Any],
-) -> T:
-    """``instance``, inserted; see :meth:`StoringPlan.new_row`."""
+) -> Any:
+    """The object of ``lock``, inserted; see :meth:`StoringPlan.new_row`."""
     if not connection.dialect.insert_returning:
-        return store(connection, options, origin, instance=instance, alone=True)
-    return plan.insert(connection, options, origin, instance=instance, row=row)
+        lock.give_up()
+        return store(connection, options, origin, instance=lock.instance, alone=True)
+    plan.insert(connection, options, origin, lock=lock, row=row)
+    return lock.instance
 
 
 def update_plainly(
@@ -127,16 +145,17 @@ def update_plainly(
     options: Mapping[str, Any],
     origin: Origin,
     *,
-    instance: T,
-    plan: StoringPlan[T],
+    lock: StoreLock,
+    plan: StoringPlan[Any],
     changes: dict[str, Any],
-) -> T:
-    """``instance``, updated; see :meth:`StoringPlan.changes`."""
+) -> Any:
+    """The object of ``lock``, updated; see :meth:`StoringPlan.changes`."""
     if not connection.dialect.update_returning:
-        return store(connection, options, origin, instance=instance, alone=True)
-    if not plan.update(connection, options, origin, instance=instance, changes=changes):
-        raise gone(instance)
-    return instance
+        lock.give_up()
+        return store(connection, options, origin, instance=lock.instance, alone=True)
+    if not plan.update(connection, options, origin, lock=lock, changes=changes):
+        raise gone(lock.instance)
+    return lock.instance
 
 
 def remove(
@@ -147,6 +166,7 @@ def remove(
         # Locked first: a row that refers to it may come in while its cascades are looked at.
         if session.execute(_its_row(instance).with_for_update()).first() is None:
             raise gone(instance)
+        session.undo.take(instance_state(instance))
         session.add(instance)
         session.delete(instance)
         session.store()
@@ -161,6 +181,9 @@ def remove_alone(
     statement = delete(table).where(_identity(instance))
     if connection.execute(statement, execution_options=options).rowcount == 0:
         raise gone(instance)
+    log, state = undo_log_of(connection), instance_state(instance)
+    if log is not None:
+        note_change(log.level, state, ObjectUndo(state, dict(state.committed_state)))
     _forget(instance)
 
 
@@ -178,18 +201,23 @@ def refresh(
         for each in object_mapper(instance).column_attrs
         if not each.deferred or each.key in instance_dict(instance)
     ]
-    with _Verb(connection, options, origin, alone=False) as session, kept([instance]):
-        session.add(instance)
-        try:
-            session.refresh(instance, names)
+    before = Before(instance_state(instance))
+    try:
+        with _Verb(connection, options, origin, alone=False) as session:
+            session.add(instance)
+            try:
+                session.refresh(instance, names)
+            except InvalidRequestError as error:
+                # SQLAlchemy's word for a row that is not there, among others.
+                if session.execute(_its_row(instance)).first() is None:
+                    raise gone(instance) from error
+                raise
             _let_go_of_outdated(session, instance)
-        except InvalidRequestError as error:
-            # SQLAlchemy's word for a row that is not there, among others.
-            if session.execute(_its_row(instance)).first() is None:
-                raise gone(instance) from error
-            raise
-        finally:
-            session.expunge_all()
+            note_refreshed(connection, instance, before, names)
+            note_loaded(connection, [each for each in session if each is not instance])
+    except BaseException:
+        before.restore(instance_state(instance), {})
+        raise
 
 
 def gone(instance: object) -> ObjectNotFound:
@@ -205,9 +233,11 @@ def _columns(mapper: Mapper[Any]) -> list[str]:
     return [attribute.key for attribute in mapper.column_attrs if not attribute.deferred]
 
 
-def _complete(session: Session, instance: Any, names: Sequence[str]) -> None:
+def _complete(session: Session, instance: Any, names: Sequence[str]) -> bool:
+    """Load what is missing; return whether that was nothing, and nothing was outdated."""
     mapper, state = object_mapper(instance), instance_state(instance)
     missing = state.unloaded.intersection(names) & set(mapper.column_attrs.keys())
+    was_complete = not missing
     for key in missing - state.expired_attributes:
         # It was left out. What has a default of any kind was filled in, or has expired.
         if not has_own_idea_of_null(mapper.column_attrs[key].columns[0]):
@@ -217,14 +247,15 @@ def _complete(session: Session, instance: Any, names: Sequence[str]) -> None:
     missing &= state.unloaded
     if missing:
         session.refresh(instance, missing)
-    _let_go_of_outdated(session, instance)
+    return not _let_go_of_outdated(session, instance) and was_complete
 
 
-def _let_go_of_outdated(session: Session, instance: Any) -> None:
+def _let_go_of_outdated(session: Session, instance: Any) -> bool:
     # `post.user_id = 2` does not change a post.user that is loaded: better none than the old one.
     outdated = outdated_relations(instance)
     if outdated:
         session.expire(instance, outdated)
+    return bool(outdated)
 
 
 def _its_row(instance: Any) -> Select[Any]:

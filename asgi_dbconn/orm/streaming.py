@@ -13,9 +13,11 @@ from sqlalchemy.engine import Connection
 from asgi_dbconn.call_site import CallSite
 from asgi_dbconn.errors import ConfigurationError, TransactionAborted, TransactionClosed
 from asgi_dbconn.orm.description import Description
+from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.orm.loading import session_for, whole_objects
 from asgi_dbconn.orm.origin import Origin
 from asgi_dbconn.orm.place import Place
+from asgi_dbconn.pools.undo_log import undo_log_of
 
 __all__ = ["Stream"]
 
@@ -114,6 +116,7 @@ class _Cursor(Generic[T]):
     def __init__(
         self, connection: Connection, options: Mapping[str, Any], statement: Select[T], rows: int
     ) -> None:
+        self._connection = connection
         self._session = session_for(connection, options)
         try:
             result = self._session.execute(statement, execution_options={"yield_per": rows})
@@ -126,6 +129,9 @@ class _Cursor(Generic[T]):
     def fetch(self, *_: Any) -> Sequence[T]:
         """The next rows; none at the end."""
         batch: Sequence[T] = next(self._batches, ())
+        log = undo_log_of(self._connection)
+        if log is not None:
+            note_states(log, self._session.identity_map.all_states())
         for each in list(self._session):  # expunge_all() would end the session's life
             if each in self._session:  # not gone along with one that it belongs to
                 self._session.expunge(each)

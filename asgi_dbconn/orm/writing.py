@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, overload
 from sqlalchemy.exc import IntegrityError
 
 from asgi_dbconn.call_site import CallSite
-from asgi_dbconn.orm import bulk, changing, graph, objects
+from asgi_dbconn.orm import bulk, changing, objects
 from asgi_dbconn.orm.description import Description
 from asgi_dbconn.orm.lookups import conditions, equalities, field
 from asgi_dbconn.orm.place import Work
@@ -32,7 +32,8 @@ class Writing(Reading[T]):
 
         Related objects that are new or changed are stored along, all or none.
         """
-        return objects.store(self._place, self._description.model(**values), self._line())
+        made = self._description.model(**values)
+        return objects.store(self._place, made, self._line(), is_known=False)
 
     def get_or_create(
         self, defaults: Mapping[str, Any] = _EMPTY, **lookups: Any
@@ -183,12 +184,11 @@ class Writing(Reading[T]):
         made = self._description.model(**values)
         try:
             if not self._place.is_in_scope():
-                return await objects.store(self._place, made, built_at), True
+                return await objects.store(self._place, made, built_at, is_known=False), True
             # In a scope it may fail without taking the rest of the transaction along.
             async with self._place.database.verb_transaction():
-                return await objects.store(self._place, made, built_at), True
+                return await objects.store(self._place, made, built_at, is_known=False), True
         except IntegrityError:
-            graph.take_out(made)
             found = await self._objects(self._at_most_one, looked_up, built_at)
             if found is None:
                 raise
@@ -205,9 +205,7 @@ class Writing(Reading[T]):
         work = partial(bulk.update_by_key, changes=changes)
         if not changes.rows:
             return 0
-        changed = await objects.run(self._place, work, alone=False, built_at=built_at)
-        changes.settle()
-        return changed
+        return await objects.run(self._place, work, alone=False, built_at=built_at)
 
 
 def _called(defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,15 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from asgi_dbconn.pools import abandoned, aborted, lost, parting, pooled_connection, refused
+from asgi_dbconn.pools import (
+    abandoned,
+    aborted,
+    lost,
+    parting,
+    pooled_connection,
+    refused,
+    undo_log,
+)
 from asgi_dbconn.pools.check_in import CheckIn
 from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.gate import Gate
@@ -48,6 +56,7 @@ def make_engine(
     event.listen(engine.sync_engine.pool, "connect", _adapt(target), insert=True)
     pooled_connection.install(engine.sync_engine)
     target.profile.install(engine.sync_engine, target.options)
+    undo_log.install(engine.sync_engine)
     aborted.install(engine.sync_engine)
     lost.install(engine.sync_engine, target, gate.events)
     parting.install(engine.sync_engine, gate, goodbyes)

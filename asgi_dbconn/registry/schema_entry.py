@@ -12,9 +12,10 @@ from asgi_dbconn.databases.blocks import Entry
 from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.schema_of_task import in_schema, is_out_of_play
+from asgi_dbconn.databases.scope_session import ScopeSession
 from asgi_dbconn.databases.scopes import current_scope
 from asgi_dbconn.databases.transactions import Transaction, scope_of
-from asgi_dbconn.orm.visiting import note_origins
+from asgi_dbconn.orm.visiting import track_objects
 
 __all__ = ["SchemaEntry"]
 
@@ -48,8 +49,8 @@ class SchemaEntry(Generic[S]):
         ):
             self._translation = in_schema(connection, self._schema, others=others)
             self._translation.__enter__()
-        if isinstance(value, AsyncSession):
-            note_origins(value.sync_session, self._database, self._schema)
+        if isinstance(value, AsyncSession) and isinstance(value.sync_session, ScopeSession):
+            track_objects(value.sync_session, self._database, self._schema)
 
     async def leave(self, error: BaseException | None) -> None:
         # Around the end of the block, which may flush.

@@ -18,6 +18,7 @@ from asgi_dbconn.orm import storing
 from asgi_dbconn.orm.constraints import constraint_of
 from asgi_dbconn.orm.errors import ObjectNotFound
 from asgi_dbconn.orm.plain_storing import storing_plan_of
+from asgi_dbconn.orm.store_lock import StoreLock
 from tests.orm.anatomy import anatomy
 from tests.orm.lives import CHANGES, NEW
 from tests.orm.storable import Base, Defaulted, Everything, table_of
@@ -39,11 +40,14 @@ def plainly(connection: Connection, instance: Any) -> Any:
     if is_new:
         row = plan.new_row(instance)
         assert row is not None
-        return plan.insert(connection, {}, TOKEN, instance=instance, row=row)
+        with StoreLock(instance) as lock:
+            plan.insert(connection, {}, TOKEN, lock=lock, row=row)
+        return instance
     changes = plan.changes(instance)
     if changes is None:
         return storing.store(connection, {}, TOKEN, instance=instance, alone=True)
-    assert plan.update(connection, {}, TOKEN, instance=instance, changes=changes)
+    with StoreLock(instance) as lock:
+        assert plan.update(connection, {}, TOKEN, lock=lock, changes=changes)
     return instance
 
 
@@ -115,9 +119,12 @@ async def test_a_row_that_is_gone_is_an_error(database_url: str) -> None:
             assert plan is not None
             before, changes = anatomy(instance), plan.changes(instance)
             assert changes is not None
-            with pytest.raises(ObjectNotFound, match="not there any more"):
+            with (
+                pytest.raises(ObjectNotFound, match="not there any more"),
+                StoreLock(instance) as lock,
+            ):
                 storing.update_plainly(
-                    connection, {}, TOKEN, instance=instance, plan=plan, changes=changes
+                    connection, {}, TOKEN, lock=lock, plan=plan, changes=changes
                 )
             assert anatomy(instance) == before
             assert not plan.delete(connection, {}, instance)
@@ -134,12 +141,14 @@ async def test_a_database_without_returning_gets_what_it_can(sqlite_url: str) ->
         assert plan is not None
         row = plan.new_row(instance)
         assert row is not None
-        storing.insert_plainly(connection, {}, TOKEN, instance=instance, plan=plan, row=row)
+        with StoreLock(instance) as lock:
+            storing.insert_plainly(connection, {}, TOKEN, lock=lock, plan=plan, row=row)
         assert (instance.id, instance.twice, instance.measured) == (1, 4, None)
         instance.name = "changed"
         changes = plan.changes(instance)
         assert changes is not None
-        storing.update_plainly(connection, {}, TOKEN, instance=instance, plan=plan, changes=changes)
+        with StoreLock(instance) as lock:
+            storing.update_plainly(connection, {}, TOKEN, lock=lock, plan=plan, changes=changes)
         assert (instance.twice, instance.measured, instance.called) == (4, 7, "again")
 
     await on_empty_tables(sqlite_url, work)

@@ -12,19 +12,25 @@ from sqlalchemy import (
     literal,
     select,
 )
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.orm import (
     Session,
     class_mapper,
 )
+from sqlalchemy.util import memoized_property
 
 from asgi_dbconn.orm import (
     changing,
     direct,
     fetching,
+    flush_undo,
     hydration,
+    loaded_objects,
     loading,
+    object_undo,
     plain,
     plain_storing,
+    store_lock,
     stored_columns,
 )
 from tests.orm.zoo import Author
@@ -34,7 +40,6 @@ from tests.orm.zoo import Author
 UNDOCUMENTED = {
     "ClassManager": {"dispatch", "info", "new_instance"},
     "InstanceState": {
-        "_commit_all",
         "_orphaned_outside_of_session",
         "identity_token",
         "key",
@@ -43,6 +48,21 @@ UNDOCUMENTED = {
     "Listeners": {"parent_listeners"},
     "Mapper": {"_path_registry", "dispatch"},
     "Session": {"dispatch"},
+}
+
+# The same for taking back what was done to objects.
+OF_UNDOING = {
+    "IdentityMap": {"_modified", "all_states"},
+    "InstanceState": {
+        "_deleted",
+        "_orphaned_outside_of_session",
+        "committed_state",
+        "expired_attributes",
+        "identity_token",
+        "modified",
+        "session_id",
+    },
+    "Session": {"_deleted", "_dirty_states", "_new", "identity_map"},
 }
 
 # The same for executing a statement directly.
@@ -74,6 +94,25 @@ def test_private_names_of_sqlalchemy_are_known_and_used_in_one_file() -> None:
         # What belongs to a property or a column is called key, too, and is documented.
         assert not (names - {"key"}) & _attributes(module)
         assert not _behind_the_public_ones(module)
+
+
+def test_what_undoing_takes_is_known() -> None:
+    owners: dict[str, Any] = {
+        "IdentityMap": Session().identity_map,
+        "InstanceState": inspect(Author(name="a")),
+        "Session": Session(),
+    }
+    for owner, names in OF_UNDOING.items():
+        assert [name for name in names if not hasattr(owners[owner], name)] == []
+    behind = {each for names in OF_UNDOING.values() for each in names if each.startswith("_")}
+    used = (object_undo, flush_undo, loaded_objects, store_lock)
+    ours = {"_filled", "_originals", "_pending"}  # of one undo, read by another
+    assert set().union(*(_behind_the_public_ones(module) for module in used)) - ours == behind
+    # The pending mutations are there once they are asked for.
+    assert isinstance(vars(type(owners["InstanceState"]))["_pending_mutations"], memoized_property)
+    for name, value in (("do_commit", "commit"), ("do_rollback", "rollback")):
+        source = python_inspect.getsource(getattr(DefaultDialect, name))
+        assert source.endswith(f"dbapi_connection.{value}()\n")  # and no more than that
 
 
 def test_what_executing_directly_takes_is_known() -> None:

@@ -1,0 +1,240 @@
+"""What a Session's flush does to objects, remembered: to take it back, and to leave changes be.
+
+SQLAlchemy writes on objects while it flushes, the next version, keys, what `onupdate` gives, and
+counts all of their changes as stored at its end. Both would be wrong where the flush fails, where
+its transaction is rolled back, and for what another task has set while the flush was waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Self
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.base import NO_VALUE
+from sqlalchemy.orm.collections import collection_adapter
+
+from asgi_dbconn.orm.loaded_objects import note_number, numbered_key
+from asgi_dbconn.orm.object_undo import (
+    ABSENT,
+    ObjectUndo,
+    note_change,
+    remove_unknown,
+    unknown_of,
+)
+from asgi_dbconn.pools.undo_log import undo_log_of
+
+__all__ = ["Before", "FlushUndo", "note_refreshed"]
+
+
+class Before:
+    """One object before its row is read or written by a Session."""
+
+    __slots__ = ("members", "noted", "undo", "values")
+
+    def __init__(self, state: Any) -> None:
+        unknown = unknown_of(state)
+        for name in unknown & state.committed_state.keys() if unknown else ():
+            state.committed_state[name] = NO_VALUE
+        present = instance_dict(state.obj())
+        self.values = dict(present)
+        self.undo = ObjectUndo(state, dict(state.committed_state))
+        self.members = {
+            name: list(collection_adapter(present[name]))
+            for name in state.committed_state
+            if state.manager[name].impl.collection and name in present
+        }
+        """Those of the collections that were changed."""
+        self.noted: ObjectUndo | None = None
+
+    @classmethod
+    def of_clean(cls, state: Any) -> Self:
+        """The same for an object that was not changed before the flush, but in it."""
+        changes, state.committed_state, state.modified = state.committed_state, {}, False
+        before = cls(state)
+        state.committed_state, state.modified = changes, True
+        for name, original in changes.items():
+            if original is NO_VALUE:
+                before.values.pop(name, None)
+            elif name in state.mapper.column_attrs:
+                before.values[name] = original
+        return before
+
+    def filled(self, state: Any, meanwhile: Collection[str] = ()) -> dict[str, Any]:
+        """What is different now, with the values from before, but for what was set meanwhile."""
+        present = instance_dict(state.obj())
+        names = {
+            name for name, value in present.items() if self.values.get(name, ABSENT) is not value
+        }
+        names.update(self.values.keys() - present.keys())
+        return {
+            name: self.values.get(name, ABSENT)
+            for name in names.intersection(state.manager)
+            if name not in meanwhile
+        }
+
+    def restore(self, state: Any, meanwhile: Mapping[str, Any]) -> None:
+        """Let the object be as it was, with what was set meanwhile."""
+        self.undo.fill(self.filled(state, meanwhile))
+        state.committed_state = dict(meanwhile)
+        self.undo.restore(state)
+
+
+class FlushUndo:
+    """One flush of one Session."""
+
+    def __init__(self) -> None:
+        self._before: dict[Any, Before] = {}
+        self._others: list[Any] = []
+        self._meanwhile: dict[Any, dict[str, Any]] = {}
+        self._deletes = False
+
+    def take(self, *states: Any) -> None:
+        """Remember objects before something is done to them."""
+        for state in states:
+            if state not in self._before:
+                self._before[state] = Before(state)
+
+    def take_all(self, session: Session) -> None:
+        """Remember all that takes part, before the flush."""
+        self._others = session.identity_map.all_states()
+        self._deletes = bool(session._deleted)
+        self.take(*session._new, *session._dirty_states, *session._deleted)
+
+    def take_touched(self, states: Iterable[Any]) -> None:
+        """Remember what the flush has looked at besides; before its changes are forgotten."""
+        for state in states:
+            if state not in self._before:
+                self._before[state] = Before.of_clean(state)
+
+    def take_meanwhile(self, session: Session) -> None:
+        """Remember what others have set on the objects; before changes are forgotten."""
+        for state, before in self._before.items():
+            changes = self._changes_meanwhile(state, before)
+            if changes:
+                self._meanwhile[state] = changes
+        for state in list(session.identity_map._modified):
+            if state not in self._before:  # SQLAlchemy would warn of it, and forget its changes
+                self._meanwhile[state] = state.committed_state
+                state.committed_state, state.modified = {}, False
+                session.identity_map._modified.discard(state)
+
+    def leave_changes(self) -> None:
+        """Let what was set meanwhile be a change. Call it when the flush has ended well."""
+        for state, changes in self._meanwhile.items():
+            state.committed_state.update(changes)
+            state.modified = True
+
+    def note(
+        self, connection: Connection, origin: Callable[[type[Any]], object] | None = None
+    ) -> None:
+        """Let the objects follow the connection's transaction, if there is one.
+
+        Call it again when more was filled in. ``origin`` says where objects of a class come from,
+        if they do not carry it while they are in the Session.
+        """
+        log = undo_log_of(connection)
+        for state, before in self._before.items():
+            if state.obj() is None:
+                continue
+            meanwhile = self._meanwhile.get(state, {})
+            if vars(state).get("info"):
+                remove_unknown(state, before.undo.changed | before.filled(state, meanwhile).keys())
+            if log is None:
+                continue
+            filled = before.filled(state, meanwhile)
+            if before.noted is not None:
+                before.noted.fill(filled)
+                continue
+            if origin is not None:
+                before.undo.came_from(origin(state.class_))
+            before.undo.fill(filled)
+            before.noted = note_change(log.level, state, before.undo)
+            if before.undo.is_new and numbered_key(state.mapper) in filled and state.key:
+                note_number(connection, log.level, state.mapper, state.key[1])
+
+    def restore(self) -> None:
+        """Let all objects be as they were: the flush has failed."""
+        self.take_touched(state for state in self._others if state.committed_state)
+        for state, before in self._before.items():
+            if state.obj() is not None:
+                before.restore(state, self._changes_meanwhile(state, before))
+
+    def restore_new(self) -> None:
+        """Take from new objects what was filled in; their Session restores all the rest."""
+        for state, before in self._before.items():
+            if state.obj() is not None and before.undo.is_new:
+                meanwhile = self._changes_meanwhile(state, before)
+                for name in before.filled(state, meanwhile).keys() - before.values.keys():
+                    del instance_dict(state.obj())[name]
+
+    def _changes_meanwhile(self, state: Any, before: Before) -> dict[str, Any]:
+        """What others have set since the flush began, with the values that were sent.
+
+        The value of a column counts as unknown: whether the flush has read it before is not known.
+        """
+        instance = state.obj()
+        if instance is None:
+            return {}
+        present, columns = instance_dict(instance), state.mapper.column_attrs
+        changes: dict[str, Any] = {}
+        for name, original in state.committed_state.items():
+            if name in before.members:
+                members = before.members[name]
+                now = list(collection_adapter(present[name])) if name in present else members
+                if [id(member) for member in now] != [id(member) for member in members]:
+                    changes[name] = members
+            elif name in before.undo.changed:
+                sent, now = before.values.get(name, ABSENT), present.get(name, ABSENT)
+                if now is ABSENT or (sent is None and _takes_default(state, name, before)):
+                    continue  # an expression, which is loaded later, or a default in place of None
+                if now is not sent and not self._is_flushed(state, name):
+                    changes[name] = NO_VALUE if name in columns or sent is ABSENT else sent
+            elif not self._is_flushed(state, name):
+                changes[name] = NO_VALUE if name in columns else original
+        return changes
+
+    def _is_flushed(self, state: Any, name: str) -> bool:
+        """Return whether it is the flush itself that sets this attribute: a key, or a reference."""
+        attribute = state.mapper.column_attrs.get(name)
+        if attribute is None:
+            return False
+        column = attribute.columns[0]
+        return (
+            column.primary_key
+            or (self._deletes and bool(getattr(column, "foreign_keys", ())))
+            or any(
+                target is column
+                for other, before in self._before.items()
+                for relation in other.mapper.relationships
+                if relation.key in before.undo.changed
+                for _, target in relation.synchronize_pairs
+            )
+        )
+
+
+def _takes_default(state: Any, name: str, before: Before) -> bool:
+    """Return whether None in this attribute of a new object means the column's default."""
+    attribute = state.mapper.column_attrs.get(name) if before.undo.is_new else None
+    if attribute is None:
+        return False
+    column: Any = attribute.columns[0]
+    return column.default is not None or column.server_default is not None
+
+
+def note_refreshed(
+    connection: Connection, instance: Any, before: Before, names: Collection[str]
+) -> None:
+    """Note that ``names`` of the object were loaded anew.
+
+    What was known of the row before comes back if the connection's transaction is rolled back.
+    Changes that the refresh has thrown away stay away.
+    """
+    state = instance_state(instance)
+    if vars(state).get("info"):
+        remove_unknown(state, names)
+    log = undo_log_of(connection)
+    if log is not None:
+        note_change(log.level, state, before.undo.after_refresh(state, before.filled(state)))

@@ -1,0 +1,114 @@
+"""Objects that were loaded in a transaction which is rolled back later.
+
+They may show what never was committed. Their values stay, because they may be looked at, and their
+committed values count as unknown: whatever the user sets on them afterwards is a change, also where
+it equals what was loaded. What the user does not set is not sent, because it may be somebody else's
+value that was rolled back. ``refresh()`` ends that.
+
+Some may show a row that is not there any more, because the same transaction had inserted it. On
+PostgreSQL their ``save()`` finds that out. SQLite gives the key of such a row to the next one that
+anybody inserts, so there these objects become new ones, without a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sqlalchemy import Table
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Mapper, make_transient
+from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.base import NO_VALUE
+
+from asgi_dbconn.orm.object_undo import add_unknown, remove_unknown
+from asgi_dbconn.pools.undo_log import Level, UndoLog, undo_log_of
+
+__all__ = ["note_loaded", "note_number", "note_states", "numbered_key"]
+
+
+def note_loaded(connection: Connection, instances: Iterable[Any]) -> None:
+    """Remember that the objects were loaded in the connection's transaction, if there is one."""
+    log = undo_log_of(connection)
+    if log is not None:
+        note_states(log, list(map(instance_state, instances)))
+
+
+def note_states(log: UndoLog, states: list[Any]) -> None:
+    """Like :func:`note_loaded`, by SQLAlchemy's states of the objects."""
+    if not states:
+        return
+    log.level.add(_LOADED, states)
+    for level in log.levels:
+        if level.first_keys:
+            level.add(_VANISHING, [state for state in states if _is_row_of(level, state)])
+
+
+def numbered_key(mapper: Mapper[Any]) -> str | None:
+    """The attribute of a primary key that the database counts up by itself, if there is one."""
+    table = mapper.local_table
+    column = table.autoincrement_column if isinstance(table, Table) else None
+    return None if column is None else mapper.get_property_by_column(column).key
+
+
+def note_number(
+    connection: Connection, level: Level, mapper: Mapper[Any], key: tuple[Any, ...]
+) -> None:
+    """Remember that a new row was given this key by the database."""
+    if connection.dialect.name == "sqlite" and len(key) == 1 and isinstance(key[0], int):
+        level.note_key(mapper.base_mapper.local_table, key[0])
+
+
+class _Loaded:
+    """Objects whose committed values are unknown after a rollback; see ``Participant``."""
+
+    def undo(self, owners: list[Any], level: Level, *, uncertain: bool) -> None:
+        for state in owners:
+            if state.key is not None:
+                mapper, present = state.mapper, instance_dict(state.obj())
+                key = {mapper.get_property_by_column(column).key for column in mapper.primary_key}
+                add_unknown(state, (mapper.column_attrs.keys() & present.keys()) - key)
+
+    def promote(self, owners: list[Any], level: Level, outer: Level) -> None:
+        outer.add(self, owners)
+
+    def forget(self, owners: list[Any], level: Level) -> None:
+        """Nothing to do: what was loaded is committed."""
+
+
+class _Vanishing:
+    """Objects whose rows are gone after a rollback, so that they are new; see ``Participant``."""
+
+    def undo(self, owners: list[Any], level: Level, *, uncertain: bool) -> None:
+        for state in owners:
+            instance = state.obj()
+            if state.key is None or instance is None:
+                continue
+            make_transient(instance)
+            state.identity_token = None
+            present = instance_dict(instance)
+            for attribute in state.mapper.column_attrs:
+                column = attribute.columns[0]
+                if column.primary_key or getattr(column, "computed", None) is not None:
+                    present.pop(attribute.key, None)
+            state.committed_state = dict.fromkeys(state.committed_state, NO_VALUE)
+            remove_unknown(state, present)
+
+    def promote(self, owners: list[Any], level: Level, outer: Level) -> None:
+        outer.add(self, owners)
+
+    def forget(self, owners: list[Any], level: Level) -> None:
+        """Nothing to do: the rows are there."""
+
+
+_LOADED: Final = _Loaded()
+_VANISHING: Final = _Vanishing()
+
+
+def _is_row_of(level: Level, state: Any) -> bool:
+    """Return whether ``level`` has inserted the row that the object was loaded from.
+
+    SQLite counts on from the largest key, and lets nobody else write meanwhile.
+    """
+    first = level.first_keys.get(state.mapper.base_mapper.local_table)
+    return first is not None and state.key is not None and bool(state.key[1][0] >= first)

@@ -1,0 +1,330 @@
+"""An undo log: objects outside of the database that follow a transaction back.
+
+One physical connection has one log while a transaction is open on it. The log knows the levels of
+the transaction, the outermost one and its savepoints, and which objects each of them has touched.
+A level that is rolled back has its objects restored, in whatever way that came about: by a block,
+by hand, or because the connection is gone. A savepoint that is released leaves its objects to the
+level around it. A commit forgets them all. A commit whose outcome is unknown restores them too.
+
+The objects are referred to weakly. Those that nobody else holds leave the log by themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
+from operator import methodcaller
+from typing import Any, Final, Protocol
+from weakref import ref
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Dialect, Engine
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+from asgi_dbconn.pools.statement_lock import driver_of
+
+__all__ = ["Level", "Participant", "UndoLog", "install", "keep_log", "undo_log_of"]
+
+_log = logging.getLogger("asgi_dbconn")
+_KEY: Final = "asgi_dbconn.undo_log"
+
+
+class Participant(Protocol):
+    """One kind of objects that follow transactions, and how."""
+
+    def undo(self, owners: list[Any], level: Level, *, uncertain: bool) -> None:
+        """Restore what ``level`` has changed. ``uncertain``: it may have been committed."""
+        ...
+
+    def promote(self, owners: list[Any], level: Level, outer: Level) -> None:
+        """Let ``outer`` answer for the changes of ``level``, a savepoint that was released."""
+        ...
+
+    def forget(self, owners: list[Any], level: Level) -> None:
+        """The changes of ``level`` are committed."""
+        ...
+
+
+class Level:
+    """One transaction, or one savepoint in it."""
+
+    __slots__ = ("_owners", "first_keys", "name")
+
+    def __init__(self, name: object = None) -> None:
+        self.name = name
+        """That of the savepoint; None for the outermost level."""
+        self.first_keys: dict[Any, int] = {}
+        """The smallest primary key that this level was given for new rows, by table; only noted
+        where the keys of rows that were rolled back are given again."""
+        self._owners: dict[Participant, dict[ref[Any], None]] = {}
+
+    def add(self, participant: Participant, owners: Iterable[Any]) -> None:
+        """Tell ``participant`` about ``owners`` when the level ends, as far as they live then."""
+        known = self._owners.setdefault(participant, {})
+        # One that dies takes itself out. All of it is C: a level may have a hundred thousand.
+        known.update(zip(map(ref, owners, repeat(known.pop)), repeat(None)))
+
+    def note_key(self, table: Any, key: int) -> None:
+        """A new row of ``table`` was given this key."""
+        self.first_keys[table] = min(key, self.first_keys.get(table, key))
+
+    def undo(self, *, uncertain: bool) -> None:
+        """Restore all that it has changed."""
+        for participant, owners in self._living():
+            try:
+                participant.undo(owners, self, uncertain=uncertain)
+            except Exception:  # the rollback itself has happened, and others wait to be restored
+                _log.exception("objects could not be restored after a rollback")
+
+    def promote(self, outer: Level) -> None:
+        """Be a part of ``outer`` from now on."""
+        for participant, owners in self._living():
+            participant.promote(owners, self, outer)
+        for table, key in self.first_keys.items():
+            outer.note_key(table, key)
+
+    def forget(self) -> None:
+        """All of it is committed."""
+        for participant, owners in self._living():
+            participant.forget(owners, self)
+
+    def _living(self) -> Iterator[tuple[Participant, list[Any]]]:
+        for participant, known in self._owners.items():
+            owners = [owner for each in list(known) if (owner := each()) is not None]
+            if owners:
+                yield participant, owners
+
+
+class UndoLog:
+    """The levels of one connection's transaction, from the outermost to the innermost."""
+
+    __slots__ = ("_base", "is_committing", "levels")
+
+    def __init__(self, *, is_isolated: bool = False) -> None:
+        self.levels = [Level()]
+        self._base = 1 if is_isolated else 0
+        """Levels that no commit ends: those of an isolation, on whose connection the transactions
+        of everybody are savepoints."""
+        self.is_committing = False
+        """A COMMIT was sent, and its answer has not come."""
+
+    @property
+    def level(self) -> Level:
+        """The innermost level, which answers for what is done now."""
+        if len(self.levels) == self._base:
+            self.levels.append(Level())
+        return self.levels[-1]
+
+    @property
+    def is_isolated(self) -> bool:
+        return self._base > 0
+
+    def begin_savepoint(self, name: str) -> None:
+        if len(self.levels) == self._base:
+            self.levels.append(Level())
+        self.levels.append(Level(name))
+
+    def roll_back_to(self, name: str) -> None:
+        """Undo the savepoint, and those inside of it. It stays, as in SQL."""
+        position = self._position(name)
+        if position is not None:
+            self._undo(position)
+            self.levels.append(Level(name))
+
+    def release(self, name: str) -> None:
+        """Make the savepoint, and those inside of it, a part of the level around it."""
+        position = self._position(name)
+        if position is not None:
+            self._promote(position)
+
+    def commit(self) -> None:
+        """End all levels well. In an isolation they become a part of that."""
+        if self.is_isolated:
+            self._promote(self._base)
+        else:
+            levels, self.levels = self.levels, [Level()]
+            for level in levels:
+                level.forget()
+
+    def roll_back(self) -> None:
+        """Undo all levels; in an isolation, all but its own."""
+        self._undo(self._base)
+
+    def begin_part(self, name: object) -> None:
+        """Begin a part of an isolation, which no commit ends either."""
+        self.levels.insert(self._base, Level(name))
+        self._base += 1
+
+    def roll_back_part(self, name: object) -> None:
+        """Undo a part of an isolation, with the parts and transactions inside of it."""
+        position = self._position(name)
+        if position is not None:
+            self._base = position
+            self._undo(position)
+
+    def end(self) -> None:
+        """Undo everything: the connection is gone, or its isolation has ended."""
+        self._undo(0)
+        self._base = 0
+
+    def _position(self, name: object) -> int | None:
+        for position in reversed(range(len(self.levels))):
+            if self.levels[position].name == name:  # the innermost of its name hides the others
+                return position
+        return None
+
+    def _undo(self, position: int) -> None:
+        undone, self.levels = self.levels[position:], self.levels[:position]
+        if not self.levels:
+            self.levels = [Level()]
+        for level in reversed(undone):
+            level.undo(uncertain=self.is_committing)
+
+    def _promote(self, position: int) -> None:
+        inner, self.levels = self.levels[position:], self.levels[:position]
+        # From the inside out: what the outer ones know is older, and wins.
+        outers = [self.levels[-1], *inner][:-1]
+        for level, outer in zip(reversed(inner), reversed(outers), strict=True):
+            level.promote(outer)
+
+
+def undo_log_of(connection: Connection) -> UndoLog | None:
+    """The log of the transaction that is open on the connection; None if there is none.
+
+    To be asked after the statement: a transaction may begin as late as with its first one. Where
+    each statement commits itself there is no log.
+    """
+    pooled: Any = getattr(connection, "_dbapi_connection")  # noqa: B009 - asks for nothing
+    log: UndoLog | None = pooled.info.get(_KEY)
+    if log is None and _is_in_transaction(pooled.dbapi_connection):
+        log = pooled.info[_KEY] = UndoLog()
+    return log
+
+
+def keep_log(record: ConnectionPoolEntry, log: UndoLog) -> None:
+    """Use ``log`` for the whole life of a new connection, on which everything is rolled back."""
+    record.info[_KEY] = log
+
+
+def install(engine: Engine) -> None:
+    """Let the logs of the engine's connections know how their transactions end."""
+    # By the methods of the engine's own dialect: listeners for the engine's events would make
+    # every query slower. Those of a pool are called when something is wrong, and then only.
+    _follow_transactions(engine.dialect)
+    _follow_savepoints(engine.dialect)
+    dropped: dict[int, UndoLog] = {}
+
+    def end(_: Any, record: ConnectionPoolEntry, *__: Any) -> None:
+        log: UndoLog | None = record.info.pop(_KEY, None)
+        if log is not None:
+            log.end()
+
+    def keep(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        # Taken out of the pool: by its user, who may still commit, or by the garbage collector.
+        log: UndoLog | None = record.info.pop(_KEY, None)
+        if log is not None:
+            dropped[id(connection)] = log
+
+    def end_dropped(connection: DBAPIConnection) -> None:
+        log = dropped.pop(id(connection), None)
+        if log is not None:
+            log.end()
+
+    event.listen(engine, "invalidate", end)
+    event.listen(engine, "close", end)
+    event.listen(engine, "detach", keep)
+    event.listen(engine, "close_detached", end_dropped)
+
+
+def _follow_transactions(dialect: Dialect) -> None:
+    commit, rollback = _own(dialect, "do_commit"), _own(dialect, "do_rollback")
+
+    def do_commit(pooled: PoolProxiedConnection) -> None:
+        log: UndoLog | None = pooled.info.get(_KEY)
+        if log is None:
+            commit(pooled)
+            return
+        log.is_committing = True
+        try:
+            commit(pooled)
+        except BaseException:
+            _take(pooled.info, log).roll_back()
+            raise
+        finally:
+            log.is_committing = False
+        _take(pooled.info, log).commit()
+
+    def do_rollback(pooled: PoolProxiedConnection) -> None:
+        # Also what the pool does to every connection that comes back.
+        try:
+            log: UndoLog | None = pooled.info.get(_KEY)
+        except NotImplementedError:  # SQLAlchemy's first look at a server is not pooled
+            log = None
+        if log is None:
+            rollback(pooled)
+            return
+        try:
+            rollback(pooled)
+        finally:
+            _take(pooled.info, log).roll_back()
+
+    for method in (do_commit, do_rollback):
+        setattr(dialect, method.__name__, method)
+
+
+def _own(dialect: Dialect, name: str) -> Callable[[PoolProxiedConnection], None]:
+    """The dialect's ``do_commit`` or ``do_rollback``.
+
+    SQLAlchemy's own calls the driver's, and nothing else. That is called instead: each connection
+    that goes back to its pool is rolled back, and one call more would be one for every query.
+    """
+    is_default = getattr(type(dialect), name) is getattr(DefaultDialect, name)
+    if is_default and name not in vars(dialect):
+        return methodcaller(name.removeprefix("do_"))
+    method: Callable[[PoolProxiedConnection], None] = getattr(dialect, name)
+    return method
+
+
+def _follow_savepoints(dialect: Dialect) -> None:
+    savepoint, rollback_to = dialect.do_savepoint, dialect.do_rollback_to_savepoint
+    release = dialect.do_release_savepoint
+
+    def do_savepoint(connection: Connection, name: str) -> None:
+        savepoint(connection, name)
+        log = undo_log_of(connection)
+        if log is not None:
+            log.begin_savepoint(name)
+
+    def do_rollback_to_savepoint(connection: Connection, name: str) -> None:
+        log: UndoLog | None = connection.info.get(_KEY)
+        try:
+            rollback_to(connection, name)
+        finally:
+            if log is not None:
+                log.roll_back_to(name)
+
+    def do_release_savepoint(connection: Connection, name: str) -> None:
+        log: UndoLog | None = connection.info.get(_KEY)
+        release(connection, name)
+        if log is not None:
+            log.release(name)
+
+    for method in (do_savepoint, do_rollback_to_savepoint, do_release_savepoint):
+        setattr(dialect, method.__name__, method)
+
+
+def _take(info: dict[Any, Any], log: UndoLog) -> UndoLog:
+    """``log``, out of its connection, unless that is isolated."""
+    if not log.is_isolated:
+        info.pop(_KEY, None)
+    return log
+
+
+def _is_in_transaction(connection: Any) -> bool:
+    """Return whether the driver says so: it also knows of transactions that plain SQL began."""
+    driver = driver_of(connection)
+    ask = getattr(driver, "is_in_transaction", None)
+    return bool(driver.in_transaction if ask is None else ask())
