@@ -118,7 +118,7 @@ def _at_once(
         context = dialect.execution_ctx_cls._init_compiled(
             dialect,
             connection,
-            getattr(connection, "_dbapi_connection"),  # noqa: B009 - typed as another's
+            connection._dbapi_connection,
             _NO_OPTIONS,
             compiled,
             every,
@@ -140,7 +140,9 @@ def _at_once(
         connection._handle_dbapi_exception(
             error, context.statement, context.parameters[0], cursor, context
         )
-    return Answer(_read(rows, compiled._cached_metadata), rowcount, True, context)
+    return Answer(
+        _read(rows, compiled._cached_metadata), rowcount, not connection.in_transaction(), context
+    )
 
 
 def _read(rows: Rows, metadata: Any) -> Rows:

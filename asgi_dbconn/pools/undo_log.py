@@ -24,8 +24,6 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from asgi_dbconn.pools.statement_lock import driver_of
-
 __all__ = ["Level", "Participant", "UndoLog", "install", "keep_log", "undo_log_of"]
 
 _log = logging.getLogger("asgi_dbconn")
@@ -325,6 +323,7 @@ def _take(info: dict[Any, Any], log: UndoLog) -> UndoLog:
 
 def _is_in_transaction(connection: Any) -> bool:
     """Return whether the driver says so: it also knows of transactions that plain SQL began."""
-    driver = driver_of(connection)
+    # Below SQLAlchemy's adapted connection, if there is one.
+    driver = getattr(connection, "_connection", connection)
     ask = getattr(driver, "is_in_transaction", None)
     return bool(driver.in_transaction if ask is None else ask())

@@ -92,8 +92,8 @@ async def test_a_verb_goes_directly_the_second_time(
         assert by_connection == []
 
 
-@pytest.mark.parametrize("scope", ["connection", "session", "transaction", "force_rollback"])
-async def test_a_scope_takes_the_usual_way(
+@pytest.mark.parametrize("scope", ["connection", "session", "transaction"])
+async def test_a_verb_in_a_scope_goes_directly_and_is_rolled_back_with_it(
     postgres_url: str, by_connection: list[Any], scope: str
 ) -> None:
     cast = make_cast(Registry(postgres_url, pool_size=1))
@@ -106,7 +106,7 @@ async def test_a_scope_takes_the_usual_way(
             async with getattr(cast.models.database, scope)():
                 await cast.User.query.create(name="cyd")
                 _ = 1 / 0
-        assert len(by_connection) >= 1
+        assert by_connection == []
         assert await cast.User.query.count() == 2
 
 

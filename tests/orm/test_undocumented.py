@@ -67,7 +67,7 @@ OF_UNDOING = {
 
 # The same for executing a statement directly.
 OF_EXECUTING = {
-    "Connection": {"_echo", "_handle_dbapi_exception", "_has_events"},
+    "Connection": {"_dbapi_connection", "_echo", "_handle_dbapi_exception", "_has_events"},
     "Context": {"_init_compiled", "compiled_parameters", "prefetch_cols", "pre_exec", "post_exec"},
     "Engine": {"_compiled_cache", "_has_events"},
     "Compiled": {"_cached_metadata", "_result_columns", "has_out_parameters"},
