@@ -28,7 +28,8 @@ _OURS: Final = os.environ.get("SUITES_ENGINES") == "ours"
 _DRIVERS: Final = ("asyncpg", "aiosqlite")
 _POOL_SIZE: Final = 15
 """Connections that SQLAlchemy's default pool allows, with its overflow."""
-_ACQUIRE_TIMEOUT: Final = 5.0
+_TIMEOUT: Final = 2.0
+"""Seconds; several tests wait for all of it."""
 
 _used: collections.Counter[str] = collections.Counter()
 _databases: list[Any] = []
@@ -89,7 +90,8 @@ def _translated(options: dict[str, Any]) -> dict[str, Any]:
     rest.pop("max_overflow", None)
     found = {
         "pool_size": rest.pop("pool_size", _POOL_SIZE),
-        "acquire_timeout": rest.pop("pool_timeout", None) or _ACQUIRE_TIMEOUT,
+        "connect_timeout": _TIMEOUT,
+        "acquire_timeout": rest.pop("pool_timeout", None) or _TIMEOUT,
     }
     if "connect_args" in rest:
         found["connect_args"] = rest.pop("connect_args")
