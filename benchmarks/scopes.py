@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -82,8 +83,7 @@ def run(*, quick: bool) -> Outcome:
     """
     how = _QUICK if quick else _FULL
     launches: dict[str, list[_Found]] = {}
-    os.environ.update(MEMORY)
-    with PostgresServer() as server:
+    with _memory_settings(), PostgresServer() as server:
         (shown,) = server.fetch("SHOW server_version")
         pid = None if server.is_external else server.pid
         cores_of_server = _affinity(pid)
@@ -114,6 +114,21 @@ def run(*, quick: bool) -> Outcome:
             "targets": as_data(judged),
         },
     )
+
+
+@contextmanager
+def _memory_settings() -> Iterator[None]:
+    """Let the processes that are launched inside keep the memory that they free."""
+    before = {name: os.environ.get(name) for name in MEMORY}
+    os.environ.update(MEMORY)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _affinity(pid: int | None) -> set[int]:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.suites import differences, sources
+from tests.suites import differences, sources, stored
 from tests.suites.running import Outcomes, RunFailure, run
 from tests.suites.suite import SUITES, Part, Suite
 from tests.support.postgres import PostgresServer
@@ -37,12 +37,18 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("name", nargs="*", help="suites (default: all)")
     parser.add_argument("--part", choices=["fixed", "all"], default="all", help="default: all")
     parser.add_argument("--write", action="store_true", help="update the list of differences")
+    parser.add_argument(
+        "--reuse",
+        action="store_true",
+        help="run ours only, and compare it with the last plain run of these versions",
+    )
     parser.add_argument("--verbose", action="store_true", help="print every listed error, too")
     arguments = parser.parse_args(words)
     unknown = [name for name in arguments.name if name not in SUITES]
     if unknown:
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(SUITES)}")
     suites = [SUITES[name] for name in arguments.name or SUITES]
+    suites = [suite for suite in suites if suite.paths_of(arguments.part)]
     try:
         python = sources.interpreter()
         folders = {suite.name: sources.source_of(suite.project) for suite in suites}
@@ -59,7 +65,8 @@ def main(words: Sequence[str] | None = None) -> int:
             else None
         )
         for suite in suites:
-            _compare(suite, arguments.part, folders[suite.name], python, server, listed, report)
+            plan = _Plan(suite, arguments.part, folders[suite.name], python, server)
+            _compare(plan, listed, report, reuse=arguments.reuse)
     if arguments.write:
         listed = differences.update(listed, report.found, report.seen)
         differences.write(listed)
@@ -67,34 +74,50 @@ def main(words: Sequence[str] | None = None) -> int:
     return _conclude(report, listed, written=arguments.write, verbose=arguments.verbose)
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A suite, and everything that its two runs need."""
+
+    suite: Suite
+    part: Part
+    source: Path
+    python: Path
+    server: PostgresServer | None
+
+    def run(self, *, ours: bool) -> Outcomes:
+        outcomes = run(
+            self.suite, self.part, self.source, self.python, ours=ours, server=self.server
+        )
+        print(f"{self.suite.name}, {'ours' if ours else 'plain'}: {outcomes}", flush=True)
+        return outcomes
+
+    def run_plain(self, *, reuse: bool) -> Outcomes:
+        outcomes = stored.load(self.suite, self.part) if reuse else None
+        if outcomes is None:
+            outcomes = self.run(ours=False)
+            stored.store(self.suite, self.part, outcomes)
+        return outcomes
+
+
 def _compare(
-    suite: Suite,
-    part: Part,
-    source: Path,
-    python: Path,
-    server: PostgresServer | None,
-    listed: Sequence[differences.Difference],
-    report: _Report,
+    plan: _Plan, listed: Sequence[differences.Difference], report: _Report, *, reuse: bool
 ) -> None:
+    name = plan.suite.name
     try:
-        both: list[Outcomes] = []
-        for ours in (False, True):
-            both.append(run(suite, part, source, python, ours=ours, server=server))
-            print(f"{suite.name}, {'ours' if ours else 'plain'}: {both[-1]}", flush=True)
+        plain = plan.run_plain(reuse=reuse)
+        ours = plan.run(ours=True)
     except RunFailure as failure:
-        report.failures.append(f"{suite.name} could not be compared")
+        report.failures.append(f"{name} could not be compared")
         print(failure, flush=True)
         return
-    plain, ours_run = both
-    complaints = [*differences.judge(suite.name, plain, ours_run, listed)]
-    if part == "all":
-        complaints += differences.find_lost(suite.name, plain, listed)
-    report.complaints += [f"{suite.name}: {complaint}" for complaint in complaints]
-    report.found[suite.name] = differences.compare(plain, ours_run)
-    report.seen[suite.name] = {*plain.by_test, *ours_run.by_test}
-    if part == "all":
-        report.seen[suite.name] |= {entry.test for entry in listed if entry.suite == suite.name}
-    report.errors |= {f"{suite.name}: {test}": text for test, text in ours_run.errors.items()}
+    complaints = [*differences.judge(name, plain, ours, listed)]
+    report.seen[name] = {*plain.by_test, *ours.by_test}
+    if plan.part == "all":
+        complaints += differences.find_lost(name, plain, listed)
+        report.seen[name] |= {entry.test for entry in listed if entry.suite == name}
+    report.complaints += [f"{name}: {complaint}" for complaint in complaints]
+    report.found[name] = differences.compare(plain, ours)
+    report.errors |= {f"{name}: {test}": text for test, text in ours.errors.items()}
 
 
 def _conclude(

@@ -29,7 +29,8 @@ UNKNOWN: Final = "TODO"
 _HEAD: Final = """\
 # The tests of other projects that pass without our part and fail with it, each with its reason.
 # `make suites` compares; `python -m tests.suites --write` proposes an update, in which new entries
-# have the reason TODO. Comments below this one are not kept.
+# have the reason TODO. Comments below this one are not kept. `sometimes` is for tests that are a
+# matter of the moment; they may pass.
 """
 
 
@@ -40,6 +41,8 @@ class Difference:
     suite: str
     test: str
     reason: str
+    sometimes: bool = False
+    """Whether it is a matter of the moment, so that it may pass as well."""
 
 
 def compare(plain: Outcomes, ours: Outcomes) -> list[str]:
@@ -55,7 +58,7 @@ def judge(
     suite: str, plain: Outcomes, ours: Outcomes, listed: Iterable[Difference]
 ) -> Sequence[str]:
     """Return one complaint for each difference that is not listed, or listed and none."""
-    known = {each.test for each in listed if each.suite == suite}
+    known = {entry.test: entry for entry in listed if entry.suite == suite}
     found = compare(plain, ours)
     complaints = [
         f"{test} differs and is not listed: {ours.errors.get(test, ours.by_test.get(test, 'gone'))}"
@@ -63,11 +66,12 @@ def judge(
         if test not in known
     ]
     # A part of a suite says nothing about the tests that it leaves out.
-    present = known & (plain.by_test.keys() | ours.by_test.keys())
+    present = known.keys() & (plain.by_test.keys() | ours.by_test.keys())
+    always = {test for test in present if not known[test].sometimes}
     complaints += [
         f"{test} is listed and does not differ: {plain.by_test.get(test, 'gone')} without our "
         f"part, {ours.by_test.get(test, 'gone')} with it"
-        for test in sorted(present - set(found))
+        for test in sorted(always - set(found))
     ]
     return complaints
 
@@ -75,9 +79,9 @@ def judge(
 def find_lost(suite: str, plain: Outcomes, listed: Iterable[Difference]) -> Sequence[str]:
     """Return one complaint for each listed test that the whole suite does not have."""
     return [
-        f"{each.test} is listed and is none of the tests"
-        for each in listed
-        if each.suite == suite and each.test not in plain.by_test
+        f"{entry.test} is listed and is none of the tests"
+        for entry in listed
+        if entry.suite == suite and entry.test not in plain.by_test
     ]
 
 
@@ -86,7 +90,7 @@ def read(file: Path | None = None) -> list[Difference]:
     file = file or FILE
     groups = tomllib.loads(file.read_text()).get("difference", [])
     entries = [
-        Difference(group["suite"], test, group["reason"].strip())
+        Difference(group["suite"], test, group["reason"].strip(), group.get("sometimes", False))
         for group in groups
         for test in group["tests"]
     ]
@@ -104,33 +108,35 @@ def update(
 ) -> list[Difference]:
     """Return the entries as ``found`` says, with the reasons that were there.
 
-    Entries stay if their test was not seen: it belongs to another suite or part.
+    Entries stay if their test was not seen, because it belongs to another suite or part, or if it
+    differs only sometimes: those are for people to remove.
     """
-    reasons = {(entry.suite, entry.test): entry.reason for entry in listed}
-    kept = [
-        entry
+    kept = {
+        (entry.suite, entry.test): entry
         for entry in listed
-        if entry.suite not in seen or entry.test not in set(seen[entry.suite])
-    ]
-    differing = [
-        Difference(suite, test, reasons.get((suite, test), UNKNOWN))
+        if entry.sometimes or entry.test not in set(seen.get(entry.suite, ()))
+    }
+    known = {(entry.suite, entry.test): entry for entry in listed}
+    differing = {
+        (suite, test): known.get((suite, test), Difference(suite, test, UNKNOWN))
         for suite, tests in found.items()
         for test in tests
-    ]
-    return [*kept, *differing]
+    }
+    return list((kept | differing).values())
 
 
 def write(entries: Iterable[Difference], file: Path | None = None) -> None:
     """Write the entries, those of a suite with the same reason together."""
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str, bool], list[str]] = {}
     for entry in entries:
-        groups.setdefault((entry.suite, entry.reason), []).append(entry.test)
+        groups.setdefault((entry.suite, entry.reason, entry.sometimes), []).append(entry.test)
     blocks = [_HEAD]
-    for (suite, reason), tests in sorted(groups.items()):
+    for (suite, reason, sometimes), tests in sorted(groups.items()):
         lines = "".join(f"    {_quoted(test)},\n" for test in sorted(tests))
         blocks.append(
             f"[[difference]]\nsuite = {_quoted(suite)}\nreason = {_quoted(reason)}\n"
-            f"tests = [\n{lines}]\n"
+            + ("sometimes = true\n" if sometimes else "")
+            + f"tests = [\n{lines}]\n"
         )
     (file or FILE).write_text("\n".join(blocks))
 

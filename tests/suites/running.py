@@ -71,12 +71,12 @@ def run(
         ]
         if suite.database is not None:
             command += ["--dburi", _database(suite, stack, server)]
-        # SQLAlchemy attaches SQLite files where it runs, and does not always remove them.
-        for left in source.glob("*_test_schema.db*"):
+        # SQLAlchemy does not always remove its SQLite files.
+        for left in source.glob("*.db*"):
             left.unlink()
         started = time.perf_counter()
         ended = _execute(
-            [*command, *suite.paths_of(part)], source, _environment(suite, report, ours=ours)
+            [*command, *_paths(suite, part, source)], source, _environment(suite, report, ours=ours)
         )
         seconds = time.perf_counter() - started
         # 1: some tests failed, which is what the comparison is about.
@@ -89,6 +89,17 @@ def run(
     if ours:
         _check_use(suite, outcomes)
     return outcomes
+
+
+def _paths(suite: Suite, part: Part, source: Path) -> list[str]:
+    """Return the files and folders of the part; a pattern stands for all that it matches."""
+    found: list[str] = []
+    for pattern in suite.paths_of(part):
+        matches = sorted(str(path.relative_to(source)) for path in source.glob(pattern))
+        if not matches:
+            raise RunFailure(f"{suite.name}: {suite.project} has no {pattern} any more")
+        found += matches
+    return found
 
 
 def _check_use(suite: Suite, outcomes: Outcomes) -> None:
@@ -138,8 +149,9 @@ def _environment(suite: Suite, report: Path, *, ours: bool) -> dict[str, str]:
 def _database(suite: Suite, stack: ExitStack, server: PostgresServer | None) -> str:
     """Return the URL of a new and empty database."""
     if suite.database == "sqlite":
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="suites-")))
-        return f"sqlite+aiosqlite:///{folder / 'suites.db'}"
+        # In the folder where the tests run. SQLAlchemy derives further names from this one, by
+        # splitting the whole path at underscores and dots.
+        return "sqlite+aiosqlite:///suites.db"
     if server is None:
         raise RunFailure(f"{suite.name} wants a PostgreSQL server")
     url = stack.enter_context(server.database("suites"))

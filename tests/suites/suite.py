@@ -29,16 +29,14 @@ class Suite:
     interpreter_options: Sequence[str] = ()
     database: Kind | None = None
     """The database that the tests want; None if they want none."""
-    fixed: Sequence[str] | None = None
-    """The paths of the fixed part that CI runs, if it is not all of them."""
 
     def paths_of(self, part: Part) -> Sequence[str]:
-        return self.fixed if part == "fixed" and self.fixed is not None else self.paths
+        """Return the patterns of the paths; none if the suite is left out of the part."""
+        return _FIXED.get(self.name, self.paths) if part == "fixed" else self.paths
 
 
 _SQLALCHEMY: Final[Mapping[str, Sequence[str]]] = {
     "asyncio": ["test/ext/asyncio"],
-    "dialect": ["test/dialect/test_suite.py"],
     "transactions": ["test/engine/test_transaction.py"],
     "execution": ["test/engine/test_execute.py"],
     "orm": [
@@ -48,7 +46,28 @@ _SQLALCHEMY: Final[Mapping[str, Sequence[str]]] = {
         "test/orm/test_unitofworkv2.py",
         "test/orm/test_session.py",
     ],
+    "dialect": ["test/dialect/test_suite.py"],
 }
+_FIXED: Final[Mapping[str, Sequence[str]]] = {
+    "sqlalchemy-orm-postgresql": ["test/orm/test_transaction.py", "test/orm/test_versioning.py"],
+    "sqlalchemy-orm-sqlite": ["test/orm/test_transaction.py", "test/orm/test_versioning.py"],
+    # SQLite's is where they differ most.
+    "sqlalchemy-dialect-postgresql": [],
+    "fastapi": [
+        "tests/test_dependency_*.py",
+        "tests/test_router_*.py",
+        "tests/test_stream_*.py",
+        "tests/test_ws_*.py",
+        "tests/test_tutorial/test_async_tests",
+        "tests/test_tutorial/test_background_tasks",
+        "tests/test_tutorial/test_dependencies",
+        "tests/test_tutorial/test_events",
+        "tests/test_tutorial/test_server_sent_events",
+        "tests/test_tutorial/test_sub_applications",
+        "tests/test_tutorial/test_websockets",
+    ],
+}
+"""The paths of the fixed part, of the suites that are not run whole in it."""
 # Their own options start plugins that are not there, and end a run after 250 failures.
 _SQLALCHEMY_OPTIONS: Final = (
     *("-o", "addopts=", "-p", "warnings", "-p", "logging", "-p", "no:anyio", "-p", "no:xdist"),
@@ -73,7 +92,7 @@ def _sqlalchemy(name: str, paths: Sequence[str], database: Kind) -> Suite:
     )
 
 
-def _wrapped(project: str, fixed: Sequence[str] | None = None) -> Suite:
+def _wrapped(project: str) -> Suite:
     return Suite(
         project,
         project,
@@ -82,7 +101,6 @@ def _wrapped(project: str, fixed: Sequence[str] | None = None) -> Suite:
         proof="applications",
         plugin="applications",
         options=_WRAPPED_OPTIONS,
-        fixed=fixed,
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.suites import __main__ as program
-from tests.suites import differences, sources
+from tests.suites import differences, sources, stored
 from tests.suites.differences import Difference, read, write
 from tests.suites.running import RunFailure, run
 from tests.suites.suite import Suite
@@ -101,6 +101,8 @@ def listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Path) -> Pat
     monkeypatch.setattr(program, "SUITES", {"small": make_suite("breaks")})
     monkeypatch.setattr(sources, "interpreter", lambda: Path(sys.executable))
     monkeypatch.setattr(sources, "source_of", lambda _: source)
+    monkeypatch.setattr(sources, "FOLDER", tmp_path / "folder")
+    monkeypatch.setattr(stored, "version", lambda _: "1")
     monkeypatch.setattr(differences, "FILE", file)
     write([Difference("small", test, "Because.") for test in ALL_DIFFERENCES], file)
     return file
@@ -157,3 +159,15 @@ def test_without_a_network_it_is_left_out_but_not_in_ci(
 
     assert program.main([]) == status
     assert "cannot be downloaded" in capsys.readouterr().out
+
+
+def test_a_plain_run_is_used_again_on_demand(
+    listed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = []
+    for words in ([], ["--reuse"], []):
+        assert program.main(words) == 0
+        outputs.append(capsys.readouterr().out)
+
+    assert ["small, plain:" in output for output in outputs] == [True, False, True]
+    assert all("2 tests differ" in output for output in outputs)

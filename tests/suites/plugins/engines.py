@@ -28,7 +28,8 @@ _OURS: Final = os.environ.get("SUITES_ENGINES") == "ours"
 _DRIVERS: Final = ("asyncpg", "aiosqlite")
 _POOL_SIZE: Final = 15
 """Connections that SQLAlchemy's default pool allows, with its overflow."""
-_ACQUIRE_TIMEOUT: Final = 5.0
+_TIMEOUT: Final = 2.0
+"""Seconds; several tests wait for all of it."""
 
 _used: collections.Counter[str] = collections.Counter()
 _databases: list[Any] = []
@@ -41,17 +42,22 @@ _async_factory: Final = sqlalchemy_asyncio.create_async_engine
 
 
 def _create_engine(url: Any, **options: Any) -> Any:
-    engine = _engine_of_ours(url, options) if _caller() == "testing_engine" else None
+    engine = _engine_of_ours(url, _without(QueuePool, options)) if _is_called_for_a_test() else None
     return _sync_factory(url, **options) if engine is None else engine.sync_engine
 
 
 def _create_async_engine(url: Any, **options: Any) -> AsyncEngine:
-    engine = _engine_of_ours(url, options) if _caller() == "testing_engine" else None
+    engine = _engine_of_ours(url, options) if _is_called_for_a_test() else None
     return _async_factory(url, **options) if engine is None else engine
 
 
-def _caller() -> str:
-    return sys._getframe(2).f_code.co_name
+def _is_called_for_a_test() -> bool:
+    # Two frames up: the caller of the factory that asks.
+    return sys._getframe(2).f_code.co_name == "testing_engine"
+
+
+def _without(pool: type[Any], options: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if (key, value) != ("poolclass", pool)}
 
 
 def _engine_of_ours(url: Any, options: dict[str, Any]) -> AsyncEngine | None:
@@ -80,13 +86,12 @@ def _engine_of_ours(url: Any, options: dict[str, Any]) -> AsyncEngine | None:
 
 def _translated(options: dict[str, Any]) -> dict[str, Any]:
     """Return options of a Database for those of SQLAlchemy's factory."""
-    rest = {key: value for key, value in options.items() if key not in ("scope", "use_reaper")}
+    rest = _without(AsyncAdaptedQueuePool, options)
     rest.pop("max_overflow", None)
-    if rest.get("poolclass") in (AsyncAdaptedQueuePool, QueuePool):
-        del rest["poolclass"]
     found = {
         "pool_size": rest.pop("pool_size", _POOL_SIZE),
-        "acquire_timeout": rest.pop("pool_timeout", None) or _ACQUIRE_TIMEOUT,
+        "connect_timeout": _TIMEOUT,
+        "acquire_timeout": rest.pop("pool_timeout", None) or _TIMEOUT,
     }
     if "connect_args" in rest:
         found["connect_args"] = rest.pop("connect_args")
