@@ -123,9 +123,7 @@ async def test_a_row_that_is_gone_is_an_error(database_url: str) -> None:
                 pytest.raises(ObjectNotFound, match="not there any more"),
                 StoreLock(instance) as lock,
             ):
-                storing.update_plainly(
-                    connection, {}, TOKEN, lock=lock, plan=plan, changes=changes
-                )
+                storing.update_plainly(connection, {}, TOKEN, lock=lock, plan=plan, changes=changes)
             assert anatomy(instance) == before
             assert not plan.delete(connection, {}, instance)
 
