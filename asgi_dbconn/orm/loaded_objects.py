@@ -34,11 +34,14 @@ def note_loaded(connection: Connection, instances: Iterable[Any]) -> None:
         note_states(log, list(map(instance_state, instances)))
 
 
-def note_states(log: UndoLog, states: list[Any]) -> None:
-    """Like :func:`note_loaded`, by SQLAlchemy's states of the objects."""
+def note_states(log: UndoLog, states: list[Any], level: Level | None = None) -> None:
+    """Like :func:`note_loaded`, by SQLAlchemy's states of the objects.
+
+    ``level`` is the one that answers for them, if not the innermost.
+    """
     if not states:
         return
-    log.level.add(_LOADED, states)
+    (level or log.level).add(_LOADED, states)
     for level in log.levels:
         if level.first_keys:
             level.add(_VANISHING, [state for state in states if _is_row_of(level, state)])

@@ -108,7 +108,11 @@ class ObjectUndo:
         kept = state.committed_state
         for name in self._originals.keys() - kept.keys():
             original = self._originals.pop(name)
-            filled = {**filled, name: ABSENT if original is NO_VALUE else original}
+            if original is NO_VALUE:  # there is nothing to go back to
+                self._unknown = self._unknown.union([name])
+                filled = {key: before for key, before in filled.items() if key != name}
+            else:
+                filled = {**filled, name: original}
         self.fill(filled)
         return self
 

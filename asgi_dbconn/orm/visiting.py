@@ -19,8 +19,9 @@ from asgi_dbconn.databases.scope_session import ScopeSession
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm.flush_undo import FlushUndo
 from asgi_dbconn.orm.graph import check_is_not_being_stored
-from asgi_dbconn.orm.loaded_objects import note_loaded
+from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.orm.origin import Origin, note_origin, origin_in, origin_of, whereabouts
+from asgi_dbconn.pools.undo_log import undo_log_of
 
 __all__ = ["track_objects"]
 
@@ -79,7 +80,11 @@ def _leave(session: ScopeSession, instance: Any) -> None:
     # Its Session restores it no more, and what it was joined to may be rolled back.
     connection = session.bind
     if isinstance(connection, Connection) and not connection.closed and not connection.invalidated:
-        note_loaded(connection, (instance,))
+        log = undo_log_of(connection)
+        if log is not None:
+            # In an isolation it may be rolled back also where the session has committed.
+            level = log.level if connection.in_transaction() else log.levels[-1]
+            note_states(log, [instance_state(instance)], level)
 
 
 @event.listens_for(ScopeSession, "before_flush")

@@ -65,6 +65,11 @@ class Level:
         # One that dies takes itself out. All of it is C: a level may have a hundred thousand.
         known.update(zip(map(ref, owners, repeat(known.pop)), repeat(None)))
 
+    @property
+    def size(self) -> int:
+        """The number of objects that it answers for."""
+        return sum(map(len, self._owners.values()))
+
     def note_key(self, table: Any, key: int) -> None:
         """A new row of ``table`` was given this key."""
         self.first_keys[table] = min(key, self.first_keys.get(table, key))

@@ -60,7 +60,7 @@ def make_shop(models: Registry) -> Shop:
             back_populates="order", cascade="all, delete-orphan", order_by="Line.id"
         )
         labels: Mapped[list[Label]] = relationship(secondary=labelling, back_populates="orders")
-        __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
+        __mapper_args__ = {"version_id_col": version}
 
     class Line(Base):
         __tablename__ = "lines"
