@@ -74,10 +74,13 @@ async def _gathered_in_a_session(stage: Stage) -> None:
 
 
 async def _left_alone(stage: Stage) -> None:
-    async with stage.models.connection():
-        tasks = [asyncio.create_task(query(stage)) for _ in range(4)]
-        await asyncio.sleep(0.01)
-    await asyncio.gather(*tasks, return_exceptions=True)
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        async with stage.models.connection():
+            tasks += [asyncio.create_task(query(stage)) for _ in range(4)]
+            await asyncio.sleep(0.01)
+    finally:
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.mark.parametrize(
