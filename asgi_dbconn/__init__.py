@@ -45,6 +45,7 @@ from asgi_dbconn.errors import (
 
 if TYPE_CHECKING:
     from asgi_dbconn.databases.database import Database
+    from asgi_dbconn.databases.scopes import outside_scopes
     from asgi_dbconn.instance import Instance, monkay
     from asgi_dbconn.lifespan.middleware import LifespanMiddleware
     from asgi_dbconn.loops.run_sync import run_sync
@@ -60,6 +61,7 @@ __version__ = "0.1.0"
 
 _HOMES: Final = {
     "asgi_dbconn.databases.database": ("Database",),
+    "asgi_dbconn.databases.scopes": ("outside_scopes",),
     "asgi_dbconn.instance": ("Instance", "monkay"),
     "asgi_dbconn.lifespan.middleware": ("LifespanMiddleware",),
     "asgi_dbconn.loops.run_sync": ("run_sync",),
@@ -116,6 +118,7 @@ __all__ = [
     "UnsupportedURL",
     "__version__",
     "monkay",
+    "outside_scopes",
     "run_sync",
 ]
 

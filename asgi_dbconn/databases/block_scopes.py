@@ -20,8 +20,9 @@ from asgi_dbconn.databases.block_state import Ending
 from asgi_dbconn.databases.checkout import Checkout
 from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
 from asgi_dbconn.databases.scopes import Scope
-from asgi_dbconn.errors import DatabaseUnavailable, NestingError
+from asgi_dbconn.errors import DatabaseUnavailable, NestingError, TransactionAborted
 from asgi_dbconn.loops.greenlets import spawn
+from asgi_dbconn.pools.aborted import note_aborted
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT
 
@@ -136,13 +137,22 @@ class BlockScope(Scope, ABC):
                 await spawn(self._take_back)
         except BaseException as failure:
             if self._is_ender:
-                await checkout.give_up()
-                await spawn(self._finish)
+                await self._give_up(failure)
             if not isinstance(failure, Exception):
                 raise  # cancelled again
             checkout.note_cleanup_failure(failure, error)
         else:
             checkout.calm()
+
+    async def _give_up(self, failure: BaseException) -> None:
+        checkout = self.checkout
+        if self.outer is not None and isinstance(failure, TransactionAborted):
+            # The database has taken the outer blocks back as well. The connection is in order.
+            checkout.calm()
+            note_aborted(checkout.connection, "the database rolled back all of it at once")
+            return
+        await checkout.give_up()
+        await spawn(self._finish)
 
     async def _stop_statements(self) -> None:
         await self.checkout.stop()

@@ -140,8 +140,8 @@ class Checkout:
         """Say on ``error`` that a COMMIT was under way when it came."""
         self._pool.gate.events.commit_unknown()
         error.add_note(
-            f"The COMMIT of database {self.name!r} was under way: whether the transaction took "
-            "effect is not known."
+            f"The COMMIT of database {self.name!r} was under way, and its outcome is unknown: the "
+            "transaction may have taken effect, or not."
         )
 
     def note_cleanup_failure(self, failure: BaseException, error: BaseException | None) -> None:

@@ -147,6 +147,23 @@ class Database:
                 case Wait(outcome):
                     await outcome_of(outcome)
 
+    def release_from_closed_loop(self) -> None:
+        """Give a reference back in the name of an event loop that was closed. From any thread.
+
+        The last one closes the database. Its pools on other loops are drained in the background.
+        """
+        with self._lock:
+            step = self._leases.give_back(force=False)
+        self._pools.sweep()
+        if isinstance(step, Lead):
+            self._pools.leave_all()
+            if self._keeper is not None:
+                self._keeper.close()
+            with self._lock:
+                outcome = self._leases.closed()
+            outcome.set_result(None)
+            _log.info("database %s disconnected: its event loop was closed", self._target)
+
     async def __aenter__(self) -> Self:
         await self.connect()
         return self

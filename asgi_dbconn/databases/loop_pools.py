@@ -140,6 +140,21 @@ class LoopPools:
             )
         )
 
+    def leave_all(self) -> None:
+        """End every pool without waiting: on its own loop if that runs, and else from here."""
+        for loop, member in list(self._members.items()):
+            if loop.is_running() and not is_blocked(loop):
+                with suppress(RuntimeError):  # closed this very moment
+                    loop.call_soon_threadsafe(
+                        member.pool.begin_drain, self._target.options.shutdown_timeout
+                    )
+            else:
+                member.pool.cut()
+                member.guard.disarm()
+            self._ended.add(member.pool.counters)
+        self._members.clear()
+        self._home = None
+
     def forget_all(self) -> None:
         """What is left after :meth:`drain_all`, or instead of it, is cut."""
         for member in list(self._members.values()):

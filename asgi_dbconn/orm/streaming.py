@@ -75,9 +75,9 @@ class Stream(Generic[T]):
         cursor, self._cursor = self._cursor, None
         try:
             if cursor is not None:
-                # An aborted transaction takes its cursors along. It is the block's own error, or
-                # else the commit, that tells of it.
-                with suppress(TransactionAborted):
+                # An aborted transaction takes its cursors along, and so does a block that has
+                # ended. It is the error of the stream's block, or else the commit, that tells.
+                with suppress(TransactionAborted, *((TransactionClosed,) if error else ())):
                     await self._run(cursor.close)
         finally:
             await self._scope.__aexit__(kind, error, traceback)

@@ -34,6 +34,7 @@ class StatementLock(FifoLock):
         "cancel_limit",
         "checkouts",
         "is_begin_due",
+        "is_begin_in_doubt",
         "is_driver_exposed",
         "is_lost",
         "refusal",
@@ -55,6 +56,8 @@ class StatementLock(FifoLock):
         """Whether an interrupted statement did not end in time: the connection is of no use."""
         self.is_begin_due = False
         """Whether SQLAlchemy has begun a transaction whose BEGIN could not be sent."""
+        self.is_begin_in_doubt = False
+        """Whether a BEGIN was interrupted, and the server may be in a transaction."""
         self.is_driver_exposed = False
         """Whether the driver's own connection was handed out since the last check-out."""
         self.checkouts = 0

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, ExitStack
+from functools import partial
 from typing import Any, Final, Self
 
 from asgi_dbconn.errors import LoopGoneError
@@ -14,6 +15,7 @@ from asgi_dbconn.loops.environment import Environment
 from asgi_dbconn.loops.green_threads import refuse_green_threads
 from asgi_dbconn.loops.holding import Held
 from asgi_dbconn.loops.run_sync import run_sync
+from asgi_dbconn.loops.watching import watch
 
 __all__ = ["AsyncEnvironment", "WarmLoops"]
 
@@ -69,12 +71,17 @@ class AsyncEnvironment:
 class WarmLoops:
     """The loops on which a registry stays connected between blocks; one count is held for each.
 
-    It is given back when the loop shuts down its async generators or, where a loop was closed
-    without a word, when the next one is warmed up.
+    It is given back when the loop shuts down its async generators or, where it is closed without
+    a word, by ``release_from_closed_loop``, in the thread that closes it.
     """
 
-    def __init__(self, registry: AbstractAsyncContextManager[Any]) -> None:
+    def __init__(
+        self,
+        registry: AbstractAsyncContextManager[Any],
+        release_from_closed_loop: Callable[[], None],
+    ) -> None:
         self._registry = registry
+        self._release_from_closed_loop = release_from_closed_loop
         self._guards: Final[dict[Loop, EndGuard]] = {}
 
     def environment(self, loop: Loop) -> AsyncEnvironment:
@@ -93,9 +100,6 @@ class WarmLoops:
             guard.disarm()
 
     def _warm_up(self, loop: Loop, _: ExitStack) -> None:
-        for each in list(self._guards):
-            if each.is_closed() and self._guards.pop(each, None) is not None:
-                run_sync(self._registry.__aexit__(None, None, None), loop=loop)
         if loop not in self._guards:
             run_sync(self._connect(loop), loop=loop)
 
@@ -111,3 +115,10 @@ class WarmLoops:
 
         # On the loop that runs this, which is a subloop where the given one has to wait for us.
         self._guards[loop] = EndGuard(disconnect)
+        watch(loop).add(partial(self._loop_is_gone, loop))
+
+    def _loop_is_gone(self, loop: Loop) -> None:
+        guard = self._guards.pop(loop, None)
+        if guard is not None:
+            guard.disarm()
+            self._release_from_closed_loop()

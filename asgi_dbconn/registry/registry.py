@@ -301,6 +301,10 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
             return "<Registry, unfinished>"  # __init__ raised, and an error reporter looks at us
         return f"<Registry {', '.join(repr(each) for each in self._databases.values())}>"
 
+    def _release_from_closed_loop(self) -> None:
+        for database in self._distinct():
+            database.release_from_closed_loop()
+
     def _distinct(self) -> list[Database]:
         # One object under two names is one database, and gets one lease.
         return list(dict.fromkeys(self._databases.values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
@@ -23,7 +24,11 @@ class SynchronousUse(AbstractAsyncContextManager[Any]):
     """For a class that connects when it is entered and disconnects when it is left."""
 
     def __init__(self) -> None:
-        self._warm_loops = WarmLoops(self)
+        self._warm_loops = WarmLoops(self, self._release_from_closed_loop)
+
+    @abstractmethod
+    def _release_from_closed_loop(self) -> None:
+        """Give the references of one connect back, in the name of a loop that was closed."""
 
     def with_async_env(
         self, loop: asyncio.AbstractEventLoop | None = None
@@ -38,8 +43,9 @@ class SynchronousUse(AbstractAsyncContextManager[Any]):
     def with_loop(self, loop: asyncio.AbstractEventLoop) -> AbstractContextManager[object]:
         """The same on a loop that stays connected afterwards: entering it again costs nothing.
 
-        Until the loop ends (``loop.run_until_complete(loop.shutdown_asyncgens())``, then
-        ``loop.close()``) or ``disconnect(force=True)``.
+        Until the loop is closed, or ``disconnect(force=True)``. Where
+        ``loop.run_until_complete(loop.shutdown_asyncgens())`` comes before ``loop.close()``, the
+        connections end in good order. Else they are cut off, with an UnclosedDatabaseWarning.
         """
         return self._warm_loops.environment(loop)
 

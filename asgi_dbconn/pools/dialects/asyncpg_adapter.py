@@ -65,7 +65,7 @@ class _ServerSideCursor(AsyncAdapt_asyncpg_ss_cursor):
 
 
 class AdaptedConnection(LockedConnection, AsyncAdapt_asyncpg_connection):
-    """Rolls back what the server is in, whatever SQLAlchemy believes."""
+    """Commits what the server agrees to commit, and rolls back what was half begun."""
 
     __slots__ = ()
 
@@ -95,12 +95,12 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_asyncpg_connection):
         self._execute_mutex.is_begin_due = False
 
     def rollback(self) -> None:
-        # The server's own word: a BEGIN that was interrupted, or sent by hand, has to end, too.
+        lock = self._execute_mutex
         if self._transaction is not None:
             self._finish(partial(self._call_and_discard, self._transaction.rollback))
-        elif not self._connection.is_closed() and self._connection.is_in_transaction():
-            self._finish(self._roll_back_by_hand)
-        self._execute_mutex.is_begin_due = False
+        elif lock.is_begin_in_doubt:
+            self._finish(self._roll_back_half_begun)
+        lock.is_begin_due = False
 
     def begin_autocommit(self) -> str | None:
         """Let the server commit each statement by itself. Return what :meth:`end_autocommit` takes.
@@ -138,9 +138,18 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_asyncpg_connection):
                 "what may fail into a transaction() of its own inside: that is a savepoint."
             )
 
-    async def _roll_back_by_hand(self) -> None:
+    async def _start_transaction(self) -> None:
+        try:
+            await super()._start_transaction()  # type: ignore[no-untyped-call]
+        except BaseException:
+            self._execute_mutex.is_begin_in_doubt = True
+            raise
+
+    async def _roll_back_half_begun(self) -> None:
+        self._execute_mutex.is_begin_in_doubt = False
         self._connection._top_xact = None
-        await self._connection.execute("ROLLBACK")
+        if not self._connection.is_closed() and self._connection.is_in_transaction():
+            await self._connection.execute("ROLLBACK")
 
 
 def adapt(
