@@ -8,13 +8,14 @@ from itertools import count
 from typing import Any, Final
 
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from asgi_dbconn.databases.isolated_profile import Undo, refuse_another
 from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.pools.dialects.aiosqlite_adapter import AdaptedConnection, adapt
-from asgi_dbconn.pools.dialects.sqlite import SQLiteProfile, send_begin
+from asgi_dbconn.pools.dialects.sqlite import SQLiteProfile
+from asgi_dbconn.pools.dialects.sqlite_transaction import Terms
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, driver_of
 from asgi_dbconn.pools.undo_log import UndoLog, keep_log
 
@@ -33,6 +34,13 @@ class _IsolatedConnection(AdaptedConnection):
 
     COMMIT = (f"RELEASE {_TRANSACTION}",)
     ROLLBACK = (f"ROLLBACK TO {_TRANSACTION}", f"RELEASE {_TRANSACTION}")
+
+    def begin(self, terms: Terms) -> None:
+        # SQLite rolls a whole transaction back by itself if a statement that writes is interrupted.
+        # A savepoint outside of any is a transaction, and releasing it a commit.
+        refuse_another(not self._connection.in_transaction)
+        savepoint = None if terms.statement is None else f"SAVEPOINT {_TRANSACTION}"
+        super().begin(Terms(savepoint, readonly=terms.readonly))
 
 
 class IsolatedSQLite(SQLiteProfile):
@@ -69,16 +77,6 @@ class IsolatedSQLite(SQLiteProfile):
         cursor.execute("BEGIN IMMEDIATE")
         cursor.close()
         driver_of(connection).transaction.is_permanent = True
-
-    def _begin(
-        self, connection: Connection, adapted: AdaptedConnection, *, immediate: bool, readonly: bool
-    ) -> None:
-        # SQLite rolls a whole transaction back by itself if a statement that writes is interrupted.
-        # A savepoint outside of any is a transaction, and releasing it a commit.
-        driver = driver_of(adapted)
-        refuse_another(not driver.in_transaction)
-        send_begin(connection, adapted, f"SAVEPOINT {_TRANSACTION}")
-        driver.transaction.begin()
 
 
 async def _undo(connection: Any, name: str) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.util import EMPTY_DICT, await_only
 from asgi_dbconn.pools.dialects.locked_connection import LockedConnection, lock
 from asgi_dbconn.pools.dialects.sqlite_driver import DriverConnection, Outcome
 from asgi_dbconn.pools.dialects.sqlite_statements import Kind, kind_of
+from asgi_dbconn.pools.dialects.sqlite_transaction import Terms
 from asgi_dbconn.pools.statement_lock import lock_of
 
 __all__ = ["AdaptedConnection", "adapt"]
@@ -132,6 +133,17 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_aiosqlite_connection):
     def isolation_level(self, value: str | None) -> None:
         self._connection.is_autocommit = value is None
 
+    @property
+    def is_autocommit(self) -> bool:
+        """Whether SQLAlchemy was asked for the isolation level AUTOCOMMIT."""
+        return bool(self._connection.is_autocommit)
+
+    def begin(self, terms: Terms) -> None:
+        """Begin a transaction, or note that there is none."""
+        driver: DriverConnection = self._connection
+        if terms.statement is not None or terms.readonly or driver.transaction.is_begun:
+            self._finish(partial(driver.begin_transaction, terms, self.ROLLBACK))
+
     def commit(self) -> None:
         driver: DriverConnection = self._connection
         if self._needs_end(driver):
@@ -146,7 +158,7 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_aiosqlite_connection):
         if not driver.is_open:
             return False
         transaction = driver.transaction
-        if transaction.is_begun or transaction.is_in_doubt or lock_of(self).locked():
+        if transaction.is_begun or driver.is_query_only or lock_of(self).locked():
             return True
         return not transaction.is_permanent and driver.in_transaction
 

@@ -7,6 +7,7 @@ transactions alone, and every BEGIN is ours.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
@@ -19,9 +20,10 @@ from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.pools.dialects import sqlite_deadline
 from asgi_dbconn.pools.dialects.aiosqlite_adapter import AdaptedConnection, adapt
 from asgi_dbconn.pools.dialects.sqlite_driver import DriverConnection
+from asgi_dbconn.pools.dialects.sqlite_transaction import Terms
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, driver_of, lock_of
 
-__all__ = ["AUTOCOMMIT", "READONLY", "WRITES", "SQLiteProfile", "send_begin"]
+__all__ = ["AUTOCOMMIT", "READONLY", "WRITES", "SQLiteProfile"]
 
 AUTOCOMMIT: Final = "asgi_dbconn_autocommit"
 READONLY: Final = "asgi_dbconn_readonly"
@@ -69,25 +71,29 @@ class SQLiteProfile:
     def begin(self, connection: Connection) -> None:
         """Begin the transaction in SQLite that SQLAlchemy has begun on ``connection``."""
         adapted = _adapted(connection)
-        driver: DriverConnection = adapted._connection
         options = connection.get_execution_options()
         readonly = bool(options.get(READONLY))
-        if not options.get(AUTOCOMMIT) and not driver.is_autocommit:
+        if options.get(AUTOCOMMIT) or adapted.is_autocommit:
+            terms = Terms(None, readonly=readonly)
+        else:
+            # IMMEDIATE takes the write lock now, when waiting for it is possible; a DEFERRED
+            # transaction that reads first and writes later is refused if somebody else wrote in
+            # between, and has to begin anew.
             immediate = bool(options.get(WRITES)) and not readonly
-            self._begin(connection, adapted, immediate=immediate, readonly=readonly)
-        if readonly:
-            driver.is_query_only = True
-            connection.exec_driver_sql("PRAGMA query_only=ON")
-
-    def _begin(
-        self, connection: Connection, adapted: AdaptedConnection, *, immediate: bool, readonly: bool
-    ) -> None:
-        # IMMEDIATE takes the write lock now, when waiting for it is possible; a DEFERRED
-        # transaction that reads first and writes later is refused if somebody else wrote in
-        # between, and has to begin anew.
-        send_begin(connection, adapted, "BEGIN IMMEDIATE" if immediate else "BEGIN DEFERRED")
-        transaction = adapted._connection.transaction
-        transaction.begin(can_restart=not immediate and not readonly)
+            terms = Terms(
+                "BEGIN IMMEDIATE" if immediate else "BEGIN DEFERRED",
+                readonly=readonly,
+                can_restart=not immediate and not readonly,
+            )
+        sqlite_deadline.begin(connection)
+        try:
+            adapted.begin(terms)
+        except BaseException as error:
+            # As that of any other statement: it is translated, and those who listen are told.
+            statement = terms.statement if isinstance(error, sqlite3.Error) else None
+            connection._handle_dbapi_exception(error, statement, None, None, None)
+        finally:
+            sqlite_deadline.end(connection)
 
     def is_query_timeout(self, error: BaseException, connection: Connection) -> bool:
         return sqlite_deadline.has_passed(connection, error)
@@ -162,19 +168,6 @@ class SQLiteProfile:
         _tell(connection)
 
 
-def send_begin(connection: Connection, adapted: AdaptedConnection, statement: str) -> None:
-    """Send the BEGIN of SQLAlchemy's transaction, or what stands for it."""
-    transaction = adapted._connection.transaction
-    if transaction.is_in_doubt:
-        adapted.rollback()
-    try:
-        connection.exec_driver_sql(statement)
-    except BaseException as error:
-        # Cancelled, it may have succeeded nevertheless. Nothing is awaited now.
-        transaction.is_in_doubt = not isinstance(error, Exception)
-        raise
-
-
 def _tell(connection: DriverConnection) -> None:
     listener, connection.when_ended = connection.when_ended, None
     if listener is not None:
@@ -194,6 +187,7 @@ def _configure(busy_timeout: float, connection: Any, _: Any) -> None:
     cursor.close()
 
 
-def _adapted(connection: Connection) -> Any:
+def _adapted(connection: Connection) -> AdaptedConnection:
     # Without asking for it through the connection, which is about to begin.
-    return getattr(connection, "_dbapi_connection").dbapi_connection  # noqa: B009
+    adapted: AdaptedConnection = getattr(connection, "_dbapi_connection").dbapi_connection  # noqa: B009
+    return adapted

@@ -12,7 +12,7 @@ from sqlalchemy.util import await_only
 
 from asgi_dbconn.pools.statement_lock import driver_of
 
-__all__ = ["has_passed", "install"]
+__all__ = ["begin", "end", "has_passed", "install"]
 
 _KEY: Final = "asgi_dbconn.deadline"
 _STEPS: Final = 10_000  # of SQLite's virtual machine between two looks at the clock: about 0.1 ms
@@ -22,27 +22,36 @@ _STOPPED: Final = ("SQLITE_INTERRUPT", "SQLITE_BUSY", "SQLITE_LOCKED")
 class _Deadline:
     """Of the statement that a connection executes; set in the loop, read in the driver's thread."""
 
-    at = math.inf
-    was_missed = False
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.at = math.inf
+        self.was_missed = False
 
     def has_passed(self) -> bool:
         return time.monotonic() >= self.at
+
+
+def begin(connection: Connection, *_: Any) -> None:
+    """Note that a statement of ``connection`` begins, if it has a limit."""
+    deadline: _Deadline | None = connection.info.get(_KEY)
+    if deadline is not None:
+        deadline.at, deadline.was_missed = time.monotonic() + deadline.seconds, False
+
+
+def end(connection: Connection, *_: Any) -> None:
+    """Note that it has ended."""
+    deadline: _Deadline | None = connection.info.get(_KEY)
+    if deadline is not None:
+        deadline.at = math.inf
 
 
 def install(engine: Engine, seconds: float) -> None:
     """Stop statements of ``engine`` after so many seconds; they fail as interrupted, or locked."""
 
     def watch(connection: Any, record: Any) -> None:
-        deadline = record.info[_KEY] = _Deadline()
+        deadline = record.info[_KEY] = _Deadline(seconds)
         driver = driver_of(connection)
         await_only(driver.set_progress_handler(deadline.has_passed, _STEPS))
-
-    def begin(connection: Connection, *_: Any) -> None:
-        deadline: _Deadline = connection.info[_KEY]
-        deadline.at, deadline.was_missed = time.monotonic() + seconds, False
-
-    def end(connection: Connection, *_: Any) -> None:
-        connection.info[_KEY].at = math.inf
 
     def failed(context: ExceptionContext) -> None:
         connection = context.connection

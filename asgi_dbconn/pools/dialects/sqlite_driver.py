@@ -24,6 +24,7 @@ from asgi_dbconn.pools.dialects.sqlite_statements import Kind, kind_of
 from asgi_dbconn.pools.dialects.sqlite_thread import ThreadedConnection
 from asgi_dbconn.pools.dialects.sqlite_transaction import (
     SQLiteTransaction,
+    Terms,
     explain_refused_restart,
     is_busy,
 )
@@ -99,6 +100,10 @@ class DriverConnection(ThreadedConnection):
     async def fetch(self, kind: Kind, cursor: Any, fetch: Callable[[], T]) -> T:
         """Return what ``fetch`` gets from a cursor that was opened here."""
         return await self._execute_kind(kind, self._fetch, cursor, fetch)
+
+    async def begin_transaction(self, terms: Terms, left: Iterable[str]) -> None:
+        """Begin. The statements ``left`` end one that was cancelled when it had just begun."""
+        await self._execute_kind(Kind.CONTROLS, self._begin_transaction, terms, left)
 
     async def end_transaction(self, statements: Iterable[str]) -> None:
         """Commit or roll back, as ``statements`` say. Raises TransactionAborted instead of the
@@ -234,16 +239,26 @@ class DriverConnection(ThreadedConnection):
             )
         return self._do(fetch)
 
+    def _begin_transaction(self, terms: Terms, left: Iterable[str]) -> None:
+        transaction, file = self.transaction, self._conn
+        if transaction.is_begun:
+            self._end_transaction(left)
+        if terms.statement == "BEGIN IMMEDIATE":
+            self._begin_immediate(file)
+        elif terms.statement is not None:
+            file.execute(terms.statement)
+        transaction.begin(terms)
+        if terms.readonly:
+            self.is_query_only = True
+            file.execute("PRAGMA query_only=ON")
+
     def _run(
         self, kind: Kind, execute: Callable[..., Any], statement: str, parameters: Any
     ) -> None:
         transaction, file = self.transaction, self._conn
         transaction.check(file, statement)
         try:
-            if statement == "BEGIN IMMEDIATE":
-                self._begin_immediate(file)
-            else:
-                execute(statement, parameters)
+            execute(statement, parameters)
         except sqlite3.OperationalError as error:
             if not transaction.needs_restart(error, kind):
                 raise

@@ -9,15 +9,25 @@ here, in the thread of the connection.
 from __future__ import annotations
 
 import sqlite3
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from asgi_dbconn.errors import TransactionAborted
 from asgi_dbconn.pools.dialects.sqlite_statements import Kind, change_savepoints
 
-__all__ = ["SQLiteTransaction", "explain_refused_restart", "is_busy"]
+__all__ = ["SQLiteTransaction", "Terms", "explain_refused_restart", "is_busy"]
 
 _PRIMARY_CODE: Final = 0xFF
 """SQLITE_BUSY_SNAPSHOT and its like are SQLITE_BUSY with a reason in the higher bits."""
+
+
+class Terms(NamedTuple):
+    """How a transaction is to be begun."""
+
+    statement: str | None
+    """None if each statement is to be committed by itself."""
+    readonly: bool = False
+    can_restart: bool = False
+    """Whether it may be begun anew with the write lock, as long as it has only read."""
 
 
 class SQLiteTransaction:
@@ -28,7 +38,6 @@ class SQLiteTransaction:
         "can_restart",
         "ended_by",
         "is_begun",
-        "is_in_doubt",
         "is_permanent",
         "savepoints",
     )
@@ -38,17 +47,15 @@ class SQLiteTransaction:
         """Whether everything on the connection is part of one transaction: it is isolated."""
         self.end()
 
-    def begin(self, *, can_restart: bool = False) -> None:
+    def begin(self, terms: Terms) -> None:
         """Note that SQLAlchemy's transaction has begun."""
         self.end()
-        self.is_begun = True
-        self.can_restart = can_restart
+        self.is_begun = terms.statement is not None
+        self.can_restart = terms.can_restart
 
     def end(self) -> None:
         """Note that it has been committed or rolled back."""
         self.is_begun = False
-        self.is_in_doubt = False
-        """Whether its BEGIN was cancelled, and may have succeeded."""
         self.can_restart = False
         """Whether it was begun without the write lock, and may be begun anew with it."""
         self.ended_by: BaseException | None = None
