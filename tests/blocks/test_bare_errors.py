@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -230,9 +231,12 @@ async def test_a_backend_that_was_killed_while_idle(trusting: Stage, work: Work)
 @pytest.mark.parametrize("work", WORKS)
 async def test_backends_that_are_killed_at_any_moment(postgres_stage: Stage, work: Work) -> None:
     stage, ends = postgres_stage, Counter[str]()
+    chance = random.Random(14)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + 0.8
 
     async def run() -> None:
-        for _ in range(12):
+        while loop.time() < end:
             try:
                 await work(stage)
             except (DatabaseUnavailable, IntegrityError):
@@ -240,10 +244,13 @@ async def test_backends_that_are_killed_at_any_moment(postgres_stage: Stage, wor
             except Exception as error:
                 ends[f"{type(error).__module__}.{type(error).__name__}: {error}"] += 1
 
-    workers = [asyncio.create_task(run()) for _ in range(3)]
-    while not all(worker.done() for worker in workers):
-        await asyncio.to_thread(stage.postgres.terminate)
-        await asyncio.sleep(0.004)
+    async def kill() -> None:
+        while loop.time() < end:
+            # Also those that are about to be opened: their first statements meet the end.
+            await asyncio.to_thread(stage.postgres.terminate_half)
+            await asyncio.sleep(chance.random() * 0.01)
+
+    await asyncio.gather(kill(), *(run() for _ in range(4)))
     assert not ends
     await stage.Item.query.delete()
     await stage.check()
