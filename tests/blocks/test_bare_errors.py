@@ -141,7 +141,7 @@ async def test_a_conflict_in_a_fetch_is_run_again(postgres_stage: Stage, way: st
 @pytest.fixture
 async def trusting(postgres_url: str, other_process: OtherProcess) -> AsyncIterator[Stage]:
     """One connection, which is not asked whether it lives before it is handed out."""
-    options = {"pool_size": 1, "idle_check_after": 60.0}
+    options: dict[str, Any] = {"pool_size": 1, "idle_check_after": 60.0}
     async with open_stage(postgres_url, other_process, **options) as stage:
         yield stage
 
@@ -354,26 +354,26 @@ async def test_a_stranger_is_not_told_of_the_failure_of_another(stage: Stage) ->
     await stage.check(*stage.watcher.names())
 
 
-async def test_an_error_after_the_block_does_not_reach_strangers(stage: Stage) -> None:
-    # The statement of a child fails when its connection is in the hands of somebody else.
+@pytest.mark.parametrize("fails", [False, True], ids=["ends well", "fails"])
+@pytest.mark.parametrize("kind", ["transaction", "session", "connection"])
+async def test_an_error_at_the_end_of_the_block_does_not_reach_strangers(
+    stage: Stage, kind: str, fails: bool
+) -> None:
+    # The statement of a child fails while the block is being rolled back.
     await stage.create("slow taken")
-
-    async def fail() -> asyncio.Task[Any]:
-        async with stage.models.transaction():
-            await stage.create("own")
+    tasks: list[asyncio.Task[Any]] = []
+    with suppress(Exception):
+        async with getattr(stage.models, kind)():
+            await stage.Item.query.count()
             stage.watcher.hold()
-            task = asyncio.create_task(stage.create("slow taken"))
+            tasks.append(asyncio.create_task(stage.create("slow taken")))
             await stage.until_held()
             asyncio.get_running_loop().call_later(0.05, stage.watcher.release)
-        return task
-
-    with suppress(Exception):
-        task = await fail()
-        await asyncio.wait({task}, timeout=3)
-        task.exception()
+            if fails:
+                raise BlockError
+    await asyncio.gather(*tasks, return_exceptions=True)
     for number in range(5):
         item = stage.Item(name=f"item {number}")
         await item.save()
         assert f"item {number}" in stage.watcher.names()
-    stored = [name for name in stage.watcher.names() if name == "own"]
-    await stage.check("slow taken", *stored, *(f"item {number}" for number in range(5)))
+    await stage.check("slow taken", *(f"item {number}" for number in range(5)))
