@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -140,7 +141,7 @@ async def test_a_conflict_in_a_fetch_is_run_again(postgres_stage: Stage, way: st
 @pytest.fixture
 async def trusting(postgres_url: str, other_process: OtherProcess) -> AsyncIterator[Stage]:
     """One connection, which is not asked whether it lives before it is handed out."""
-    options = {"pool_size": 1, "idle_check_after": 60.0}
+    options: dict[str, Any] = {"pool_size": 1, "idle_check_after": 60.0}
     async with open_stage(postgres_url, other_process, **options) as stage:
         yield stage
 
@@ -230,9 +231,12 @@ async def test_a_backend_that_was_killed_while_idle(trusting: Stage, work: Work)
 @pytest.mark.parametrize("work", WORKS)
 async def test_backends_that_are_killed_at_any_moment(postgres_stage: Stage, work: Work) -> None:
     stage, ends = postgres_stage, Counter[str]()
+    chance = random.Random(14)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + 0.8
 
     async def run() -> None:
-        for _ in range(12):
+        while loop.time() < end:
             try:
                 await work(stage)
             except (DatabaseUnavailable, IntegrityError):
@@ -240,10 +244,13 @@ async def test_backends_that_are_killed_at_any_moment(postgres_stage: Stage, wor
             except Exception as error:
                 ends[f"{type(error).__module__}.{type(error).__name__}: {error}"] += 1
 
-    workers = [asyncio.create_task(run()) for _ in range(3)]
-    while not all(worker.done() for worker in workers):
-        await asyncio.to_thread(stage.postgres.terminate)
-        await asyncio.sleep(0.004)
+    async def kill() -> None:
+        while loop.time() < end:
+            # Also those that are about to be opened: their first statements meet the end.
+            await asyncio.to_thread(stage.postgres.terminate_half)
+            await asyncio.sleep(chance.random() * 0.01)
+
+    await asyncio.gather(kill(), *(run() for _ in range(4)))
     assert not ends
     await stage.Item.query.delete()
     await stage.check()
@@ -347,26 +354,26 @@ async def test_a_stranger_is_not_told_of_the_failure_of_another(stage: Stage) ->
     await stage.check(*stage.watcher.names())
 
 
-async def test_an_error_after_the_block_does_not_reach_strangers(stage: Stage) -> None:
-    # The statement of a child fails when its connection is in the hands of somebody else.
+@pytest.mark.parametrize("fails", [False, True], ids=["ends well", "fails"])
+@pytest.mark.parametrize("kind", ["transaction", "session", "connection"])
+async def test_an_error_at_the_end_of_the_block_does_not_reach_strangers(
+    stage: Stage, kind: str, fails: bool
+) -> None:
+    # The statement of a child fails while the block is being rolled back.
     await stage.create("slow taken")
-
-    async def fail() -> asyncio.Task[Any]:
-        async with stage.models.transaction():
-            await stage.create("own")
+    tasks: list[asyncio.Task[Any]] = []
+    with suppress(Exception):
+        async with getattr(stage.models, kind)():
+            await stage.Item.query.count()
             stage.watcher.hold()
-            task = asyncio.create_task(stage.create("slow taken"))
+            tasks.append(asyncio.create_task(stage.create("slow taken")))
             await stage.until_held()
             asyncio.get_running_loop().call_later(0.05, stage.watcher.release)
-        return task
-
-    with suppress(Exception):
-        task = await fail()
-        await asyncio.wait({task}, timeout=3)
-        task.exception()
+            if fails:
+                raise BlockError
+    await asyncio.gather(*tasks, return_exceptions=True)
     for number in range(5):
         item = stage.Item(name=f"item {number}")
         await item.save()
         assert f"item {number}" in stage.watcher.names()
-    stored = [name for name in stage.watcher.names() if name == "own"]
-    await stage.check("slow taken", *stored, *(f"item {number}" for number in range(5)))
+    await stage.check("slow taken", *(f"item {number}" for number in range(5)))

@@ -211,7 +211,7 @@ async def test_a_statement_under_way_on_the_engines_own_connection(
     engine = stage.models.database.engine
     with suppress(Exception):  # SQLAlchemy's own block; what matters is who comes next
         async with getattr(engine, way)() as connection:
-            task = asyncio.create_task(work(connection))
+            task = asyncio.ensure_future(work(connection))
             await stage.until_held()
             asyncio.get_running_loop().call_later(0.1, stage.watcher.release)
     await asyncio.wait({task}, timeout=3)

@@ -190,7 +190,7 @@ async def test_newcomers_are_refused_while_the_end_waits(
     async def leave() -> None:
         async with stage.models.transaction() as transaction:
             stage.watcher.hold()
-            tasks.append(asyncio.create_task(CHILDREN["verb"].work(stage, None, _NO_PAUSE)))
+            tasks.append(asyncio.ensure_future(CHILDREN["verb"].work(stage, None, _NO_PAUSE)))
             tasks.append(asyncio.create_task(come_late(transaction.connection)))
             await stage.until_held()
             asyncio.get_running_loop().call_later(PAUSE, body_is_over.set)

@@ -6,8 +6,9 @@ It keeps every other context variable and the schema, and stays isolated where a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pytest
 from starlette.background import BackgroundTask
@@ -23,6 +24,13 @@ KINDS = ("transaction", "session", "connection")
 
 def outside_scopes() -> Any:
     return asgi_dbconn.outside_scopes()  # type: ignore[attr-defined,unused-ignore]
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def decorated() -> Callable[[F], F]:
+    return cast("Callable[[F], F]", outside_scopes())
 
 
 def open_block(stage: Stage, kind: str) -> Any:
@@ -174,7 +182,7 @@ async def test_all_databases_are_left(stage: Stage) -> None:
 
 
 async def test_it_decorates_async_functions(stage: Stage) -> None:
-    @outside_scopes()
+    @decorated()
     async def log(name: str) -> str:
         """Write to the log."""
         await asyncio.sleep(0)
@@ -192,7 +200,7 @@ async def test_it_decorates_async_functions(stage: Stage) -> None:
 
 
 async def test_a_background_task_under_a_transaction(stage: Stage) -> None:
-    @outside_scopes()
+    @decorated()
     async def log(name: str) -> None:
         await stage.create(name)
 

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pytest
 from sqlalchemy import text
@@ -16,6 +16,11 @@ from tests.blocks.ends import BlockError
 from tests.blocks.stage import Stage, registry_of
 
 BLOCKS = ("transaction", "connection", "session")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def decorated_by(block: Any) -> Callable[[F], F]:
+    return cast("Callable[[F], F]", block)
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -83,7 +88,7 @@ async def test_one_block_entered_by_several_tasks(stage: Stage, name: str) -> No
 
 @pytest.mark.parametrize("name", BLOCKS)
 async def test_a_decorator_makes_a_new_block_of_every_call(stage: Stage, name: str) -> None:
-    @getattr(stage.models, name)()
+    @decorated_by(getattr(stage.models, name)())
     async def store(name: str, *, fails: bool = False) -> str:
         """Store an item."""
         await stage.create(name)
@@ -103,7 +108,7 @@ async def test_a_decorator_makes_a_new_block_of_every_call(stage: Stage, name: s
 
 
 async def test_a_decorated_function_that_calls_itself(stage: Stage) -> None:
-    @stage.models.transaction()
+    @decorated_by(stage.models.transaction())
     async def store(depth: int) -> None:
         await stage.create(f"level {depth}")
         if depth == 3:
@@ -119,7 +124,7 @@ async def test_a_decorated_function_that_calls_itself(stage: Stage) -> None:
 
 async def test_a_decorated_method(stage: Stage) -> None:
     class Service:
-        @stage.models.transaction()
+        @decorated_by(stage.models.transaction())
         async def store(self, name: str) -> Service:
             await stage.create(name)
             return self
@@ -131,7 +136,7 @@ async def test_a_decorated_method(stage: Stage) -> None:
 
 
 async def test_the_options_of_the_block_count_for_every_call(stage: Stage) -> None:
-    @stage.models.transaction(force_rollback=True)
+    @decorated_by(stage.models.transaction(force_rollback=True))
     async def store() -> None:
         await stage.create("gone")
 
@@ -148,7 +153,7 @@ async def test_blocks_of_the_database_itself(stage: Stage) -> None:
             async with block:
                 await stage.create(f"{name} {number}")
 
-        @block
+        @decorated_by(block)
         async def store(name: str) -> None:
             await stage.create(name)
 
@@ -226,7 +231,7 @@ async def test_a_schema_block_entered_by_several_tasks(tenants: Stage) -> None:
 
 
 async def test_a_schema_block_decorates_async_functions(tenants: Stage) -> None:
-    @tenants.models.with_schema("one")
+    @decorated_by(tenants.models.with_schema("one"))
     async def store(name: str) -> str | None:
         await asyncio.sleep(0)
         await tenants.create(name)
@@ -244,7 +249,7 @@ async def test_a_schema_block_decorates_async_functions(tenants: Stage) -> None:
 
 @pytest.mark.parametrize("name", BLOCKS)
 async def test_the_schema_is_that_of_the_call(tenants: Stage, name: str) -> None:
-    @getattr(tenants.models, name)()
+    @decorated_by(getattr(tenants.models, name)())
     async def store(item: str) -> None:
         await tenants.create(item)
 
@@ -271,7 +276,7 @@ async def test_the_line_that_is_blamed_is_that_of_the_call(stage: Stage) -> None
     models, item = registry_of(stage.url, stage.watcher)
     block = models.transaction()
 
-    @block
+    @decorated_by(block)
     async def store() -> None:
         await item.query.create(name="decorated")
 

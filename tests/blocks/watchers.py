@@ -141,6 +141,13 @@ class PostgresWatcher:
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
 
+    def terminate_half(self) -> None:
+        """End about half of the other sessions, and wait for none of them."""
+        self.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid() AND random() < 0.5"
+        )
+
     def execute(self, sql: str) -> None:
         """Run one statement or several."""
         self._observer.execute(sql)
