@@ -80,7 +80,7 @@ class Program:
 
     async def run(self) -> None:
         """Run it, and look at all objects and rows after each outermost block."""
-        for _ in range(3):
+        for _ in range(2):
             self._make_order()
         for _ in range(self._chance.randint(2, 4)):
             await self._step()
@@ -106,7 +106,7 @@ class Program:
         with suppress(Failed):
             async with getattr(self._cast.models, kind)():
                 await self._cast.Label.query.count()  # whatever joins it finds a transaction
-                for _ in range(self._chance.randint(1, 5)):
+                for _ in range(self._chance.randint(2, 6)):
                     if depth < 3 and self._chance.random() < 0.35:
                         await self._block(depth + 1)
                     else:
@@ -120,7 +120,7 @@ class Program:
         if order.is_deleted:
             return
         verbs: list[Callable[[Order], Awaitable[None]]] = [
-            self._set, self._set, self._save, self._save, self._add_line, self._change_line,
+            *[self._set] * 5, *[self._save] * 5, self._add_line, self._change_line,
             self._remove_line, self._refresh, self._delete, self._bulk_update, self._visit,
         ]  # fmt: skip
         verb = self._chance.choice(verbs)
@@ -260,7 +260,12 @@ class Program:
                 known = {name: inspect(instance).attrs[name].history for name in order.values}
                 for name, history in known.items():
                     is_changed = order.values[name] != order.known[name]
-                    assert history.has_changes() == is_changed, f"{said}.{name} {history}"
+                    # Of what was in a user's session nobody knows whether it was loaded there.
+                    is_known = history.deleted or not history.added
+                    assert history.has_changes() == is_changed or not is_known, (
+                        f"{said}.{name} {history}"
+                    )
+                    assert history.has_changes() or not is_changed, f"{said}.{name} {history}"
 
     async def _check_rows(self) -> None:
         found = await self._cast.Order.query.prefetch_related("lines")

@@ -1,4 +1,4 @@
-"""Objects agree with a model of them, whichever blocks they were stored in and which of these fail."""
+"""Objects agree with a model of them, whichever blocks they are stored in, and which fail."""
 
 from __future__ import annotations
 
