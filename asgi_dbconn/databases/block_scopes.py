@@ -14,13 +14,11 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import cast
 
-from sqlalchemy.exc import DBAPIError
-
 from asgi_dbconn.databases.block_state import Ending
 from asgi_dbconn.databases.checkout import Checkout
 from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
 from asgi_dbconn.databases.scopes import Scope
-from asgi_dbconn.errors import DatabaseUnavailable, NestingError, TransactionAborted
+from asgi_dbconn.errors import NestingError, TransactionAborted
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.pools.aborted import note_aborted
 from asgi_dbconn.pools.loop_pool import LoopPool
@@ -212,14 +210,6 @@ class OutermostScope(BlockScope):
         if entered is not None:
             await entered.__aexit__(None, None, None)
 
-    def _commit_or_note(self, commit: Callable[[], None]) -> None:
-        try:
-            commit()
-        except BaseException as error:
-            if _has_no_answer(error):
-                self.checkout.note_unknown_commit(error)
-            raise
-
     def _take_back(self) -> None:
         self._roll_back()  # with all that is inside
         self._finish()
@@ -269,13 +259,6 @@ class InnerScope(BlockScope):
 
     def _release(self) -> None:
         self._outer_scope.lock.release()
-
-
-def _has_no_answer(error: BaseException) -> bool:
-    """Return whether a COMMIT that raised ``error`` may have taken effect all the same."""
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated
-    return isinstance(error, DatabaseUnavailable | OSError) or not isinstance(error, Exception)
 
 
 def _inner_block_is_open(scopes: list[Scope]) -> NestingError:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from asgi_dbconn.databases.crossing import Crossing
-from asgi_dbconn.errors import TransactionClosed
+from asgi_dbconn.errors import DatabaseUnavailable, TransactionClosed
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, StatementLock, lock_of
@@ -136,18 +136,11 @@ class Checkout:
         """Undo :meth:`hurry`; an inner block has ended, and the connection is in order."""
         self._lock.cancel_limit = CANCEL_LIMIT
 
-    def note_unknown_commit(self, error: BaseException) -> None:
-        """Say on ``error`` that a COMMIT was under way when it came."""
-        self._pool.gate.events.commit_unknown()
-        error.add_note(
-            f"The COMMIT of database {self.name!r} was under way, and its outcome is unknown: the "
-            "transaction may have taken effect, or not."
-        )
-
     def note_cleanup_failure(self, failure: BaseException, error: BaseException | None) -> None:
         """Log what went wrong at the end of a block; note it on the ``error`` that leaves it."""
         text = f"{type(failure).__name__}: {failure}".rstrip(": ").splitlines()[0]
-        _log.warning("database %r: a block could not be rolled back: %s", self.name, text)
+        level = logging.INFO if isinstance(failure, DatabaseUnavailable) else logging.WARNING
+        _log.log(level, "database %r: a block could not be rolled back: %s", self.name, text)
         if error is not None:
             error.add_note(
                 f"The block on database {self.name!r} could not be rolled back ({text}), and its "

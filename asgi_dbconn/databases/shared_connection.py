@@ -29,7 +29,7 @@ class OutermostConnection(OutermostScope):
     def _commit(self) -> None:
         connection = self.checkout.connection
         if connection.in_transaction():
-            self._commit_or_note(connection.commit)
+            connection.commit()
 
     def _roll_back(self) -> None:
         self.callbacks.forget()
@@ -57,9 +57,9 @@ class OutermostSession(OutermostScope):
 
     def _commit(self) -> None:
         connection = self.checkout.connection
-        self._commit_or_note(self.value.sync_session.commit)
+        self.value.sync_session.commit()
         if connection.in_transaction():  # begun by queries of the block, unseen by the session
-            self._commit_or_note(connection.commit)
+            connection.commit()
 
     def _roll_back(self) -> None:
         self.callbacks.forget()

@@ -131,7 +131,7 @@ class OutermostTransaction(OutermostScope):
 
     def _commit(self) -> None:
         if self.transaction is not None:
-            self._commit_or_note(self.transaction.commit)
+            self.transaction.commit()
 
     def _roll_back(self) -> None:
         _roll_back(self)

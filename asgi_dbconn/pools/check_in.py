@@ -15,6 +15,7 @@ from sqlalchemy.pool import Pool
 from sqlalchemy.pool.base import _ConnectionRecord
 from sqlalchemy.util import await_only
 
+from asgi_dbconn.errors import DatabaseUnavailable
 from asgi_dbconn.pools.aborted import ABORTED
 from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.gate import Permit
@@ -38,6 +39,18 @@ class CheckIn:
         self._events = events
         self._database = target.name
         self._resets_all = target.options.reset == "full"
+
+    @property
+    def driver_errors(self) -> tuple[type[Exception], ...]:
+        """The errors that the driver raises by itself."""
+        return self._profile.driver_errors
+
+    def lost_while_opening(self, error: Exception) -> DatabaseUnavailable:
+        """Return the error for a connection that died while it was prepared for its first use."""
+        return DatabaseUnavailable(
+            f"Database {self._database!r} gave a connection that was lost before its first use: "
+            f"{error}. Is the server restarting, or ending sessions?"
+        )
 
     def clean(self, record: PooledRecord) -> bool:
         """Return whether the connection of ``record`` may be used again.

@@ -84,11 +84,13 @@ class GatedPool(AsyncAdaptedQueuePool):
         while True:
             try:
                 connection = super().connect()
-            except BaseException:
+            except BaseException as error:
                 if permit.connection is not None:
                     # What SQLAlchemy does first with a new connection was interrupted. It forgets
                     # the connection then.
                     permit.aftermath = self.goodbyes.say(permit.connection)
+                if isinstance(error, self.check_in.driver_errors):
+                    raise self.check_in.lost_while_opening(error) from error
                 raise
             # From here on it is in use: a drain must not close it under the question.
             permit.connection = driver_of(connection.dbapi_connection)

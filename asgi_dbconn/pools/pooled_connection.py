@@ -11,7 +11,10 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.engine.base import OptionEngine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
+
+from asgi_dbconn.errors import DatabaseUnavailable
 
 __all__ = ["PooledConnection", "install"]
 
@@ -29,7 +32,10 @@ class PooledConnection(Connection):
         if self._transaction is not None and not self._is_finishing:
             ensure_begun = getattr(pooled.dbapi_connection, "ensure_begun", None)
             if ensure_begun is not None:
-                ensure_begun()
+                try:
+                    ensure_begun()
+                except BaseException as error:  # as that of a statement
+                    self._handle_dbapi_exception(error, None, None, None, None)
         return pooled
 
     @property
@@ -51,6 +57,10 @@ class PooledConnection(Connection):
         self._is_finishing = True
         try:
             super()._commit_impl()
+        except BaseException as error:
+            if _has_no_answer(error):
+                _note_unknown_commit(self.engine.pool, error)
+            raise
         finally:
             self._is_finishing = False
 
@@ -82,3 +92,18 @@ def install(engine: Engine) -> None:
 def _get_driver_connection(connection: Any) -> Any:
     # The one way for pooled connections and their records, which then notice it, too.
     return connection.driver_connection
+
+
+def _has_no_answer(error: BaseException) -> bool:
+    """Return whether a COMMIT that raised ``error`` may have taken effect all the same."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    return isinstance(error, DatabaseUnavailable | OSError) or not isinstance(error, Exception)
+
+
+def _note_unknown_commit(pool: Any, error: BaseException) -> None:
+    pool.gate.events.commit_unknown()
+    error.add_note(
+        f"The COMMIT of database {pool.gate.name!r} was under way, and its outcome is unknown: the "
+        "transaction may have taken effect, or not."
+    )

@@ -67,7 +67,7 @@ class Stage:
             lambda: not self.stats.in_use, 3, message=lambda: f"nothing in use: {self.stats}"
         )
         strangers = await self.serve_strangers()
-        assert self.watcher.names() == sorted([*stored, *strangers])
+        assert self.watcher.names() == sorted([*stored, *strangers]), self.watcher.names()
         await self.check_connections()
 
     async def check_connections(self) -> None:

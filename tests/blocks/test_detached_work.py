@@ -98,8 +98,8 @@ async def test_the_block_goes_on_as_before(postgres_stage: Stage) -> None:
                 assert await stage.Item.query.count() == 0
                 async with stage.models.transaction():
                     await stage.create("outside")
-                    with outside_scopes():
-                        await stage.create("farther outside")
+                with outside_scopes():
+                    await stage.create("farther outside")
                 with pytest.raises(BlockError):
                     async with stage.models.transaction():
                         await stage.create("gone")

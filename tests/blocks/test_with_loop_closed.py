@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Iterator
 
 import pytest
@@ -44,25 +43,6 @@ def test_the_sessions_of_the_server_end(
     models = Registry(postgres_url)
     use(models, loop)
     loop.close()
-    name = postgres_url.rpartition("/")[2]
-    wait_until(
-        # At the latest when anybody looks at the registry.
-        lambda: not (models.is_connected or postgres.sessions(database=name)),
-        2,
-        message="the sessions have ended",
-    )
-
-
-def test_a_loop_that_is_dropped_without_a_close(
-    postgres: PostgresServer, postgres_url: str
-) -> None:
-    models = Registry(postgres_url)
-    loop = asyncio.new_event_loop()
-    use(models, loop)
-    with pytest.warns(ResourceWarning):
-        del loop
-        gc.collect()
-    assert not models.is_connected
     name = postgres_url.rpartition("/")[2]
     wait_until(
         # At the latest when anybody looks at the registry.

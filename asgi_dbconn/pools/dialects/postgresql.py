@@ -8,7 +8,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from asyncpg.exceptions import InvalidCachedStatementError
+from asyncpg.exceptions import (
+    InterfaceError,
+    InternalClientError,
+    InvalidCachedStatementError,
+    PostgresError,
+)
 from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
@@ -35,6 +40,12 @@ class PostgreSQLProfile:
     has_autocommit = True
     autocommit_options: Mapping[str, Any] = {}
 
+    driver_errors: tuple[type[Exception], ...] = (
+        PostgresError,
+        InterfaceError,
+        InternalClientError,
+        OSError,
+    )
     can_be_lost = True
 
     def connect_args(self, timeout: float, options: DatabaseOptions) -> dict[str, Any]:

@@ -22,6 +22,9 @@ class DialectProfile(Protocol):
     autocommit_options: Mapping[str, Any]
     """Where it has not: execution options with which statements are committed one by one."""
 
+    driver_errors: tuple[type[Exception], ...]
+    """The errors that the driver raises by itself, below SQLAlchemy's adapted connection."""
+
     can_be_lost: bool
     """Whether a network, or a server of its own life, lies between us and the database."""
 

@@ -47,6 +47,7 @@ class SQLiteProfile:
     has_autocommit = False
     autocommit_options: Mapping[str, Any] = {AUTOCOMMIT: True}
 
+    driver_errors: tuple[type[Exception], ...] = (sqlite3.Error,)
     can_be_lost = False
 
     def connect_args(self, timeout: float, options: DatabaseOptions) -> dict[str, Any]:
