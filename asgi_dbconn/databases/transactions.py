@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import event
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, NestedTransaction
 from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -141,7 +141,7 @@ class OutermostTransaction(OutermostScope):
 class Savepoint(InnerScope):
     """A part of the outer scope's transaction. Its siblings wait: savepoints nest."""
 
-    __slots__ = ("value",)
+    __slots__ = ("_savepoint", "value")
 
     def __init__(self, outer: Scope, options: TransactionOptions) -> None:
         if options.isolation_level is not None or options.readonly:
@@ -153,17 +153,23 @@ class Savepoint(InnerScope):
         super().__init__(outer)
         self.is_of_verb = options.is_of_verb
         self.rolls_back = options.force_rollback
+        self._savepoint: NestedTransaction
         self.value = Transaction(self, partial(_restart, self, self._begin))
         """The handle, for the code in the block."""
 
     def _begin(self) -> None:
-        self.transaction = self.checkout.connection.begin_nested()
+        self.transaction = self._savepoint = self.checkout.connection.begin_nested()
 
     def _commit(self) -> None:
         if self.transaction is not None:
             self.transaction.commit()
 
     def _roll_back(self) -> None:
+        connection, savepoint = self.checkout.connection, self._savepoint
+        if not savepoint.is_active and not connection.invalidated:
+            # SQLAlchemy takes it for ended: by a task that was refused, or by hand. The server
+            # has to hear of it in any case.
+            connection.dialect.do_rollback_to_savepoint(connection, savepoint._savepoint)
         _roll_back(self)
 
 

@@ -9,9 +9,16 @@ from typing import Any, Generic, Self, TypeVar
 
 from sqlalchemy import Select
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from asgi_dbconn.call_site import CallSite
-from asgi_dbconn.errors import ConfigurationError, TransactionAborted, TransactionClosed
+from asgi_dbconn.errors import (
+    ConfigurationError,
+    DBConnError,
+    TransactionAborted,
+    TransactionClosed,
+)
+from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.orm.description import Description
 from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.orm.loading import session_for, whole_objects
@@ -49,6 +56,8 @@ class Stream(Generic[T]):
         self._scope = AsyncExitStack()
         self._cursor: _Cursor[T] | None = None
         self._was_entered = False
+        self._has_scope = False
+        """Whether the block is a scope of its own."""
 
     async def __aenter__(self) -> Self:
         if self._was_entered:
@@ -57,7 +66,8 @@ class Stream(Generic[T]):
             )
         self._was_entered = True
         self._place = self._place.settled()  # to load what is related from the same schema
-        if not self._place.is_in_scope():
+        self._has_scope = not self._place.is_in_scope()
+        if self._has_scope:
             await self._scope.enter_async_context(self._place.database.connection())
         try:
             self._cursor = await self._run(self._open)
@@ -73,6 +83,12 @@ class Stream(Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         cursor, self._cursor = self._cursor, None
+        if error is not None and self._has_scope:
+            # The end of the scope stops whatever is under way, and is not to wait for it here.
+            await self._scope.__aexit__(kind, error, traceback)
+            if cursor is not None:
+                await spawn(cursor.discard)
+            return
         try:
             if cursor is not None:
                 # An aborted transaction takes its cursors along, and so does a block that has
@@ -136,6 +152,11 @@ class _Cursor(Generic[T]):
             if each in self._session:  # not gone along with one that it belongs to
                 self._session.expunge(each)
         return batch
+
+    def discard(self) -> None:
+        """Let go of a cursor whose connection is gone."""
+        with suppress(SQLAlchemyError, DBConnError):
+            self.close()
 
     def close(self, *_: Any) -> None:
         try:

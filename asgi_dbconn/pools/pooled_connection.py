@@ -65,11 +65,21 @@ class PooledConnection(Connection):
             self._is_finishing = False
 
     def _rollback_impl(self) -> None:
+        if self._is_refused():
+            return  # the end of the block does that
         self._is_finishing = True
         try:
             super()._rollback_impl()
         finally:
             self._is_finishing = False
+
+    def _rollback_to_savepoint_impl(self, name: str) -> None:
+        if not self._is_refused():
+            super()._rollback_to_savepoint_impl(name)
+
+    def _is_refused(self) -> bool:
+        """Return whether the task has outlived the block whose connection this is."""
+        return self.refusal is not None and self.refusal() is not None
 
 
 class _PooledOptionEngine(OptionEngine):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import event
 from sqlalchemy.engine import Engine, ExceptionContext
 
-from asgi_dbconn.pools.statement_lock import lock_of
+from asgi_dbconn.pools.pooled_connection import PooledConnection
 
 __all__ = ["install"]
 
@@ -17,10 +17,11 @@ def install(engine: Engine) -> None:
     """
 
     def translate(context: ExceptionContext) -> Exception | None:
-        pooled = getattr(context.connection, "_dbapi_connection", None)
-        if pooled is None or not isinstance(context.original_exception, Exception):
+        connection = context.connection
+        if not isinstance(connection, PooledConnection) or connection.refusal is None:
+            return None
+        if not isinstance(context.original_exception, Exception):
             return None  # cancelled: that is the task's own end
-        refusal = lock_of(pooled.dbapi_connection).refusal
-        return None if refusal is None else refusal()
+        return connection.refusal()
 
     event.listen(engine, "handle_error", translate, retval=True)
