@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import SAWarning
+from sqlalchemy import TextClause, text
+from sqlalchemy.exc import OperationalError, SAWarning
 
 from asgi_dbconn import Database, TransactionAborted, UnclosedDatabaseWarning
+from asgi_dbconn.pools.dialects.sqlite import SQLiteProfile
 from tests.faults.sqlite_signals import (
     ENDLESS,
     ENDLESS_WRITE,
@@ -229,6 +230,65 @@ async def test_a_quick_write_that_is_cancelled_is_not_interrupted(sqlite_url: st
         stored = list((await connection.execute(text("SELECT count(*), sum(n=7) FROM t"))).one())
         assert stored == [201, 1]
         await connection.execute(INSERT)
+
+
+@pytest.mark.parametrize("statement", [ENDLESS, ENDLESS_WRITE])
+async def test_a_statement_can_be_stopped_from_another_task(
+    sqlite_url: str, statement: TextClause
+) -> None:
+    async with opened(sqlite_url) as (database, signals):
+        async with database.engine.connect() as connection:
+            await connection.execute(INSERT)
+            rows = await connection.stream(ROWS)
+            await rows.fetchone()
+            raw = await connection.get_raw_connection()
+            executing = asyncio.create_task(connection.execute(statement))
+            if statement is ENDLESS:
+                await signals.started()
+            else:
+                await asyncio.sleep(0)
+            with taking(most=1.5):
+                assert await SQLiteProfile().stop(raw.dbapi_connection, 2.0)
+            with pytest.raises(OperationalError, match="interrupted"):
+                await executing
+            await connection.rollback()
+            await connection.execute(INSERT)
+            await connection.commit()
+
+        assert len(await numbers(database)) == 201
+
+
+async def test_two_cancellations_at_any_moment_leave_no_lock(sqlite_url: str) -> None:
+    moments = random.Random(6)
+    async with opened(sqlite_url) as (database, _):
+
+        async def use_it() -> None:
+            async with database.transaction() as transaction:
+                await transaction.connection.execute(INSERT)
+                async with transaction.connection.stream(ROWS) as rows:
+                    async for _ in rows:
+                        pass
+                returned = await transaction.connection.stream(
+                    text("UPDATE t SET n = n RETURNING n")
+                )
+                await returned.fetchone()
+
+        for _ in range(150):
+            using = asyncio.create_task(use_it())
+            await asyncio.sleep(moments.random() * 0.006)
+            using.cancel()
+            for _ in range(moments.randrange(6)):
+                await asyncio.sleep(0)
+            using.cancel()
+            (outcome,) = await asyncio.gather(using, return_exceptions=True)
+            assert outcome is None or isinstance(outcome, asyncio.CancelledError)
+
+        assert await can_write(sqlite_url)
+        assert set(await numbers(database)) == set(range(200))
+        before = len(await numbers(database))
+        async with database.transaction() as transaction:
+            await transaction.connection.execute(INSERT)
+        assert len(await numbers(database)) == before + 1
 
 
 async def test_who_waits_for_the_write_lock_can_be_cancelled(sqlite_url: str) -> None:
