@@ -45,7 +45,7 @@ test-fast: $(VENV)/.stamp-dev  ## run the tests that take no time, in under a mi
 
 # What the version of Python makes no difference to is left out.
 test-version: $(VENV)/.stamp-dev  ## run the tests that tell one Python from another
-	$(PYTEST) -m "not server" $(addprefix --ignore=tests/,architecture benchmarks conformance docs typing)
+	$(PYTEST) -m "not server" $(addprefix --ignore=tests/,architecture benchmarks conformance docs suites typing)
 
 lint: $(VENV)/.stamp-dev  ## check style and formatting
 	$(BIN)/ruff check .

@@ -99,7 +99,7 @@ def run(*, quick: bool) -> Outcome:
             if cores == PINNED and pid is not None:
                 os.sched_setaffinity(pid, cores_of_server)
     found = {
-        case: joined([each[case] for each in several])
+        case: joined([launched[case] for launched in several])
         for several in launches.values()
         for case in several[0]
     }

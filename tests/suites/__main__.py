@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.suites import differences, sources, stored
-from tests.suites.running import Outcomes, RunFailure, run
+from tests.suites import differences, outcome_store, sources
+from tests.suites.runner import Outcomes, RunFailure, run
 from tests.suites.suite import SUITES, Part, Suite
 from tests.support.postgres import PostgresServer
 
@@ -92,10 +92,10 @@ class _Plan:
         return outcomes
 
     def run_plain(self, *, reuse: bool) -> Outcomes:
-        outcomes = stored.load(self.suite, self.part) if reuse else None
+        outcomes = outcome_store.load(self.suite, self.part) if reuse else None
         if outcomes is None:
             outcomes = self.run(ours=False)
-            stored.store(self.suite, self.part, outcomes)
+            outcome_store.store(self.suite, self.part, outcomes)
         return outcomes
 
 

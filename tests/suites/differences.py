@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.suites.running import Outcomes
+from tests.suites.runner import Outcomes
 
 __all__ = [
     "FILE",

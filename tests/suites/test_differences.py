@@ -17,7 +17,7 @@ from tests.suites.differences import (
     update,
     write,
 )
-from tests.suites.running import Outcomes
+from tests.suites.runner import Outcomes
 from tests.suites.suite import SUITES
 
 PLAIN = Outcomes({"a": "passed", "b": "passed", "c": "failed", "d": "skipped"})

@@ -46,7 +46,7 @@ if os.environ.get("SUITES_APPLICATIONS") == "wrapped":
         _wrap(getattr(importlib.import_module(_module), _name))
 
     def pytest_sessionfinish(session: pytest.Session) -> None:
-        recording: Any = session.config.pluginmanager.get_plugin("recording")
-        notes = recording.notes
+        recorder: Any = session.config.pluginmanager.get_plugin("recorder")
+        notes = recorder.notes
         notes["applications"] = _wrapped
         notes["connected at the end"] = models.is_connected

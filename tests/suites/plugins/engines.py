@@ -150,8 +150,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    recording: Any = session.config.pluginmanager.get_plugin("recording")
-    notes = recording.notes
+    recorder: Any = session.config.pluginmanager.get_plugin("recorder")
+    notes = recorder.notes
     notes["engines"] = dict(_used)
     if _OURS:
         from sqlalchemy.testing import config

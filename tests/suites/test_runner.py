@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.suites import __main__ as program
-from tests.suites import differences, sources, stored
+from tests.suites import differences, outcome_store, sources
 from tests.suites.differences import Difference, read, write
-from tests.suites.running import RunFailure, run
+from tests.suites.runner import RunFailure, run
 from tests.suites.suite import Suite
 
 TESTS = """
@@ -21,7 +21,7 @@ part = os.environ.get("PART")
 
 @pytest.fixture(scope="session", autouse=True)
 def counted(request):
-    request.config.pluginmanager.get_plugin("recording").notes["uses"] = int(bool(part))
+    request.config.pluginmanager.get_plugin("recorder").notes["uses"] = int(bool(part))
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_it(number):
@@ -102,7 +102,7 @@ def listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Path) -> Pat
     monkeypatch.setattr(sources, "interpreter", lambda: Path(sys.executable))
     monkeypatch.setattr(sources, "source_of", lambda _: source)
     monkeypatch.setattr(sources, "FOLDER", tmp_path / "folder")
-    monkeypatch.setattr(stored, "version", lambda _: "1")
+    monkeypatch.setattr(outcome_store, "version", lambda _: "1")
     monkeypatch.setattr(differences, "FILE", file)
     write([Difference("small", test, "Because.") for test in ALL_DIFFERENCES], file)
     return file

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.suites import sources
-from tests.suites.running import Outcomes
+from tests.suites.runner import Outcomes
 from tests.suites.suite import Part, Suite
 
 __all__ = ["load", "store"]

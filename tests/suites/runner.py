@@ -66,7 +66,7 @@ def run(
         report = folder / "outcomes.json"
         command = [
             *(str(interpreter), *suite.interpreter_options, "-m", "pytest"),
-            *("-p", "recording", "-p", suite.plugin, "-p", "no:asgi_dbconn"),
+            *("-p", "recorder", "-p", suite.plugin, "-p", "no:asgi_dbconn"),
             *("-p", "no:cacheprovider", "-q", "--tb", "short", *suite.options),
         ]
         if suite.database is not None:
