@@ -13,7 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from asgi_dbconn import DBConnError, Queryable, Registry
 
-__all__ = ["ROLLBACKS", "Shop", "make_shop", "shop"]
+__all__ = ["ROLLBACKS", "Shop", "Way", "make_shop", "shop"]
 
 
 class Undone(Exception):
