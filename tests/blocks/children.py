@@ -56,6 +56,13 @@ class Child:
     is_raw: bool = False
     """Whether it goes round SQLAlchemy, and so gets the driver's own errors."""
 
+    def can_be_interrupted(self, stage: Stage) -> bool:
+        """Return whether its statement can be cancelled, and the transaction go on.
+
+        SQLite rolls a whole transaction back if a statement that writes is interrupted.
+        """
+        return not (stage.is_sqlite and self.stores)
+
     def fits(self, kind: Kind) -> bool:
         if self.needs is None:
             return not (kind.is_elsewhere and self.name.startswith("joined"))
