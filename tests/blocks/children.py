@@ -163,8 +163,11 @@ _ALL: Final = (
 CHILDREN: Final = {child.name: child for child in _ALL}
 
 
-def children_of(kind: Kind, *, opens_block: bool | None = None) -> list[Child]:
+_TELLING: Final = {"verb", "savepoint", "stream", "execute"}
+
+
+def children_of(kind: Kind) -> list[Child]:
     """Return the children that can be started in a block of that kind."""
     return [
-        child for child in _ALL if child.fits(kind) and opens_block in (None, child.opens_block)
+        child for child in _ALL if child.fits(kind) and (kind.is_thorough or child.name in _TELLING)
     ]

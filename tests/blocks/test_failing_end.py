@@ -29,6 +29,12 @@ End = Callable[[Run], Awaitable[None]]
 CANCELLING = ("second cancel", "endless cancels")
 
 
+def is_wanted(kind: Kind, child: Child, end: str) -> bool:
+    if kind.name == "transaction" or end == "error":
+        return True
+    return child.name == "verb" and (kind.is_thorough or end in ("timeout", "second cancel"))
+
+
 def matrix() -> list[Any]:
     """Return every child and end of a transaction, and enough of both for the other kinds."""
     return [
@@ -36,7 +42,7 @@ def matrix() -> list[Any]:
         for kind in kinds_of()
         for child in children_of(kind)
         for name, end in FAILING_ENDS.items()
-        if kind.name == "transaction" or child.name == "verb" or name == "error"
+        if is_wanted(kind, child, name)
     ]
 
 
