@@ -56,6 +56,13 @@ class Child:
     is_raw: bool = False
     """Whether it goes round SQLAlchemy, and so gets the driver's own errors."""
 
+    def can_be_interrupted(self, stage: Stage) -> bool:
+        """Return whether its statement can be cancelled, and the transaction go on.
+
+        SQLite rolls a whole transaction back if a statement that writes is interrupted.
+        """
+        return not (stage.is_sqlite and self.stores)
+
     def fits(self, kind: Kind) -> bool:
         if self.needs is None:
             return not (kind.is_elsewhere and self.name.startswith("joined"))
@@ -156,8 +163,11 @@ _ALL: Final = (
 CHILDREN: Final = {child.name: child for child in _ALL}
 
 
-def children_of(kind: Kind, *, opens_block: bool | None = None) -> list[Child]:
+_TELLING: Final = {"verb", "savepoint", "stream", "execute"}
+
+
+def children_of(kind: Kind) -> list[Child]:
     """Return the children that can be started in a block of that kind."""
     return [
-        child for child in _ALL if child.fits(kind) and opens_block in (None, child.opens_block)
+        child for child in _ALL if child.fits(kind) and (kind.is_thorough or child.name in _TELLING)
     ]

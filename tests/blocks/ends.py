@@ -124,7 +124,11 @@ async def end_by_return(run: Run) -> None:
 
 async def _bound(block: Coroutine[Any, Any, None]) -> None:
     task = asyncio.ensure_future(block)
-    await asyncio.wait({task}, timeout=_PATIENCE)
+    try:
+        await asyncio.wait({task}, timeout=_PATIENCE)
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait({task}, timeout=_PATIENCE)
     if not task.done():
         task.cancel()
         pytest.fail("the block never ended")

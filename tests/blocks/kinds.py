@@ -15,6 +15,10 @@ from tests.blocks.stage import Stage
 __all__ = ["KINDS", "Body", "Handle", "Kind", "call_elsewhere", "kinds_of"]
 
 T = TypeVar("T")
+_THOROUGH: Final = {
+    *("transaction", "savepoint", "session", "connection"),
+    *("isolated transaction", "transaction elsewhere"),
+}
 Handle = AsyncConnection | AsyncSession | None
 """What the block hands out; None if that is neither, or cannot be used from the body's loop."""
 Body = Callable[[Handle], Awaitable[None]]
@@ -35,6 +39,11 @@ class Kind:
     """Whether the body runs on another event loop than the connection."""
     stores: bool = True
     """Whether a clean end commits."""
+
+    @property
+    def is_thorough(self) -> bool:
+        """Return whether every way to use it is tried; of the others, the most different ones."""
+        return self.name in _THOROUGH
 
     def isolate(self, stage: Stage) -> AbstractAsyncContextManager[None]:
         """Return what has to be around the block, on the loop of the test."""

@@ -170,6 +170,19 @@ async def test_it_stays_isolated(stage: Stage) -> None:
     await stage.check()
 
 
+async def test_a_plain_await_where_there_is_one_connection_only(stage: Stage) -> None:
+    # An isolated database has one connection, and it is in the hands of the block.
+    async with stage.models.rollback():
+        async with stage.models.transaction():
+            await stage.create("inside")
+            with outside_scopes():
+                await stage.create("log")
+                async with stage.models.transaction():
+                    await stage.create("in a transaction of its own")
+        assert await stage.Item.query.count() == 3
+    await stage.check()
+
+
 async def test_all_databases_are_left(stage: Stage) -> None:
     other, item = registry_of(stage.url, stage.watcher)
     async with other:

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from asgi_dbconn import TransactionAborted, TransactionClosed
-from tests.blocks.children import CHILDREN, Child, children_of
+from tests.blocks.children import CHILDREN, Child, children_of, driver_of
 from tests.blocks.ends import FAILING_ENDS, LONGEST, BlockError, Run
 from tests.blocks.kinds import KINDS, Kind, kinds_of
 from tests.blocks.other_process import OtherProcess
@@ -29,6 +29,12 @@ End = Callable[[Run], Awaitable[None]]
 CANCELLING = ("second cancel", "endless cancels")
 
 
+def is_wanted(kind: Kind, child: Child, end: str) -> bool:
+    if kind.name == "transaction" or end == "error":
+        return True
+    return child.name == "verb" and (kind.is_thorough or end in ("timeout", "second cancel"))
+
+
 def matrix() -> list[Any]:
     """Return every child and end of a transaction, and enough of both for the other kinds."""
     return [
@@ -36,8 +42,19 @@ def matrix() -> list[Any]:
         for kind in kinds_of()
         for child in children_of(kind)
         for name, end in FAILING_ENDS.items()
-        if kind.name == "transaction" or child.name == "verb" or name == "error"
+        if is_wanted(kind, child, name)
     ]
+
+
+async def check_isolation(stage: Stage, *, is_lost: bool) -> None:
+    """Check that the isolation has all that was done before the block, or says that it is lost."""
+    if is_lost:
+        with pytest.raises(TransactionAborted):
+            await stage.create("more")
+        return
+    strangers = await stage.serve_strangers()
+    names = await stage.Item.query.order_by("name").values_list("name", flat=True)
+    assert list(names) == ["before", *strangers]
 
 
 async def play(stage: Stage, kind: Kind, child: Child | None, end: End) -> Run:
@@ -55,13 +72,9 @@ async def play(stage: Stage, kind: Kind, child: Child | None, end: End) -> Run:
         run = await kind.call(run_block)
         if kind.is_isolated:
             before = []
-            if child is not None and stage.loses_all_with(child):
-                with pytest.raises(TransactionAborted):
-                    await stage.create("after")
-            else:
-                strangers = await stage.serve_strangers()
-                names = await stage.Item.query.order_by("name").values_list("name", flat=True)
-                assert list(names) == ["before", *strangers]
+            await check_isolation(
+                stage, is_lost=not (child is None or child.can_be_interrupted(stage))
+            )
     stage.watcher.release()
     await stage.check(*before)
     assert run.seconds < LONGEST
@@ -149,17 +162,19 @@ async def test_a_child_whose_statement_waits_in_line_never_sends_it(stage: Stage
 
 
 async def test_the_isolated_connection_stays(stage: Stage) -> None:
-    identity = "SELECT pg_backend_pid()" if not stage.is_sqlite else "SELECT 1"
+    child = CHILDREN["reading verb" if stage.is_sqlite else "verb"]
 
     async def ask() -> object:
         async with stage.models.connection() as connection:
-            return (await connection.execute(text(identity))).scalar_one()
+            if stage.is_sqlite:
+                return await driver_of(connection)
+            return (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
 
     async with stage.models.rollback():
         await stage.create("before")
         connection = await ask()
         for name in FAILING_ENDS:
-            run = Run(stage, KINDS["transaction"], CHILDREN["reading verb"])
+            run = Run(stage, KINDS["transaction"], child)
             await FAILING_ENDS[name](run)
             await run.settle()
             stage.watcher.release()

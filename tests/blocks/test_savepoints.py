@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pytest
 from sqlalchemy import text
@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from asgi_dbconn import TransactionAborted
-from tests.blocks.children import CHILD_NAME, CHILDREN, Child, Pause, children_of
+from tests.blocks.children import CHILD_NAME, CHILDREN, Child, Pause, children_of, driver_of
 from tests.blocks.ends import FAILING_ENDS, LONGEST, BlockError, Run
 from tests.blocks.kinds import KINDS
 from tests.blocks.stage import HOLD, INSERT, Stage
@@ -26,65 +26,74 @@ SAVEPOINT = KINDS["transaction"]
 
 async def backend(stage: Stage, connection: AsyncConnection) -> object:
     if stage.is_sqlite:
-        return (await connection.get_raw_connection()).driver_connection
+        return await driver_of(connection)
     return (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
 
 
-async def _own_verb(stage: Stage, connection: AsyncConnection) -> None:
+async def outlive(
+    stage: Stage, work: Callable[[], Awaitable[None]], *, can_be_interrupted: bool = True
+) -> None:
+    """Let the work fail inside of an outer transaction, and check what becomes of that one."""
+    lost = nullcontext() if can_be_interrupted else pytest.raises(TransactionAborted)
+    with lost:
+        async with stage.models.transaction() as transaction:
+            await stage.create("outer")
+            before = await backend(stage, transaction.connection)
+            stage.watcher.hold()
+            await work()
+            stage.watcher.release()
+            await stage.create("more")
+            assert await backend(stage, transaction.connection) == before
+    await stage.check(*(["outer", "more"] if can_be_interrupted else []))
+
+
+async def _own_verb(stage: Stage) -> None:
     await stage.create("slow own")
 
 
-async def _own_execute(stage: Stage, connection: AsyncConnection) -> None:
-    await connection.execute(INSERT, {"name": "slow own"})
+async def _own_execute(stage: Stage) -> None:
+    async with stage.models.connection() as connection:
+        await connection.execute(INSERT, {"name": "slow own"})
 
 
-async def _own_read(stage: Stage, connection: AsyncConnection) -> None:
-    await connection.execute(text(HOLD))
+async def _own_read(stage: Stage) -> None:
+    async with stage.models.connection() as connection:
+        await connection.execute(text(HOLD))
 
 
-async def _own_stream(stage: Stage, connection: AsyncConnection) -> None:
+async def _own_reading_verb(stage: Stage) -> None:
+    await stage.Item.query.filter(text(f"({HOLD}) > 0")).all()
+
+
+async def _own_stream(stage: Stage) -> None:
     async with stage.Item.query.filter(text(f"({HOLD}) > 0")).stream(1) as items:
         async for _ in items:
             pass
 
 
-@pytest.mark.parametrize("work", [_own_read, _own_stream])
-async def test_a_timeout_around_a_statement_in_a_savepoint(
-    stage: Stage, work: Callable[[Stage, AsyncConnection], Awaitable[None]]
-) -> None:
-    await time_out_in_a_savepoint(stage, work)
+Work = Callable[[Stage], Awaitable[None]]
+READS: tuple[Work, ...] = (_own_read, _own_reading_verb, _own_stream)
+WRITES: tuple[Work, ...] = (_own_verb, _own_execute)
 
 
-# SQLite cannot stop a statement that writes without rolling back the whole transaction.
-@pytest.mark.parametrize("work", [_own_verb, _own_execute])
-async def test_a_timeout_around_a_statement_that_writes_in_a_savepoint(
-    postgres_stage: Stage, work: Callable[[Stage, AsyncConnection], Awaitable[None]]
-) -> None:
-    await time_out_in_a_savepoint(postgres_stage, work)
-
-
-async def time_out_in_a_savepoint(
-    stage: Stage, work: Callable[[Stage, AsyncConnection], Awaitable[None]]
-) -> None:
-    async with stage.models.transaction() as transaction:
-        await stage.create("outer")
-        before = await backend(stage, transaction.connection)
-        stage.watcher.hold()
+@pytest.mark.parametrize("work", [*READS, *WRITES])
+async def test_a_timeout_around_a_statement_in_a_savepoint(stage: Stage, work: Work) -> None:
+    async def run_out_of_time() -> None:
         with pytest.raises(TimeoutError) as caught:
             async with asyncio.timeout(0.1), stage.models.transaction() as savepoint:
                 await savepoint.connection.execute(INSERT, {"name": "inner"})
-                await work(stage, savepoint.connection)
+                await work(stage)
         assert type(caught.value) is TimeoutError
-        stage.watcher.release()
-        await stage.create("more")
-        assert await backend(stage, transaction.connection) == before
-    await stage.check("outer", "more")
+
+    is_read = work in READS
+    await outlive(stage, run_out_of_time, can_be_interrupted=is_read or not stage.is_sqlite)
 
 
+@pytest.mark.parametrize("work", [*READS, *WRITES])
 @pytest.mark.parametrize("is_inside", [True, False], ids=["group inside", "group around"])
-async def test_a_task_group_with_a_failing_sibling(postgres_stage: Stage, is_inside: bool) -> None:
-    stage = postgres_stage
-
+async def test_a_task_group_with_a_failing_sibling(
+    stage: Stage, is_inside: bool, work: Work
+) -> None:
     async def fail() -> None:
         await stage.until_held()
         raise BlockError
@@ -93,32 +102,33 @@ async def test_a_task_group_with_a_failing_sibling(postgres_stage: Stage, is_ins
         async with stage.models.transaction(), asyncio.TaskGroup() as group:
             await stage.create("inner")
             group.create_task(fail())
-            group.create_task(stage.create("slow inner"))
+            group.create_task(_as_coroutine(work, stage))
+
+    async def store() -> None:
+        async with stage.models.transaction():
+            await stage.create("inner")
+            await work(stage)
 
     async def around() -> None:
-        async def store() -> None:
-            async with stage.models.transaction():
-                await stage.create("inner")
-                await stage.create("slow inner")
-
         async with asyncio.TaskGroup() as group:
             group.create_task(fail())
             group.create_task(store())
 
     seen: list[type[BaseException]] = []
-    async with stage.models.transaction() as transaction:
-        await stage.create("outer")
-        before = await backend(stage, transaction.connection)
-        stage.watcher.hold()
+
+    async def run() -> None:
         try:
             await (inside() if is_inside else around())
-        except* BlockError as group_of_errors:
-            seen += [type(error) for error in group_of_errors.exceptions]
-        stage.watcher.release()
-        await stage.create("more")
-        assert await backend(stage, transaction.connection) == before
+        except* BlockError as errors:
+            seen.extend(type(error) for error in errors.exceptions)
+
+    is_read = work in READS
+    await outlive(stage, run, can_be_interrupted=is_read or not stage.is_sqlite)
     assert seen == [BlockError]
-    await stage.check("outer", "more")
+
+
+async def _as_coroutine(work: Work, stage: Stage) -> None:
+    await work(stage)
 
 
 def matrix() -> list[Child]:
@@ -130,26 +140,15 @@ def matrix() -> list[Child]:
 async def test_the_outer_transaction_outlives_a_child_of_its_savepoint(
     stage: Stage, child: Child, end: str
 ) -> None:
-    async def run_block() -> None:
-        async with stage.models.transaction() as transaction:
-            await stage.create("outer")
-            before = await backend(stage, transaction.connection)
-            run = Run(stage, SAVEPOINT, child)
-            await FAILING_ENDS[end](run)
-            await run.settle()
-            run.check_child()
-            assert run.seconds < LONGEST
-            stage.watcher.release()
-            await stage.create("more")
-            assert await backend(stage, transaction.connection) == before
+    async def run_savepoint() -> None:
+        stage.watcher.release()  # the run holds by itself
+        run = Run(stage, SAVEPOINT, child)
+        await FAILING_ENDS[end](run)
+        await run.settle()
+        run.check_child()
+        assert run.seconds < LONGEST
 
-    if stage.loses_all_with(child):
-        with pytest.raises(TransactionAborted):
-            await run_block()
-        await stage.check()
-    else:
-        await run_block()
-        await stage.check("outer", "more")
+    await outlive(stage, run_savepoint, can_be_interrupted=child.can_be_interrupted(stage))
 
 
 @pytest.mark.parametrize("kind", ["session", "connection"])
@@ -167,9 +166,7 @@ async def test_a_savepoint_of_a_session_or_connection(stage: Stage, kind: str) -
 
 
 @pytest.mark.parametrize("depth", [2, 4])
-async def test_a_cancelled_statement_deep_inside(postgres_stage: Stage, depth: int) -> None:
-    stage = postgres_stage
-
+async def test_a_cancelled_statement_deep_inside(stage: Stage, depth: int) -> None:
     async def nest(level: int) -> None:
         async with stage.models.transaction():
             await stage.create(f"level {level}")
@@ -179,23 +176,23 @@ async def test_a_cancelled_statement_deep_inside(postgres_stage: Stage, depth: i
             else:
                 stage.watcher.hold()
                 async with asyncio.timeout(0.05):
-                    await stage.create("slow")
+                    await _own_read(stage)
 
     await nest(1)
     stage.watcher.release()
     await stage.check(*(f"level {level}" for level in range(1, depth)))
 
 
-async def test_siblings_go_on_when_one_savepoint_is_cancelled(postgres_stage: Stage) -> None:
-    stage = postgres_stage
-
+async def test_siblings_go_on_when_one_savepoint_is_cancelled(stage: Stage) -> None:
     async def store(name: str) -> None:
         async with stage.models.transaction():
             await stage.create(name)
+            if name == "first":
+                await _own_read(stage)
 
     async with stage.models.transaction():
         stage.watcher.hold()
-        first = asyncio.create_task(store("slow first"))
+        first = asyncio.create_task(store("first"))
         await stage.until_held()
         others = [asyncio.create_task(store(f"other {number}")) for number in range(3)]
         first.cancel()
