@@ -1,0 +1,77 @@
+"""Count the awaits of a coroutine, and say what it is waiting for."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from typing import Any, Final, TypeVar
+
+__all__ = ["counted", "statement_of", "waiting_for"]
+
+T = TypeVar("T")
+
+_SQL_NAMES: Final = ("query", "sql", "statement", "operation")
+_DRIVERS: Final = ("asyncpg", "aiosqlite")
+
+
+@types.coroutine
+def counted(
+    coroutine: Coroutine[Any, Any, T], on_await: Callable[[], None]
+) -> Generator[Any, Any, T]:
+    """Run ``coroutine`` and call ``on_await`` whenever it has begun to wait.
+
+    The task stays the same, and so do its context and the errors that are thrown in.
+    """
+    thrown: list[BaseException] = []
+    while True:
+        try:
+            if thrown:
+                # Held by nobody here while it is on its way: its traceback holds connections.
+                waiting = coroutine.throw(thrown.pop())
+            else:
+                waiting = coroutine.send(None)
+        except StopIteration as finished:
+            result: T = finished.value
+            return result
+        on_await()
+        try:
+            yield waiting
+        except BaseException as error:
+            thrown.append(error)
+
+
+def _frames(waiting: Any) -> Iterator[types.FrameType]:
+    while waiting is not None:
+        for frame_name, next_name in (
+            ("cr_frame", "cr_await"),
+            ("gi_frame", "gi_yieldfrom"),
+            ("ag_frame", "ag_await"),
+        ):
+            if hasattr(waiting, frame_name):
+                frame = getattr(waiting, frame_name)
+                if frame is not None:
+                    yield frame
+                waiting = getattr(waiting, next_name)
+                break
+        else:
+            return
+
+
+def statement_of(coroutine: Any) -> str | None:
+    """Return the first word of the SQL that ``coroutine`` waits for, if it is in the driver."""
+    for frame in _frames(coroutine):
+        module = frame.f_globals.get("__name__", "").partition(".")[0]
+        if module not in _DRIVERS:
+            continue
+        for name in _SQL_NAMES:
+            sql = frame.f_locals.get(name)
+            if isinstance(sql, str) and sql.strip():
+                return sql.split(None, 1)[0].strip(";").upper()
+        if frame.f_code.co_name in ("commit", "rollback"):
+            return frame.f_code.co_name.upper()
+    return None
+
+
+def waiting_for(coroutine: Any) -> list[str]:
+    """Return the names of the functions that ``coroutine`` waits in, outermost first."""
+    return [frame.f_code.co_qualname for frame in _frames(coroutine)]
