@@ -6,14 +6,14 @@ Every kind of step that is possible at a place is about equally likely there.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from typing import Final
 
 from tests.histories import steps as language
-from tests.histories.steps import BlockKind, Database, Fault, Program, Request, Step, Steps
+from tests.histories.steps import BlockKind, Database, Fault, Program, Request, Step, Steps, bodies
 
 __all__ = ["BASE_TOKENS", "COUNTERS", "EVERYTHING", "PORTABLE", "Vocabulary", "generate"]
 
@@ -43,6 +43,11 @@ class Vocabulary:
 
     def has(self, kind: str) -> bool:
         return kind in self.steps
+
+    def without(self, kinds: Iterable[str]) -> Vocabulary:
+        """Return one that lacks these kinds of steps and faults."""
+        left_out = frozenset(kinds)
+        return replace(self, steps=self.steps - left_out, faults=self.faults - left_out)
 
 
 _ALL_STEPS: Final = frozenset(
@@ -112,7 +117,13 @@ class _Author:
         )
         if all(request.process for request in requests):
             requests = (replace(requests[0], process=0), *requests[1:])
-        program = Program(self._seed, self._database, chance.randint(1, 4), requests)
+        program = Program(
+            self._seed,
+            self._database,
+            chance.randint(1, 4),
+            requests,
+            query_timeout=chance.choice((None, 1.0)),
+        )
         return replace(program, faults=self._faults(program))
 
     # -- faults
@@ -134,18 +145,24 @@ class _Author:
                 self._moment(), chance.random() < 0.5
             )
         kinds = [kind for kind in possible if kind in self._vocabulary.faults]
-        weights = [4 if kind == "Cancel" else 1 for kind in kinds]
-        amount = chance.choice((0, 1, 1, 2, 3))
+        if not kinds:
+            return ()
+        weights = [4 if kind in ("Cancel", "Terminate") else 1 for kind in kinds]
+        amount = chance.choice((0, 1, 2, 2, 3, 4))
         return tuple(possible[kind]() for kind in chance.choices(kinds, weights, k=amount))
 
     def _cancel(self, program: Program) -> Fault:
         chance = self._random
+        request = chance.randrange(len(program.requests))
+        tasks = _tasks_of(program.requests[request].body)
+        task = chance.randrange(len(tasks))
         return language.Cancel(
-            request=chance.randrange(len(program.requests)),
-            task=chance.choice((0, 0, 1, 2, 3)),
-            at=self._moment(),
+            request=request,
+            task=task,
+            # A statement is about three awaits, with its connection and its commit.
+            at=chance.randint(1, 3 * tasks[task] + 2),
             after=chance.choice((0.0, 0.0, 0.0003, 0.001, 0.003)),
-            again=chance.choice((None, None, None, 1, 2, 3)),
+            again=chance.choice((None, None, 1, 1, 2, 3)),
         )
 
     def _network(self) -> Fault:
@@ -382,3 +399,18 @@ class _Author:
     def _timeout(self, place: _Place) -> list[Step]:
         return [language.Timeout(self._random.choice(_TIMES), self._short_body(place))]
 
+
+def _tasks_of(body: Steps) -> list[int]:
+    """Return for each task of a request how many steps it has, its own first."""
+    own = 0
+    others: list[int] = []
+    for step in body:
+        own += 1
+        for inner in bodies(step):
+            first, *rest = _tasks_of(inner)
+            if isinstance(step, language.Gather | language.Group | language.Spawn):
+                others.append(first)
+            else:
+                own += first
+            others += rest
+    return [own, *others]

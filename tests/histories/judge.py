@@ -20,6 +20,9 @@ from tests.histories.witness import Snapshot
 
 __all__ = ["Evidence", "judge"]
 
+_FINAL: Final = "final save"
+
+
 @dataclass
 class Evidence:
     """What the witness saw after the program."""
@@ -98,6 +101,8 @@ class _Judge:
             end = write.settled if write.fate == "acknowledged" else NEVER
             if not any(other.began > end for other in acknowledged):
                 return None
+        if acknowledged and all(write.operation.name == _FINAL for write in acknowledged):
+            return None  # said of the object
         what = "no row" if value is None else f"value {value}"
         told = ", ".join(
             f"{write.operation.name} of {write.value} {write.fate}" for write in writes
@@ -121,7 +126,7 @@ class _Judge:
             creations = [write for write in writes if write.fate != "absent"]
             if token in BASE_TOKENS or len(creations) != 1 or creations[0].fate != "unknown":
                 continue
-            if creations[0].operation.name not in _AFTERWARDS:
+            if creations[0].operation.name != _FINAL:
                 units[creations[0].unit][token] = token in seen
         for unit, tokens in units.items():
             if len(set(tokens.values())) > 1:
@@ -156,9 +161,12 @@ class _Judge:
             own = [
                 operation
                 for operation in self._history.operations.values()
-                if entry["name"] in self._names(operation)
+                if entry["name"] in self._names(operation) and operation.began <= entry["time"]
             ]
-            since = max((operation.began for operation in own), default=0.0)
+            # The last save may have had nothing to send, so it says nothing about the row.
+            since = max(
+                (operation.began for operation in own if operation.name != _FINAL), default=0.0
+            )
             foreign = any(
                 write.fate != "absent"
                 and write.settled >= since
@@ -292,6 +300,3 @@ class _Judge:
             f"a block ended with {errors.label(error)} in place of {kind}",
             f"{block.type}: {error['text'][:120]} in place of {own['type']}",
         )
-
-
-_AFTERWARDS: Final = ("final save",)

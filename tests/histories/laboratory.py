@@ -52,7 +52,7 @@ class Laboratory:
         self._witness = witness
         self._worker = worker
         self._proxy = proxy
-        self._products: dict[tuple[str, int], Product] = {}
+        self._products: dict[tuple[str, int, float | None], Product] = {}
 
     def run(self, program: Program) -> Verdict:
         """Execute the program on fresh tables and judge it."""
@@ -99,7 +99,7 @@ class Laboratory:
         url = self._url
         if self._proxy is not None and program.needs_proxy:
             url = self._proxy.url_for(url)
-        key = (url, program.pool_size)
+        key = (url, program.pool_size, program.query_timeout)
         if key not in self._products:
             self._products[key] = Product(*key)
         return self._products[key]

@@ -32,9 +32,14 @@ _STEPS_PER_SECOND: Final = 6_000_000
 class Product:
     """A registry with its models, which is connected anew for every history."""
 
-    def __init__(self, url: str, pool_size: int) -> None:
+    def __init__(self, url: str, pool_size: int, query_timeout: float | None) -> None:
         self.models = models = Registry(
-            url, pool_size=pool_size, acquire_timeout=4.0, shutdown_timeout=2.0, connect_timeout=2.0
+            url,
+            pool_size=pool_size,
+            query_timeout=query_timeout,
+            acquire_timeout=3.0,
+            shutdown_timeout=2.0,
+            connect_timeout=2.0,
         )
         self.is_sqlite = url.startswith("sqlite")
 

@@ -7,7 +7,7 @@ written by one step only, so a row says by itself who wrote it last.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal, TypeAlias
 
 __all__ = [
@@ -348,7 +348,8 @@ class Program:
     database: Database
     pool_size: int
     requests: tuple[Request, ...]
-    faults: tuple[Fault, ...] = field(default=())
+    faults: tuple[Fault, ...] = ()
+    query_timeout: float | None = None
 
     @property
     def needs_worker(self) -> bool:

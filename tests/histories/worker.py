@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -95,13 +96,13 @@ def _execute(order: dict[str, str]) -> None:
 
 
 async def _main(program: Program, url: str, log: Log) -> None:
-    product = Product(url, program.pool_size)
+    product = Product(url, program.pool_size, program.query_timeout)
     runner = ProductRunner(product, program, log, process=1)
     for fault in program.faults:
         if isinstance(fault, Terminate):
             if fault.graceful:
                 _cancel_on_sigterm(asyncio.current_task(), log)
-            runner.at_await(fault.at, lambda: _terminate(log))
+            runner.at_await(fault.at, partial(_terminate, log, graceful=fault.graceful))
     async with product.models:
         with suppress(asyncio.CancelledError):
             await runner.run()
@@ -117,8 +118,8 @@ def _cancel_on_sigterm(task: asyncio.Task[Any] | None, log: Log) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
 
 
-def _terminate(log: Log) -> None:
-    log.write("SIGTERM")
+def _terminate(log: Log, *, graceful: bool) -> None:
+    log.write("SIGTERM", graceful=graceful)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
