@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from tests.histories.fates import NEVER, BlockRun, History, Operation, is_a
 from tests.histories.finding import Finding
@@ -176,13 +176,41 @@ class _Customs:
         """Errors that came from nothing that was written down: of the checker itself, maybe."""
         known = {0}
         for entry in self._history.entries:
-            if entry["kind"] in ("failed", "left", "by hand failed", "returned", "body ended"):
-                known.add((entry["error"] or {}).get("number", 0))
-        for task in self._history.tasks.values():
-            error = task.error
-            if error is None or is_a(error, "CancelledError", "ApplicationError", "TimeoutError"):
+            if entry["kind"] in ("failed", "by hand failed"):
+                known.add(entry["error"]["number"])
+        for block in self._history.blocks.values():
+            if block.error is not None and block.body_error is None:
+                known.add(block.error["number"])
+        for call in self._history.of_kind("returned"):
+            attempts = [b for b in self._history.blocks.values() if b.call == call["call"]]
+            if not attempts and call["error"] is not None:
+                # It failed before the function was called, as a block that did not begin.
+                known.add(call["error"]["number"])
+                if not is_a(call["error"], "CancelledError"):
+                    yield from self._beginning_of_call(call)
+        for entry in self._history.entries:
+            if entry["kind"] not in ("body ended", "task ended", "caught"):
                 continue
+            error = entry["error"] or {"bases": [], "number": 0}
             for leaf in error.get("leaves", [error]):
-                is_expected = is_a(leaf, "CancelledError", "ApplicationError", "TimeoutError")
-                if leaf["number"] not in known and not is_expected:
-                    yield Finding("an error of nothing that was judged", f"{leaf}")
+                is_expected = is_a(leaf, "CancelledError", "ApplicationError")
+                if type_of(leaf) == "TimeoutError" or is_expected or leaf["number"] in known:
+                    continue
+                known.add(leaf["number"])
+                text = f"{leaf['text'][:200]} in {entry['kind']}"
+                yield Finding(f"an error of nothing that was judged: {label(leaf)}", text)
+
+    def _beginning_of_call(self, call: dict[str, Any]) -> Iterator[Finding]:
+        block = BlockRun(
+            0, call["task"], self._history.calls[call["call"]]["block"], "run_transaction()",
+            force_rollback=False, began=call["time"],
+        )  # fmt: skip
+        if not self._may_begin(block, call["error"]):
+            yield self._finding(
+                "the beginning of run_transaction()", block.outer is not None, call["error"]
+            )
+
+
+def type_of(error: ErrorRecord) -> str:
+    """Return the name of the error's own class."""
+    return str(error.get("type", ""))

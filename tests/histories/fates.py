@@ -82,6 +82,8 @@ class BlockRun:
     @property
     def outcome(self) -> Fate:
         """What happened to the block's own work, as far as it was not undone by hand."""
+        if self.type == "inner stream":
+            return "acknowledged"  # no unit of its own
         if self.force_rollback:
             return "absent"
         if self.left == NEVER:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, ForeignKey, text
@@ -27,6 +28,16 @@ _SLOW_SQLITE: Final = (
 )
 _STEPS_PER_SECOND: Final = 6_000_000
 """About as many steps of a recursive query does SQLite in a second."""
+
+_NEEDED: Final = {
+    language.OnCommit: "on_commit",
+    language.RollBack: "on_commit",
+    language.SessionCommit: "flush",
+    language.SessionRollback: "flush",
+    language.SessionAdd: "flush",
+    language.Raw: "connection",
+}
+"""The method that tells the handle that a step is for."""
 
 
 class Product:
@@ -138,6 +149,9 @@ class ProductRunner(Runner):
     # -- steps of its own
 
     async def step_of_its_own(self, step: Step, at: Place) -> None:
+        needed = _NEEDED.get(type(step))
+        if needed is not None and not hasattr(type(at.handle), needed):
+            return  # its block was cut away
         match step:
             case language.BulkCreate(tokens, value):
                 rows = [{"token": token, "value": value} for token in tokens]
@@ -222,26 +236,14 @@ class ProductRunner(Runner):
 
         async def read(here: Place) -> None:
             rows = aiter(here.handle)
-            first = await self.operation(at, "fetch", [], lambda: anext(rows, None))
-            await self.steps(step.body, Place(here.request, here.task, here.block))
+            first = await self.operation(here, "fetch", [], lambda: anext(rows, None))
+            await self.steps(step.body, replace(here, handle=at.handle))
             while first is not None:
-                first = await self.operation(at, "fetch", [], lambda: anext(rows, None))
+                first = await self.operation(here, "fetch", [], lambda: anext(rows, None))
 
-        if at.block is None:
-            await self.in_block(at, "stream", stream, read)
-            return
-        # Inside of a block it is a part of that one.
-        self.log.write("operation", operation=(number := self.log.number()), task=at.task,
-                       block=at.block, name="stream", writes=[])  # fmt: skip
-        try:
-            async with stream as rows:
-                await read(Place(at.request, at.task, at.block, rows))
-        except BaseException as error:
-            self.log.write(
-                "failed", operation=number, error=self.log.error(error), cancelling=cancelling()
-            )
-            raise
-        self.log.write("done", operation=number, hits=None)
+        # Inside of a block it is a part of that one, and not a unit of its own.
+        kind = "stream" if at.block is None else "inner stream"
+        await self.in_block(at, kind, stream, read)
 
     async def _leave_early(self, rows: int) -> None:
         async def all_of_them() -> AsyncIterator[Any]:
@@ -368,7 +370,7 @@ class ProductRunner(Runner):
             self.log.write(
                 "object", when=when, name=name, id=known.get("id"), token=known.get("token"),
                 value=known.get("value"), is_stored=state.key is not None,
-                is_modified=state.modified,
+                is_modified=_is_changed(state),
                 parts=[part.__dict__.get("token") for part in known.get("parts", ())],
             )  # fmt: skip
 
@@ -377,10 +379,15 @@ def _is_stored(instance: Any) -> bool:
     return instance_state(instance).key is not None
 
 
+def _is_changed(state: Any) -> bool:
+    # SQLAlchemy's flag stays when the last change has been noted as stored by hand.
+    return bool(state.modified and state.committed_state)
+
+
 def _writes_of(instance: Any) -> list[Write]:
     state, known = instance_state(instance), instance.__dict__
     writes: list[Write] = []
-    if state.key is None or state.modified:
+    if state.key is None or _is_changed(state):
         writes.append(("put", known.get("token", "?"), known.get("value")))
     writes += [
         ("put", part.token, 0)

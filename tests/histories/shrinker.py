@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Final
 
-from tests.histories.steps import Program, Step, Steps, bodies, replace_bodies, walk
+from tests.histories.steps import Cancel, Fault, Program, Step, Steps, bodies, replace_bodies, walk
 
 __all__ = ["shrink", "size"]
 
@@ -45,12 +45,8 @@ def size(program: Program) -> int:
 def _smaller(program: Program) -> Iterator[Program]:
     """Yield programs with less in them, the boldest cuts first."""
     requests, faults = program.requests, program.faults
-    for number in range(len(requests)):
-        # Emptied and not removed: faults name requests by their position.
-        if requests[number].body:
-            yield _with_body(program, number, ())
-    if len(requests) > 1 and not requests[-1].body:
-        yield replace(program, requests=requests[:-1])
+    for number in range(len(requests) if len(requests) > 1 else 0):
+        yield _without_request(program, number)
     for number in range(len(faults)):
         yield replace(program, faults=faults[:number] + faults[number + 1 :])
     for number, request in enumerate(requests):
@@ -62,6 +58,17 @@ def _smaller(program: Program) -> Iterator[Program]:
             yield _with_body(program, number, body)
     if program.pool_size > 1:
         yield replace(program, pool_size=1)
+
+
+def _without_request(program: Program, number: int) -> Program:
+    faults: list[Fault] = []
+    for fault in program.faults:
+        if not isinstance(fault, Cancel) or fault.request < number:
+            faults.append(fault)
+        elif fault.request > number:
+            faults.append(replace(fault, request=fault.request - 1))
+    requests = program.requests[:number] + program.requests[number + 1 :]
+    return replace(program, requests=requests, faults=tuple(faults))
 
 
 def _with_body(program: Program, number: int, body: Steps) -> Program:

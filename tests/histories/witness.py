@@ -98,8 +98,7 @@ class PostgreSQLWitness(Witness):
     def __init__(self, url: str) -> None:
         super().__init__()
         self._observer = Observer(url)
-        self._holder = Observer(url)
-        name = url.rpartition("/")[2]
+        self._name = name = url.rpartition("/")[2]
         self._observer.execute(f"""
             ALTER DATABASE "{name}" SET deadlock_timeout = '20ms';
             CREATE TABLE items (
@@ -171,15 +170,16 @@ class PostgreSQLWitness(Witness):
 
     def _hold(self, seconds: float) -> None:
         with suppress(asyncpg.PostgresError):
-            self._holder.execute(
+            # On a connection of its own: another one may hold them, too.
+            self._observer.execute(
                 "BEGIN; LOCK TABLE items IN SHARE ROW EXCLUSIVE MODE; "
-                f"SELECT pg_sleep({seconds}); ROLLBACK"
+                f"SELECT pg_sleep({seconds}); ROLLBACK",
+                database=self._name,
             )
 
     def close(self) -> None:
         super().close()
         self._observer.close()
-        self._holder.close()
 
 
 class SQLiteWitness(Witness):

@@ -96,6 +96,7 @@ def _execute(order: dict[str, str]) -> None:
 
 
 async def _main(program: Program, url: str, log: Log) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     product = Product(url, program.pool_size, program.query_timeout)
     runner = ProductRunner(product, program, log, process=1)
     for fault in program.faults:
