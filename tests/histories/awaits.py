@@ -6,12 +6,12 @@ import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, Final, TypeVar
 
-__all__ = ["counted", "statement_of", "waiting_for"]
+__all__ = ["counted", "statement_of"]
 
 T = TypeVar("T")
 
 _SQL_NAMES: Final = ("query", "sql", "statement", "operation")
-_DRIVERS: Final = ("asyncpg", "aiosqlite")
+_DRIVERS: Final = ("asyncpg.", "aiosqlite.", "sqlalchemy.dialects.postgresql.asyncpg")
 
 
 @types.coroutine
@@ -60,8 +60,7 @@ def _frames(waiting: Any) -> Iterator[types.FrameType]:
 def statement_of(coroutine: Any) -> str | None:
     """Return the first word of the SQL that ``coroutine`` waits for, if it is in the driver."""
     for frame in _frames(coroutine):
-        module = frame.f_globals.get("__name__", "").partition(".")[0]
-        if module not in _DRIVERS:
+        if not frame.f_globals.get("__name__", "").startswith(_DRIVERS):
             continue
         for name in _SQL_NAMES:
             sql = frame.f_locals.get(name)
@@ -70,8 +69,3 @@ def statement_of(coroutine: Any) -> str | None:
         if frame.f_code.co_name in ("commit", "rollback"):
             return frame.f_code.co_name.upper()
     return None
-
-
-def waiting_for(coroutine: Any) -> list[str]:
-    """Return the names of the functions that ``coroutine`` waits in, outermost first."""
-    return [frame.f_code.co_qualname for frame in _frames(coroutine)]

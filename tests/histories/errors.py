@@ -179,8 +179,9 @@ class _Customs:
             if entry["kind"] in ("failed", "by hand failed"):
                 known.add(entry["error"]["number"])
         for block in self._history.blocks.values():
-            if block.error is not None and block.body_error is None:
-                known.add(block.error["number"])
+            own, left = block.body_error, block.error
+            if left is not None and (own is None or own["number"] != left["number"]):
+                known.add(left["number"])  # judged as the end of the block
         for call in self._history.of_kind("returned"):
             attempts = [b for b in self._history.blocks.values() if b.call == call["call"]]
             if not attempts and call["error"] is not None:

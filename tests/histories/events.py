@@ -12,7 +12,9 @@ from tests.histories.steps import Database, walk
 __all__ = ["count", "expected"]
 
 _BOTH = (
-    "cancel: while a connection is acquired or a block begins",
+    "cancel: while a block begins, before its first statement",
+    "cancel: while a block ends, between statements",
+    "cancel: while a verb waits for a connection or its turn",
     "cancel: during BEGIN",
     "cancel: during a statement",
     "cancel: during a fetch of a stream",
@@ -113,13 +115,15 @@ def _place_of_cancellation(entry: Entry) -> str:
         return f"during {statement}"
     if doing == "fetch":
         return "during a fetch of a stream"
-    if doing.startswith("begin "):
-        return "while a connection is acquired or a block begins"
     if statement is not None:
         return "during a statement"
+    if doing.startswith("begin "):
+        return "while a block begins, before its first statement"
+    if doing.startswith(("end ", "fail ")):
+        return "while a block ends, between statements"
     if doing.startswith("in ") or not doing:
         return "outside of the database"
-    return f"else ({doing.partition(' ')[0]})"
+    return "while a verb waits for a connection or its turn"
 
 
 def _place_of_kill(what: str) -> str:

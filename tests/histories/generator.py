@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
-from typing import Final
+from typing import Final, Literal
 
 from tests.histories import steps as language
 from tests.histories.steps import BlockKind, Database, Fault, Program, Request, Step, Steps, bodies
@@ -167,7 +167,8 @@ class _Author:
 
     def _network(self) -> Fault:
         chance = self._random
-        mode = chance.choice(("stall", "refuse", "cut"))
+        modes: tuple[Literal["stall", "refuse", "cut"], ...] = ("stall", "refuse", "cut")
+        mode = chance.choice(modes)
         seconds = 0.0 if mode == "cut" else chance.choice((0.01, 0.1, 0.1, 0.5))
         if mode == "stall" and chance.random() < 0.05:
             seconds = 3.0

@@ -104,9 +104,10 @@ class _Judge:
         if acknowledged and all(write.operation.name == _FINAL for write in acknowledged):
             return None  # said of the object
         what = "no row" if value is None else f"value {value}"
-        told = ", ".join(
-            f"{write.operation.name} of {write.value} {write.fate}" for write in writes
-        ) or "nobody wrote it"
+        told = (
+            ", ".join(f"{write.operation.name} of {write.value} {write.fate}" for write in writes)
+            or "nobody wrote it"
+        )
         detail = f"{token} has {what}; {told}"
         strangers = any(write.operation.name.startswith("stranger") for write in acknowledged)
         if value is None or (value == first and not same):
@@ -274,11 +275,12 @@ class _Judge:
         return Finding(f"a cancelled task ended with {errors.label(error)}", text)
 
     def _first_seen(self, error: ErrorRecord) -> float:
-        return min(
+        times: list[float] = [
             entry["time"]
             for entry in self._history.entries
             if (entry.get("error") or {}).get("number") == error["number"]
-        )
+        ]
+        return min(times)
 
     def _blocks(self) -> Iterator[Finding]:
         for block in self._history.blocks.values():
@@ -292,6 +294,8 @@ class _Judge:
                     block.cancelling or is_a(own, "CancelledError")
                 ):
                     continue  # cancelled while it ended
+                if is_a(error, "TransactionClosed") and is_a(own, "TransactionClosed"):
+                    continue  # of a stream, told twice that the block around it has ended
                 yield self._replaced(block, own, error)
 
     def _replaced(self, block: BlockRun, own: Any, error: Any) -> Finding:

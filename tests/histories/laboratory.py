@@ -60,7 +60,11 @@ class Laboratory:
         if self._proxy is not None and program.needs_proxy:
             self._proxy.set_mode("pass")
             self._proxy.plan_cuts(
-                [(fault.nth, fault.when) for fault in program.faults if isinstance(fault, CutCommit)]
+                [
+                    (fault.nth, fault.when)
+                    for fault in program.faults
+                    if isinstance(fault, CutCommit)
+                ]
             )
         if program.needs_worker:
             self._worker.start(program, self._url)

@@ -42,7 +42,7 @@ class Log:
         if self._file is not None:
             os.write(self._file, json.dumps(entry).encode() + b"\n")
 
-    def error(self, error: BaseException) -> ErrorRecord:
+    def describe(self, error: BaseException) -> ErrorRecord:
         """Describe ``error``; the same object has the same number, however often it is seen."""
         return describe(error, self._errors)
 

@@ -41,7 +41,7 @@ class BreakingProxy(Proxy):
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
-        link = _BreakingLink(self, self._conditions, reader, writer)  # type: ignore[arg-type]
+        link = _BreakingLink(self, self._conditions, reader, writer)
         if self._mode == "reset":
             link.abort()
             return

@@ -138,6 +138,7 @@ class ProductRunner(Runner):
         return total
 
     async def slow(self, seconds: float) -> None:
+        values: dict[str, float]
         if self._product.is_sqlite:
             sql, values = _SLOW_SQLITE, {"steps": int(seconds * _STEPS_PER_SECOND)}
         else:
@@ -196,7 +197,7 @@ class ProductRunner(Runner):
         try:
             await call()
         except BaseException as error:
-            self.log.write("by hand failed", number=number, error=self.log.error(error))
+            self.log.write("by hand failed", number=number, error=self.log.describe(error))
             raise
         self.log.write("by hand done", number=number)
 
@@ -214,7 +215,7 @@ class ProductRunner(Runner):
             try:
                 await self.steps(step.body, Place(at.request, at.task, number))
             except BaseException as error:
-                self.log.write("body ended", block=number, error=self.log.error(error))
+                self.log.write("body ended", block=number, error=self.log.describe(error))
                 raise
             self.log.write("body ended", block=number, error=None)
 
@@ -226,7 +227,7 @@ class ProductRunner(Runner):
             await self._models.run_transaction(function, **options)
         except BaseException as error:
             self.log.write(
-                "returned", call=call, error=self.log.error(error), cancelling=cancelling()
+                "returned", call=call, error=self.log.describe(error), cancelling=cancelling()
             )
             raise
         self.log.write("returned", call=call, error=None)
@@ -292,9 +293,7 @@ class ProductRunner(Runner):
                 f"INSERT INTO items (token, value) VALUES ('{step.token}', {step.value})"
             )
 
-        await self.operation(
-            at, f"raw {step.door}", [("put", step.token, step.value)], execute
-        )
+        await self.operation(at, f"raw {step.door}", [("put", step.token, step.value)], execute)
 
     # -- objects
 

@@ -169,7 +169,7 @@ class Runner(ABC):
         try:
             await self.steps(body, at)
         except BaseException as error:
-            described = self.log.error(error)
+            described = self.log.describe(error)
             self.log.write("task ended", task=at.task, error=described, cancelling=cancelling())
             if how == "child" or isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
                 raise
@@ -269,7 +269,7 @@ class Runner(ABC):
                 try:
                     await self.steps(body, at)
                 except Exception as error:
-                    self.log.write("caught", task=at.task, error=self.log.error(error))
+                    self.log.write("caught", task=at.task, error=self.log.describe(error))
             case language.Timeout(seconds, body):
                 await self._timeout(seconds, body, at)
             case _:
@@ -289,7 +289,7 @@ class Runner(ABC):
             if limit.expired():
                 self.log.write(
                     "timeout", task=at.task, when=limit.when(),
-                    error=None if inner is None else self.log.error(inner),
+                    error=None if inner is None else self.log.describe(inner),
                 )  # fmt: skip
             inner = None
 
@@ -320,7 +320,7 @@ class Runner(ABC):
             result = await call()
         except BaseException as error:
             self.log.write(
-                "failed", operation=number, error=self.log.error(error), cancelling=cancelling()
+                "failed", operation=number, error=self.log.describe(error), cancelling=cancelling()
             )
             raise
         finally:
@@ -353,14 +353,14 @@ class Runner(ABC):
                 try:
                     await (self.steps(body, here) if isinstance(body, tuple) else body(here))
                 except BaseException as error:
-                    self.log.write("body ended", block=number, error=self.log.error(error))
+                    self.log.write("body ended", block=number, error=self.log.describe(error))
                     doing[-1] = f"fail {kind}"
                     raise
                 self.log.write("body ended", block=number, error=None)
                 doing[-1] = f"end {kind}"
         except BaseException as error:
             self.log.write(
-                "left", block=number, error=self.log.error(error), cancelling=cancelling()
+                "left", block=number, error=self.log.describe(error), cancelling=cancelling()
             )
             raise
         else:

@@ -7,7 +7,7 @@ written by one step only, so a row says by itself who wrote it last.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 __all__ = [
@@ -373,8 +373,8 @@ def replace_bodies(step: Step, inner: tuple[Steps, ...]) -> Step:
     """Return a container like ``step`` around other sequences."""
     if isinstance(step, Gather | Group):
         return replace(step, branches=inner)
-    if any(each.name == "body" for each in fields(step)):
-        return replace(step, body=inner[0])  # type: ignore[call-arg]
+    if isinstance(step, Stream | Block | Rerun | Spawn | Attempt | Timeout):
+        return replace(step, body=inner[0])
     return step
 
 

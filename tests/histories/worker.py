@@ -89,7 +89,7 @@ def _execute(order: dict[str, str]) -> None:
     try:
         asyncio.run(_main(program, order["url"], log))
     except BaseException as error:
-        log.write("process failed", error=log.error(error))
+        log.write("process failed", error=log.describe(error))
     finally:
         log.write("process ended")
         os._exit(0)
