@@ -25,11 +25,8 @@ def counted(
     thrown: list[BaseException] = []
     while True:
         try:
-            if thrown:
-                # Held by nobody here while it is on its way: its traceback holds connections.
-                waiting = coroutine.throw(thrown.pop())
-            else:
-                waiting = coroutine.send(None)
+            # Held by nobody here while it is on its way: its traceback holds connections.
+            waiting = coroutine.throw(thrown.pop()) if thrown else coroutine.send(None)
         except StopIteration as finished:
             result: T = finished.value
             return result

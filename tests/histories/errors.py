@@ -202,8 +202,9 @@ class _Customs:
                 yield Finding(f"an error of nothing that was judged: {label(leaf)}", text)
 
     def _beginning_of_call(self, call: dict[str, Any]) -> Iterator[Finding]:
+        begun = self._history.calls[call["call"]]
         block = BlockRun(
-            0, call["task"], self._history.calls[call["call"]]["block"], "run_transaction()",
+            0, begun["task"], begun["block"], "run_transaction()",
             force_rollback=False, began=call["time"],
         )  # fmt: skip
         if not self._may_begin(block, call["error"]):

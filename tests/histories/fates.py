@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final, Literal, TypeAlias
 
 from tests.histories.log import Entry, ErrorRecord
@@ -21,7 +22,8 @@ NEVER: Final = float("inf")
 """The time of what has not happened."""
 _CONFLICTS: Final = frozenset({"40001", "40P01"})
 _REFUSALS: Final = frozenset({
-    "IntegrityError", "ObjectNotFound", "TransactionAborted", "TransactionClosed", "PoolTimeout",
+    "IntegrityError", "UniqueViolationError", "ObjectNotFound",
+    "TransactionAborted", "TransactionClosed", "PoolTimeout",
     "PoolClosed", "PoolOverloaded", "ConnectTimeout", "NestingError", "DeadlockError",
     "ApplicationError",
 })  # fmt: skip
@@ -279,7 +281,7 @@ class History:
     def _settle_attempts(self) -> None:
         for call in self.calls:
             attempts = [block for block in self.blocks.values() if block.call == call]
-            for earlier, later in zip(attempts, attempts[1:], strict=False):
+            for earlier, later in pairwise(attempts):
                 # It was run once more, so this one was rolled back.
                 earlier.left = later.began
                 earlier.error = {"number": 0, "type": "Repeated", "bases": [], "text": "",

@@ -40,6 +40,7 @@ class Vocabulary:
     has_options: bool = True
     """Whether blocks take ``force_rollback`` and isolation levels."""
     processes: int = 2
+    tasks_in_blocks: bool = True
 
     def has(self, kind: str) -> bool:
         return kind in self.steps
@@ -48,6 +49,10 @@ class Vocabulary:
         """Return one that lacks these kinds of steps and faults."""
         left_out = frozenset(kinds)
         return replace(self, steps=self.steps - left_out, faults=self.faults - left_out)
+
+    def with_tasks_outside_of_blocks(self) -> Vocabulary:
+        """Return one whose blocks start no tasks."""
+        return replace(self, tasks_in_blocks=False)
 
 
 _ALL_STEPS: Final = frozenset(
@@ -226,7 +231,13 @@ class _Author:
                 "Attempt": self._attempt, "Timeout": self._timeout,
             }  # fmt: skip
             if chance.random() < _CONTAINERS[place.depth]:
-                containers = {k: v for k, v in containers.items() if self._vocabulary.has(k)}
+                has_tasks = self._vocabulary.tasks_in_blocks or place.block is None
+                containers = {
+                    kind: maker
+                    for kind, maker in containers.items()
+                    if self._vocabulary.has(kind)
+                    and (has_tasks or kind not in ("Gather", "Group", "Spawn"))
+                }
                 # Blocks come in six kinds, and the others in one.
                 choices = [*containers, *(["Block"] * 5)]
                 return containers[chance.choice(choices)](place)

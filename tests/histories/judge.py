@@ -216,6 +216,7 @@ class _Judge:
     # -- callbacks, connections
 
     def _callbacks(self) -> Iterator[Finding]:
+        has_died = any(self._history.of_kind("SIGTERM"))
         called = {entry["mark"] for entry in self._history.of_kind("called back")}
         for entry in self._history.of_kind("registered"):
             mark = entry["mark"]
@@ -224,12 +225,13 @@ class _Judge:
             fate, _, _ = self._history.fate(standing)
             if fate == "absent" and mark in called:
                 yield Finding("a callback of what was rolled back is called", mark)
-            elif fate == "acknowledged" and mark not in called:
-                if not any(self._history.of_kind("process ended")):
-                    yield Finding("a callback of what was committed is not called", mark)
+            elif fate == "acknowledged" and mark not in called and not has_died:
+                yield Finding("a callback of what was committed is not called", mark)
 
     def _connections(self) -> Iterator[Finding]:
         evidence = self._evidence
+        for entry in self._history.of_kind("refused"):
+            yield Finding("strangers cannot write any more", entry["name"])
         if evidence.open_transactions:
             yield Finding("a backend is left inside of a transaction",
                           "; ".join(evidence.open_transactions))  # fmt: skip

@@ -7,6 +7,7 @@ import gc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -175,13 +176,12 @@ class Laboratory:
                 token = f"{name} {number}.{attempt}"
                 try:
                     await runner.operation(
-                        at, f"stranger's {name}", [("put", token, 1)], lambda: call(token)
+                        at, f"stranger's {name}", [("put", token, 1)], partial(call, token)
                     )
                 except Exception:
                     continue
                 return
-            if is_disturbed:
-                runner.log.write("refused", name=name)
+            runner.log.write("refused", name=name)
 
         ways: list[tuple[str, Callable[[str], Awaitable[Any]]]] = [
             ("create()", lambda token: runner.create(token, 1)),
@@ -219,6 +219,7 @@ def laboratory(
         url = stack.enter_context(server.database("histories"))
         large = PostgreSQLWitness(url)
         stack.callback(large.close)
+        large.prepare()
         proxy = stack.enter_context(BreakingProxy(server.host, server.port))
         yield Laboratory(url, large, worker, proxy)
         gc.collect()

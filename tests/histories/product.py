@@ -186,7 +186,7 @@ class ProductRunner(Runner):
                     at, "session.add", [("put", token, value)],
                     lambda: self._add(at.handle, token, value),
                 )  # fmt: skip
-            case language.Raw(door, token, value):
+            case language.Raw():
                 await self._raw(step, at)
             case _:
                 await self._object_step(step, at)

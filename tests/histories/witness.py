@@ -98,9 +98,12 @@ class PostgreSQLWitness(Witness):
     def __init__(self, url: str) -> None:
         super().__init__()
         self._observer = Observer(url)
-        self._name = name = url.rpartition("/")[2]
+        self._name = url.rpartition("/")[2]
+
+    def prepare(self) -> None:
+        """Create the tables, once for a database."""
         self._observer.execute(f"""
-            ALTER DATABASE "{name}" SET deadlock_timeout = '20ms';
+            ALTER DATABASE "{self._name}" SET deadlock_timeout = '20ms';
             CREATE TABLE items (
                 id SERIAL PRIMARY KEY, token TEXT NOT NULL UNIQUE, value BIGINT NOT NULL);
             CREATE TABLE parts (
@@ -108,18 +111,17 @@ class PostgreSQLWitness(Witness):
                 item_id INTEGER NOT NULL REFERENCES items (id));
             CREATE TABLE counters (id INTEGER PRIMARY KEY, total INTEGER NOT NULL);
         """)
-        items = ", ".join(f"('{token}', 0)" for token in BASE_TOKENS)
-        counters = ", ".join(f"({counter}, 0)" for counter in COUNTERS)
-        self._reset = (
-            "TRUNCATE items, parts, counters; "
-            f"INSERT INTO items (token, value) VALUES {items}; "
-            f"INSERT INTO counters (id, total) VALUES {counters}"
-        )
 
     def reset(self) -> None:
         self.release()
         self._observer.fetch(f"SELECT pg_terminate_backend(pid, 5000) {self._OTHERS}")
-        self._observer.execute(self._reset)
+        items = ", ".join(f"('{token}', 0)" for token in BASE_TOKENS)
+        counters = ", ".join(f"({counter}, 0)" for counter in COUNTERS)
+        self._observer.execute(
+            "TRUNCATE items, parts, counters; "
+            f"INSERT INTO items (token, value) VALUES {items}; "
+            f"INSERT INTO counters (id, total) VALUES {counters}"
+        )
 
     def look(self) -> Snapshot:
         seen = Snapshot()
