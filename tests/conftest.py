@@ -22,7 +22,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 SLOW = {
     *("benchmarks", "cli", "conformance", "docs", "faults", "frameworks", "migrations", "orm"),
     *("sync", "tenants", "test_support", "wsgi"),
-    *("databases/test_random_programs.py", "settings/test_light_import.py"),
+    *("databases/test_random_programs.py", "histories/test_histories.py"),
+    "settings/test_light_import.py",
     *("loops/test_processes.py", "loops/test_timeouts.py", "loops/test_waiting.py"),
     *("testing/test_page.py", "testing/test_plugin.py"),
     *("testing/test_plugin_ending.py", "testing/test_plugin_start.py"),

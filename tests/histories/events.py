@@ -46,7 +46,7 @@ _POSTGRESQL = (
     "kill: an idle backend",
     "kill: a backend in a transaction",
     "kill: during a statement",
-    "kill: during COMMIT",
+    "kill: while a task waits for COMMIT",
     "cut: before COMMIT",
     "cut: between COMMIT and its answer",
     "network: cut",
@@ -93,7 +93,11 @@ def _of_entry(entry: Entry) -> list[str]:
         case "timeout":
             return ["timeout expired"]
         case "killed":
-            return [f"kill: {_place_of_kill(entry['what'])}"]
+            kinds = [f"kill: {_place_of_kill(entry['what'])}"]
+            statements = [statement for _, statement in entry["doing"]]
+            return (
+                [*kinds, "kill: while a task waits for COMMIT"] if "COMMIT" in statements else kinds
+            )
         case "cut at a commit":
             before = entry["when"] == "before"
             return ["cut: before COMMIT" if before else "cut: between COMMIT and its answer"]
@@ -127,12 +131,12 @@ def _place_of_cancellation(entry: Entry) -> str:
 
 
 def _place_of_kill(what: str) -> str:
-    state, _, query = what.partition(": ")
+    state, _, _ = what.partition(": ")
     if state.startswith("idle in transaction"):
         return "a backend in a transaction"
     if state == "idle":
         return "an idle backend"
-    return "during COMMIT" if query.upper().startswith("COMMIT") else "during a statement"
+    return "during a statement"
 
 
 def _count_blocks(history: History, found: Counter[str]) -> None:

@@ -166,7 +166,8 @@ class _Judge:
             ]
             # The last save may have had nothing to send, so it says nothing about the row.
             since = max(
-                (operation.began for operation in own if operation.name != _FINAL), default=0.0
+                (self._snapshot(operation) for operation in own if operation.name != _FINAL),
+                default=0.0,
             )
             foreign = any(
                 write.fate != "absent"
@@ -184,7 +185,12 @@ class _Judge:
                         "an object says that it is stored as it is, and is not",
                         f"{entry['name']} {token}={value} with key {entry['id']}: {there}",
                     )
-            elif entry["when"] == "before" or not self._is_saved(own):
+            elif entry["when"] == "before":
+                if not entry["is_stored"] and self._owns_row(entry["name"], writes):
+                    yield Finding(
+                        "an object has forgotten its row", f"{entry['name']} {token}={value}"
+                    )
+            elif not self._is_saved(own):
                 continue
             elif not foreign and after.values.get(token) != value:
                 yield Finding(
@@ -193,6 +199,23 @@ class _Judge:
                 )
             else:
                 yield from self._family(entry, after)
+
+    def _snapshot(self, operation: Operation) -> float:
+        """Return the earliest time whose rows the operation may have seen."""
+        began, block = operation.began, operation.block
+        while block is not None:
+            run = self._history.blocks[block]
+            began, block = run.began, run.outer
+        return began
+
+    def _owns_row(self, name: str, writes: list[_Write]) -> bool:
+        """Return whether the object has stored its row for good, and nobody has deleted it."""
+        if any(write.value is None and write.fate != "absent" for write in writes):
+            return False
+        return any(
+            write.fate == "acknowledged" and name in self._names(write.operation)
+            for write in writes
+        )
 
     @staticmethod
     def _is_saved(own: list[Operation]) -> bool:

@@ -115,6 +115,11 @@ class Runner(ABC):
         """Call ``action`` when the tasks have begun to wait for the ``number``-th time."""
         self._triggers.setdefault(number, []).append(action)
 
+    def cancel_all(self) -> None:
+        """Cancel every task of the program, as a server does that is told to stop."""
+        for task in self._unfinished():
+            task.cancel()
+
     async def run(self) -> None:
         """Return when all tasks have ended, or were given up."""
         for number, request in enumerate(self.program.requests):

@@ -13,7 +13,7 @@ import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from tests.histories.log import Entry, Log, read
 from tests.histories.product import Product, ProductRunner
@@ -96,27 +96,19 @@ def _execute(order: dict[str, str]) -> None:
 
 
 async def _main(program: Program, url: str, log: Log) -> None:
-    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)
     product = Product(url, program.pool_size, program.query_timeout)
     runner = ProductRunner(product, program, log, process=1)
     for fault in program.faults:
         if isinstance(fault, Terminate):
             if fault.graceful:
-                _cancel_on_sigterm(asyncio.current_task(), log)
+                # As an ASGI server: requests are cancelled, and the lifespan ends.
+                loop.add_signal_handler(signal.SIGTERM, runner.cancel_all)
             runner.at_await(fault.at, partial(_terminate, log, graceful=fault.graceful))
     async with product.models:
         with suppress(asyncio.CancelledError):
             await runner.run()
-
-
-def _cancel_on_sigterm(task: asyncio.Task[Any] | None, log: Log) -> None:
-    # What an ASGI server does: requests are cancelled, and the lifespan ends.
-    def stop() -> None:
-        for other in asyncio.all_tasks():
-            if other is not task:
-                other.cancel()
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
 
 
 def _terminate(log: Log, *, graceful: bool) -> None:
