@@ -10,8 +10,14 @@ __all__ = ["counted", "statement_of"]
 
 T = TypeVar("T")
 
-_SQL_NAMES: Final = ("query", "sql", "statement", "operation")
-_DRIVERS: Final = ("asyncpg.", "aiosqlite.", "sqlalchemy.dialects.postgresql.asyncpg")
+_SQL_NAMES: Final = ("query", "sql", "statement", "operation", "statements", "arguments")
+"""Names that drivers and their adapters give to SQL."""
+_VERBS: Final = frozenset({
+    "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SELECT", "INSERT", "UPDATE", "DELETE",
+    "WITH", "SET", "PRAGMA",
+})  # fmt: skip
+_ENDS: Final = {"commit": "COMMIT", "rollback": "ROLLBACK", "begin_transaction": "BEGIN"}
+"""Methods of drivers that send such a statement themselves."""
 
 
 @types.coroutine
@@ -55,14 +61,23 @@ def _frames(waiting: Any) -> Iterator[types.FrameType]:
 
 
 def statement_of(coroutine: Any) -> str | None:
-    """Return the first word of the SQL that ``coroutine`` waits for, if it is in the driver."""
+    """Return the first word of the SQL that ``coroutine`` waits for, if it waits for any."""
+    found = None
     for frame in _frames(coroutine):
-        if not frame.f_globals.get("__name__", "").startswith(_DRIVERS):
+        if frame.f_globals.get("__name__", "").startswith("tests."):
             continue
-        for name in _SQL_NAMES:
-            sql = frame.f_locals.get(name)
-            if isinstance(sql, str) and sql.strip():
-                return sql.split(None, 1)[0].strip(";").upper()
-        if frame.f_code.co_name in ("commit", "rollback"):
-            return frame.f_code.co_name.upper()
-    return None
+        for text in _texts(frame):
+            word = text.split(None, 1)[0].strip(";").upper() if text.strip() else ""
+            if word in _VERBS:
+                found = word  # of the innermost function, in the end
+        if frame.f_code.co_name in _ENDS:
+            found = _ENDS[frame.f_code.co_name]
+    return found
+
+
+def _texts(frame: types.FrameType) -> Iterator[str]:
+    for name in _SQL_NAMES:
+        value = frame.f_locals.get(name)
+        for text in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(text, str):
+                yield text

@@ -213,7 +213,9 @@ class _Judge:
         if any(write.value is None and write.fate != "absent" for write in writes):
             return False
         return any(
-            write.fate == "acknowledged" and name in self._names(write.operation)
+            write.fate == "acknowledged"
+            and write.operation.name != _FINAL
+            and name in self._names(write.operation)
             for write in writes
         )
 
