@@ -18,7 +18,7 @@ from tests.histories.network import BreakingProxy
 from tests.histories.product import Product, ProductRunner
 from tests.histories.runner import Place
 from tests.histories.steps import CutCommit, Database, Hold, Kill, Network, Program
-from tests.histories.witness import PostgreSQLWitness, SQLiteWitness, Witness
+from tests.histories.witness import PostgreSQLWitness, Snapshot, SQLiteWitness, Witness
 from tests.histories.worker import Worker
 from tests.support.postgres import PostgresServer
 
@@ -74,6 +74,10 @@ class Laboratory:
             runner.get_loop().set_exception_handler(lambda *_: None)
             runner.run(self._history(program, log, evidence))
         return Verdict(program, log.entries, judge(program, log.entries, evidence))
+
+    def look(self) -> Snapshot:
+        """Return what everybody can see now."""
+        return self._witness.look()
 
     async def _history(self, program: Program, log: Log, evidence: Evidence) -> None:
         witness = self._witness

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -12,7 +13,8 @@ from tests.support.proxy_link import Link
 
 __all__ = ["BreakingProxy"]
 
-_COMMIT: Final = b"COMMIT"
+_COMMIT: Final = re.compile(rb"COMMIT[;\0]")
+"""At the end of a statement: READ COMMITTED is none."""
 _CHUNK: Final = 65_536
 
 
@@ -50,7 +52,7 @@ class BreakingProxy(Proxy):
         task.add_done_callback(self._links.pop)
 
     def _decide(self, data: bytes) -> Literal["before", "after"] | None:
-        if _COMMIT not in data.upper():
+        if _COMMIT.search(data.upper()) is None:
             return None
         for plan in self._plans:
             plan.seen += 1
