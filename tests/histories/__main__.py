@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, get_args
 
@@ -75,6 +76,7 @@ def _run(
         tally.histories += 1
         tally.events += events.count(verdict)
         if verdict.findings:
+            _record(options.findings, verdict)
             tally.failed += 1
             tally.symptoms.update(verdict.symptoms)
             for symptom in sorted(verdict.symptoms - tally.first.keys()):
@@ -86,6 +88,16 @@ def _run(
             print(f"{database}: {tally.histories} histories, {tally.failed} failed", flush=True)
     tally.seconds = time.monotonic() - began
     return tally
+
+
+def _record(file: Path | None, verdict: Verdict) -> None:
+    if file is None:
+        return
+    program = verdict.program
+    with file.open("a") as lines:
+        for finding in verdict.findings:
+            record = {"database": program.database, "seed": program.seed, **asdict(finding)}
+            lines.write(json.dumps(record) + "\n")
 
 
 def _show(lab: Laboratory, verdict: Verdict, symptom: str, seconds: float) -> None:
@@ -127,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", "--seed-from", type=int, default=0, help="the first seed")
     add("--shrink", type=float, default=20.0, help="seconds to shrink each new symptom; 0: never")
     add("--without", nargs="*", default=[], help="kinds of steps and faults to leave out")
+    add("--findings", type=Path, help="a file to write every finding to, as lines of JSON")
     add("--peers", action="store_true", help="run other object mappers instead")
     return parser
 

@@ -110,12 +110,12 @@ class _Judge:
         )
         detail = f"{token} has {what}; {told}"
         strangers = any(write.operation.name.startswith("stranger") for write in acknowledged)
-        if value is None or (value == first and not same):
+        if token not in BASE_TOKENS and value is None:
             who = "a stranger's acknowledged row" if strangers else "an acknowledged row"
             return Finding(f"{who} is not stored", detail)
         if same and not possible:
             return Finding("what was rolled back is stored", detail)
-        if not same and value != first:
+        if not same and value not in (first, None):
             return Finding("a row has the value of another row", detail)
         return Finding("an acknowledged change is lost", detail)
 
@@ -262,8 +262,8 @@ class _Judge:
                           "; ".join(evidence.open_transactions))  # fmt: skip
         if not evidence.can_write:
             yield Finding("another program cannot write within a second", "after the program")
-        elif not evidence.can_write_after_disconnect:
-            yield Finding("another program cannot write within a second", "after disconnect()")
+        if not evidence.can_write_after_disconnect:
+            yield Finding("another program cannot write even after disconnect()", "")
 
     # -- tasks and blocks
 

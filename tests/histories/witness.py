@@ -174,6 +174,7 @@ class PostgreSQLWitness(Witness):
         with suppress(asyncpg.PostgresError):
             # On a connection of its own: another one may hold them, too.
             self._observer.execute(
+                f"SET lock_timeout = '{_PATIENCE}s'; "
                 "BEGIN; LOCK TABLE items IN SHARE ROW EXCLUSIVE MODE; "
                 f"SELECT pg_sleep({seconds}); ROLLBACK",
                 database=self._name,
