@@ -270,25 +270,39 @@ class _Judge:
     def _tasks(self) -> Iterator[Finding]:
         for entry in self._history.of_kind("hang"):
             yield Finding("a task hangs", f"task {entry['task']} in {entry['doing']}")
-        groups = {
+        exempt = {
             entry["task"]
             for entry in self._history.of_kind("caught")
-            if is_a(entry["error"], "BaseExceptionGroup")
+            if self._comes_from_children(entry["task"], entry["error"])
         }
         for task in self._history.tasks.values():
-            if task.ended == NEVER or not task.cancelling or task.number in groups:
+            if task.ended == NEVER or not task.cancelling or task.number in exempt:
                 continue
-            # A TaskGroup whose tasks failed raises their errors even if it was cancelled.
-            if is_a(task.error, "CancelledError", "BaseExceptionGroup"):
+            if is_a(task.error, "CancelledError"):
                 continue
-            yield self._not_cancelled(task.error, task.cancelled, f"task {task.number}")
+            if not self._comes_from_children(task.number, task.error):
+                yield self._not_cancelled(task.error, task.cancelled, f"task {task.number}")
         for entry in self._history.of_kind("timeout"):
-            if is_a(entry["error"], "CancelledError", "BaseExceptionGroup"):
+            number, error = entry["task"], entry["error"]
+            if number in exempt or is_a(error, "CancelledError"):
                 continue
-            if entry["task"] not in groups:
-                yield self._not_cancelled(
-                    entry["error"], [{"time": entry["when"]}], f"timeout in task {entry['task']}"
-                )
+            if not self._comes_from_children(number, error):
+                cancelled = [{"time": entry["when"]}]
+                yield self._not_cancelled(error, cancelled, f"timeout in task {number}")
+
+    def _comes_from_children(self, number: int, error: ErrorRecord | None) -> bool:
+        """Return whether ``gather`` or a TaskGroup handed the error on.
+
+        Both raise the error of a child even in a task that was cancelled meanwhile.
+        """
+        if error is None or is_a(error, "BaseExceptionGroup"):
+            return error is not None
+        return any(
+            task.parent == number
+            and task.error is not None
+            and task.error["number"] == error["number"]
+            for task in self._history.tasks.values()
+        )
 
     def _not_cancelled(
         self, error: ErrorRecord | None, cancelled: list[Entry], who: str

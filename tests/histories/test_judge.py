@@ -30,9 +30,9 @@ class Story:
     def write(self, kind: str, **values: Any) -> None:
         self.entries.append({"kind": kind, "time": float(len(self.entries)), **values})
 
-    def task(self) -> int:
+    def task(self, parent: int = 0) -> int:
         number = next(self._numbers)
-        self.write("task", task=number, parent=0, block=None, how="request")
+        self.write("task", task=number, parent=parent, block=None, how="request")
         return number
 
     def end_task(self, task: int, error: ErrorRecord | None = None, cancelling: int = 0) -> None:
@@ -313,6 +313,16 @@ def test_a_cancellation_is_not_swallowed(story: Story) -> None:
     story.write("cancel", task=task, again=False, statement=None, doing="")
     story.end_task(task, None, 1)
     assert symptoms(story.judge()) == {"a cancellation is swallowed"}
+
+
+def test_what_gather_hands_on_is_the_affair_of_the_child(story: Story) -> None:
+    task = story.task()
+    child = story.task(parent=task)
+    own = story.error("ApplicationError")
+    story.write("cancel", task=task, again=False, statement=None, doing="")
+    story.end_task(child, own)
+    story.end_task(task, own, 1)
+    assert not story.judge()
 
 
 def test_what_ended_a_block_leaves_it(story: Story) -> None:
