@@ -25,7 +25,7 @@ T = TypeVar("T")
 Write = tuple[str, str, int | None]
 """Kind ("put", "delete" or "add"), token or counter, and value."""
 _COUNTING: Final = ("update", "remove", "bulk_update")
-LONGEST: Final = 8.0
+LONGEST: Final = 12.0
 """Seconds that a program may take; nothing in it waits for longer than that."""
 
 
