@@ -100,6 +100,8 @@ class _Customs:
             return operation.block is not None
         if is_a(error, "TransactionClosed"):
             return self._is_inherited(operation.block, operation.task)
+        if str(error.get("state", "")).startswith("SQLITE_BUSY"):
+            return self._is_streaming(operation)
         if is_a(error, "IntegrityError", "UniqueViolationError"):
             return any(
                 kind == "put" and self._has_row(token, operation)
@@ -155,6 +157,25 @@ class _Customs:
         if error.get("state") == _IN_FAILED_TRANSACTION:
             return True
         return is_a(error, "ResourceClosedError", "PendingRollbackError", "InvalidRequestError")
+
+    def _is_streaming(self, operation: Operation) -> bool:
+        """Return whether rows of the scope were being read, which keeps SQLite's snapshot."""
+        scope = self._history.outermost(operation.block)
+        if scope is None:
+            return False
+        streams = (
+            block
+            for block in self._history.blocks.values()
+            if block.type in ("stream", "inner stream")
+            and block.entered <= operation.ended
+            and block.left >= operation.began
+        )
+        abandoned = (
+            other for other in self._history.operations.values() if other.name == "abandon"
+        )
+        return any(self._history.outermost(block.number) == scope for block in streams) or any(
+            self._history.outermost(other.block) == scope for other in abandoned
+        )
 
     def _is_inherited(self, block: int | None, task: int) -> bool:
         """Return whether one of the blocks around was entered by another task."""

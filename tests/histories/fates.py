@@ -160,6 +160,12 @@ class History:
     def of_kind(self, kind: str) -> Iterator[Entry]:
         return (entry for entry in self.entries if entry["kind"] == kind)
 
+    def outermost(self, block: int | None) -> int | None:
+        """Return the number of the outermost block around one."""
+        while block is not None and (outer := self.blocks[block].outer) is not None:
+            block = outer
+        return block
+
     def fate(self, operation: Operation) -> tuple[Fate, object, float]:
         """Return the fate, the unit that shares it if it is unknown, and when it was settled."""
         fate, unit, settled = operation.own_fate, ("operation", operation.number), operation.ended

@@ -164,11 +164,7 @@ class _Judge:
                 for operation in self._history.operations.values()
                 if entry["name"] in self._names(operation) and operation.began <= entry["time"]
             ]
-            # The last save may have had nothing to send, so it says nothing about the row.
-            since = max(
-                (self._snapshot(operation) for operation in own if operation.name != _FINAL),
-                default=0.0,
-            )
+            since = max((self._snapshot(each) for each in own if _has_met_row(each)), default=0.0)
             foreign = any(
                 write.fate != "absent"
                 and write.settled >= since
@@ -309,7 +305,8 @@ class _Judge:
     ) -> Finding:
         if error is None:
             return Finding("a cancellation is swallowed", who)
-        first = min((entry["time"] for entry in cancelled), default=NEVER)
+        # Who was cancelled by gather, or by a TaskGroup, is told nowhere when that was.
+        first = min((entry["time"] for entry in cancelled), default=0.0)
         text = f"{who} ended with {error['type']}: {error['text'][:120]}"
         if self._first_seen(error) < first:
             return Finding("an error on its way wins over a cancellation", text)
@@ -345,3 +342,9 @@ class _Judge:
             f"a block ended with {errors.label(error)} in place of {kind}",
             f"{block.type}: {error['text'][:120]} in place of {own['type']}",
         )
+
+
+def _has_met_row(operation: Operation) -> bool:
+    # A save may have had nothing to send, and the last one comes after all that is compared.
+    has_sent = bool(operation.writes) or operation.name in ("load", "refresh")
+    return has_sent and operation.error is None and operation.name != _FINAL
