@@ -1,18 +1,23 @@
 # `make` alone lists the targets. PYTHON chooses the interpreter (with a VENV of its own), VENV where
 # the environment goes, TEST narrows `make test` to a path, WORKERS is how many processes share the
-# tests (0: all in one), PORT is where `make run` serves.
+# tests (0: all in one), PORT is where `make run` serves. SECONDS, DATABASE (both, sqlite or postgresql),
+# SEED and PEERS=1 say how long, where and with whom `make histories` tries random programs.
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
 TEST ?= tests
 WORKERS ?= 2
 PART ?= all
+SECONDS ?= 600
+DATABASE ?= both
+SEED ?= 0
 
 BIN := $(VENV)/bin
 # A file stays with one worker, and each worker has a PostgreSQL of its own.
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-version lint types format check conformance suites bench clean
+.PHONY: help run test test-fast test-version histories suites lint types format check conformance \
+	bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,6 +51,10 @@ test-fast: $(VENV)/.stamp-dev  ## run the tests that take no time, in under a mi
 # What the version of Python makes no difference to is left out.
 test-version: $(VENV)/.stamp-dev  ## run the tests that tell one Python from another
 	$(PYTEST) -m "not server" $(addprefix --ignore=tests/,architecture benchmarks conformance docs suites typing)
+
+histories: $(VENV)/.stamp-dev  ## try random programs on both databases (SECONDS=600 PEERS=1)
+	$(BIN)/python -m tests.histories --seconds $(SECONDS) --database $(DATABASE) --seed $(SEED) \
+		$(if $(PEERS),--peers)
 
 lint: $(VENV)/.stamp-dev  ## check style and formatting
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -15,9 +15,6 @@ from asgi_dbconn.pools.statistics import PoolStats
 from tests.blocks.other_process import OtherProcess
 from tests.blocks.watchers import PostgresWatcher, SQLiteWatcher, Watcher
 from tests.support.waiting import wait_until_async
-
-if TYPE_CHECKING:
-    from tests.blocks.children import Child
 
 __all__ = ["HOLD", "INSERT", "Stage", "open_stage", "registry_of"]
 
@@ -40,13 +37,6 @@ class Stage:
     @property
     def is_sqlite(self) -> bool:
         return isinstance(self.watcher, SQLiteWatcher)
-
-    def loses_all_with(self, child: Child) -> bool:
-        """Return whether stopping the child's statement rolls back the whole transaction.
-
-        SQLite does that when a statement that writes is interrupted: nothing else stops one.
-        """
-        return self.is_sqlite and child.stores
 
     @property
     def postgres(self) -> PostgresWatcher:

@@ -1,0 +1,432 @@
+"""Random programs. The generator knows the language and nothing about faults of the product.
+
+Every kind of step that is possible at a place is about equally likely there.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
+from typing import Final, Literal
+
+from tests.histories import steps as language
+from tests.histories.steps import BlockKind, Database, Fault, Program, Request, Step, Steps, bodies
+
+__all__ = ["BASE_TOKENS", "COUNTERS", "EVERYTHING", "PORTABLE", "Vocabulary", "generate"]
+
+BASE_TOKENS: Final = tuple(f"base{number}" for number in range(8))
+"""Rows that exist before the program, and that all requests may change."""
+COUNTERS: Final = (1, 2)
+
+_LONGEST_BODY: Final = 4
+_CONTAINERS: Final = (0.7, 0.45, 0.3, 0.15)
+"""Share of containers among the steps at each depth; deeper there are none."""
+_RARE: Final = {"Raise": 0.6, "Violate": 0.3}
+"""Weights of what ends a body, so that most programs come to more than that."""
+_PAUSES: Final = (0.0, 0.0, 0.001, 0.004)
+_TIMES: Final = (0.0005, 0.002, 0.005, 0.015)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The kinds of steps and faults that programs are made of."""
+
+    steps: frozenset[str]
+    faults: frozenset[str]
+    blocks: tuple[BlockKind, ...] = ("transaction", "transaction", "connection", "session")
+    has_options: bool = True
+    """Whether blocks take ``force_rollback`` and isolation levels."""
+    processes: int = 2
+    tasks_in_blocks: bool = True
+
+    def has(self, kind: str) -> bool:
+        return kind in self.steps
+
+    def without(self, kinds: Iterable[str]) -> Vocabulary:
+        """Return one that lacks these kinds of steps and faults."""
+        left_out = frozenset(kinds)
+        return replace(self, steps=self.steps - left_out, faults=self.faults - left_out)
+
+    def with_tasks_outside_of_blocks(self) -> Vocabulary:
+        """Return one whose blocks start no tasks."""
+        return replace(self, tasks_in_blocks=False)
+
+
+_ALL_STEPS: Final = frozenset(
+    name
+    for name, kind in vars(language).items()
+    if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__")
+)
+_ALL_FAULTS: Final = frozenset(
+    {"Cancel", "Kill", "Network", "CutCommit", "Hold", "Terminate"},
+)
+EVERYTHING: Final = Vocabulary(_ALL_STEPS, _ALL_FAULTS)
+PORTABLE: Final = Vocabulary(
+    frozenset({
+        *("Create", "Update", "Remove", "Increment", "Compute", "Get", "Count", "Slow", "Violate"),
+        *("Sleep", "Raise", "Block", "Gather", "Group", "Spawn", "Attempt", "Timeout"),
+    }),
+    frozenset({"Cancel", "Kill"}),
+    blocks=("transaction",),
+    has_options=False,
+    processes=1,
+)  # fmt: skip
+"""What every object mapper can say: transactions, rows and tasks."""
+
+
+def generate(seed: int, database: Database, vocabulary: Vocabulary = EVERYTHING) -> Program:
+    """Make the program of ``seed``; the same for ever as long as this module is the same."""
+    return _Author(seed, database, vocabulary).program()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The surroundings of a step."""
+
+    depth: int = 0
+    block: str | None = None
+    """The kind of the innermost block."""
+    outermost: str | None = None
+    is_own: bool = True
+    """Whether the innermost block belongs to this task, and not to one that started it."""
+    names: list[str] = field(default_factory=list)
+    """Objects of this task."""
+    families: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    """Not empty once the block, or one around it, has started other tasks."""
+
+
+class _Author:
+    def __init__(self, seed: int, database: Database, vocabulary: Vocabulary) -> None:
+        self._seed = seed
+        self._database = database
+        self._vocabulary = vocabulary
+        self._random = random.Random(f"{database} {seed}")
+        self._values = count(100)
+        self._tokens = count(1)
+        self._names = count(1)
+        self._marks = count(1)
+
+    def program(self) -> Program:
+        chance = self._random
+        processes = self._vocabulary.processes if chance.random() < 0.15 else 1
+        requests = tuple(
+            Request(
+                self._body(_Place(), chance.randint(1, _LONGEST_BODY)),
+                process=chance.randrange(processes),
+            )
+            for _ in range(chance.randint(1, 4))
+        )
+        if all(request.process for request in requests):
+            requests = (replace(requests[0], process=0), *requests[1:])
+        program = Program(
+            self._seed,
+            self._database,
+            chance.randint(1, 4),
+            requests,
+            query_timeout=chance.choice((None, 2.0)),
+        )
+        return replace(program, faults=self._faults(program))
+
+    # -- faults
+
+    def _faults(self, program: Program) -> tuple[Fault, ...]:
+        chance = self._random
+        possible: dict[str, Callable[[], Fault]] = {
+            "Cancel": partial(self._cancel, program),
+            "Hold": lambda: language.Hold(self._moment(), chance.choice((0.02, 0.1))),
+        }
+        if self._database == "postgresql":
+            possible["Kill"] = lambda: language.Kill(self._moment(), chance.randrange(8))
+            possible["Network"] = self._network
+            possible["CutCommit"] = lambda: language.CutCommit(
+                chance.randint(1, 4), chance.choice(("before", "after"))
+            )
+        if program.needs_worker:
+            possible["Terminate"] = lambda: language.Terminate(
+                self._moment(), chance.random() < 0.5
+            )
+        kinds = [kind for kind in possible if kind in self._vocabulary.faults]
+        if not kinds:
+            return ()
+        weights = [4 if kind in ("Cancel", "Terminate") else 1 for kind in kinds]
+        amount = chance.choice((0, 1, 2, 2, 3, 4))
+        return tuple(possible[kind]() for kind in chance.choices(kinds, weights, k=amount))
+
+    def _cancel(self, program: Program) -> Fault:
+        chance = self._random
+        request = chance.randrange(len(program.requests))
+        tasks = _tasks_of(program.requests[request].body)
+        task = chance.randrange(len(tasks))
+        return language.Cancel(
+            request=request,
+            task=task,
+            # A statement is about three awaits, with its connection and its commit.
+            at=chance.randint(1, 3 * tasks[task] + 2),
+            after=chance.choice((0.0, 0.0, 0.0003, 0.001, 0.003)),
+            again=chance.choice((None, None, 1, 1, 2, 3)),
+        )
+
+    def _network(self) -> Fault:
+        chance = self._random
+        modes: tuple[Literal["stall", "refuse", "cut"], ...] = ("stall", "refuse", "cut")
+        mode = chance.choice(modes)
+        seconds = 0.0 if mode == "cut" else chance.choice((0.01, 0.1, 0.1, 0.5))
+        if mode == "stall" and chance.random() < 0.05:
+            seconds = 3.0
+        return language.Network(mode, self._moment(), seconds)
+
+    def _moment(self) -> int:
+        # About as many early ones as late ones, however long the program is.
+        return int(2 ** self._random.uniform(0, 6.5))
+
+    # -- steps
+
+    def _body(self, place: _Place, length: int) -> Steps:
+        made: list[Step] = []
+        for _ in range(length):
+            made += self._step(place)
+        return tuple(made)
+
+    def _short_body(self, place: _Place, **changes: object) -> Steps:
+        inner = replace(place, depth=place.depth + 1, **changes)  # type: ignore[arg-type]
+        return self._body(inner, self._random.randint(1, _LONGEST_BODY - 1))
+
+    def _step(self, place: _Place) -> list[Step]:
+        chance = self._random
+        makers: dict[str, Callable[[_Place], list[Step]]] = {
+            "Create": self._create, "BulkCreate": self._bulk_create, "Update": self._update,
+            "Remove": self._remove, "Increment": self._increment, "New": self._new,
+            "Family": self._family, "Load": self._load, "Get": self._get, "Count": self._count,
+            "Slow": self._slow, "Violate": self._violate, "Sleep": self._sleep,
+            "Raise": self._raise, "Abandon": self._abandon,
+        }  # fmt: skip
+        if place.names or place.families:
+            makers |= {"Save": self._save, "Change": self._change, "Refresh": self._refresh}
+        if place.names:
+            makers |= {"Delete": self._delete, "BulkUpdate": self._bulk_update}
+        if place.block is None:
+            makers["Forsake"] = self._forsake
+        if place.outermost == "transaction" and not place.others:
+            # Two tasks of one transaction may well read before either of them writes.
+            makers["Compute"] = self._compute
+        if place.block is not None and (place.is_own or place.block == "transaction"):
+            makers["Raw"] = self._raw
+        if place.is_own and place.block == "session":
+            makers |= {
+                "SessionAdd": self._session_add,
+                "SessionCommit": lambda _: [language.SessionCommit()],
+                "SessionRollback": lambda _: [language.SessionRollback()],
+            }
+        if place.is_own and place.block == "transaction":
+            makers["RollBack"] = lambda _: [language.RollBack()]
+            makers["OnCommit"] = lambda _: [language.OnCommit(f"mark{next(self._marks)}")]
+        makers = {kind: maker for kind, maker in makers.items() if self._vocabulary.has(kind)}
+        if place.depth < len(_CONTAINERS):
+            containers: dict[str, Callable[[_Place], list[Step]]] = {
+                "Stream": self._stream, "Block": self._block, "Rerun": self._rerun,
+                "Gather": self._gather, "Group": self._group, "Spawn": self._spawn,
+                "Attempt": self._attempt, "Timeout": self._timeout,
+            }  # fmt: skip
+            if chance.random() < _CONTAINERS[place.depth]:
+                has_tasks = self._vocabulary.tasks_in_blocks or place.block is None
+                containers = {
+                    kind: maker
+                    for kind, maker in containers.items()
+                    if self._vocabulary.has(kind)
+                    and (has_tasks or kind not in ("Gather", "Group", "Spawn"))
+                }
+                # Blocks come in six kinds, and the others in one.
+                choices = [*containers, *(["Block"] * 5)]
+                return containers[chance.choice(choices)](place)
+        kinds = list(makers)
+        (kind,) = chance.choices(kinds, [_RARE.get(kind, 1.0) for kind in kinds])
+        return makers[kind](place)
+
+    def _token(self) -> str:
+        return f"row{next(self._tokens)}"
+
+    def _create(self, _: _Place) -> list[Step]:
+        return [language.Create(self._token(), next(self._values))]
+
+    def _bulk_create(self, _: _Place) -> list[Step]:
+        tokens = tuple(self._token() for _ in range(self._random.randint(2, 4)))
+        return [language.BulkCreate(tokens, next(self._values))]
+
+    def _update(self, _: _Place) -> list[Step]:
+        return [language.Update(self._base(), next(self._values))]
+
+    def _remove(self, _: _Place) -> list[Step]:
+        return [language.Remove(self._base())]
+
+    def _base(self) -> str:
+        # Some rows are more popular than others, so that requests meet.
+        numbers = range(len(BASE_TOKENS))
+        return BASE_TOKENS[min(self._random.choices(numbers, k=3))]
+
+    def _increment(self, _: _Place) -> list[Step]:
+        return [language.Increment(self._random.choice(COUNTERS))]
+
+    def _compute(self, _: _Place) -> list[Step]:
+        return [language.Compute(self._random.choice(COUNTERS), self._random.choice(_PAUSES))]
+
+    def _new(self, place: _Place) -> list[Step]:
+        name = f"x{next(self._names)}"
+        place.names.append(name)
+        new = language.New(name, self._token(), next(self._values))
+        return [new, language.Save(name)] if self._random.random() < 0.7 else [new]
+
+    def _family(self, place: _Place) -> list[Step]:
+        name = f"x{next(self._names)}"
+        place.families.append(name)
+        return [language.Family(name, self._token(), next(self._values)), language.Save(name)]
+
+    def _load(self, place: _Place) -> list[Step]:
+        name = f"x{next(self._names)}"
+        place.names.append(name)
+        return [language.Load(name, self._base())]
+
+    def _change(self, place: _Place) -> list[Step]:
+        name = self._random.choice([*place.names, *place.families])
+        change = language.Change(name, next(self._values))
+        return [change, language.Save(name)] if self._random.random() < 0.7 else [change]
+
+    def _save(self, place: _Place) -> list[Step]:
+        return [language.Save(self._random.choice([*place.names, *place.families]))]
+
+    def _delete(self, place: _Place) -> list[Step]:
+        return [language.Delete(self._random.choice(place.names))]
+
+    def _refresh(self, place: _Place) -> list[Step]:
+        return [language.Refresh(self._random.choice([*place.names, *place.families]))]
+
+    def _bulk_update(self, place: _Place) -> list[Step]:
+        chance = self._random
+        names = tuple(chance.sample(place.names, min(len(place.names), chance.randint(1, 2))))
+        changes = [language.Change(name, next(self._values)) for name in names]
+        return [*changes, language.BulkUpdate(names)]
+
+    def _get(self, _: _Place) -> list[Step]:
+        return [language.Get(self._base())]
+
+    def _count(self, _: _Place) -> list[Step]:
+        return [language.Count()]
+
+    def _slow(self, _: _Place) -> list[Step]:
+        return [language.Slow(self._random.choice((0.002, 0.01, 0.03)))]
+
+    def _violate(self, _: _Place) -> list[Step]:
+        return [language.Violate(self._base())]
+
+    def _raw(self, place: _Place) -> list[Step]:
+        doors = ["session" if place.block == "session" else "connection"]
+        if place.is_own and not place.others:
+            doors.append("driver")  # takes no turns with other tasks
+        door = self._random.choice(doors)
+        return [language.Raw(door, self._token(), next(self._values))]  # type: ignore[arg-type]
+
+    def _session_add(self, _: _Place) -> list[Step]:
+        return [language.SessionAdd(self._token(), next(self._values))]
+
+    def _sleep(self, _: _Place) -> list[Step]:
+        return [language.Sleep(self._random.choice(_PAUSES))]
+
+    def _raise(self, _: _Place) -> list[Step]:
+        return [language.Raise()]
+
+    def _forsake(self, _: _Place) -> list[Step]:
+        return [language.Forsake(self._token(), self._random.choice(("sql", "driver")))]
+
+    def _abandon(self, _: _Place) -> list[Step]:
+        return [language.Abandon(self._random.randint(1, 3))]
+
+    # -- containers
+
+    def _stream(self, place: _Place) -> list[Step]:
+        # A stream of its own is a scope without a handle.
+        changes = {} if place.block else {"block": "stream", "outermost": "stream", "others": []}
+        body = self._short_body(place, is_own=False, **changes)
+        return [language.Stream(self._random.randint(1, 3), body)]
+
+    def _block(self, place: _Place) -> list[Step]:
+        chance = self._random
+        kind = chance.choice(self._vocabulary.blocks)
+        outermost = place.outermost or kind
+        changes: dict[str, object] = {} if place.block else {"others": []}
+        body = self._short_body(place, block=kind, outermost=outermost, is_own=True, **changes)
+        if kind != "transaction" or not self._vocabulary.has_options:
+            return [language.Block(kind, body)]
+        is_outermost = place.block is None and self._database == "postgresql"
+        serializable = is_outermost and chance.random() < 0.2
+        return [
+            language.Block(
+                kind,
+                body,
+                force_rollback=chance.random() < 0.08,
+                isolation="SERIALIZABLE" if serializable else None,
+            )
+        ]
+
+    def _rerun(self, place: _Place) -> list[Step]:
+        outermost = place.outermost or "transaction"
+        # The function gets no handle.
+        changes: dict[str, object] = {} if place.block else {"others": []}
+        body = self._short_body(place, block="rerun", outermost=outermost, is_own=False, **changes)
+        serializable = (
+            place.block is None and self._database == "postgresql" and self._random.random() < 0.5
+        )
+        return [language.Rerun(body, "SERIALIZABLE" if serializable else None)]
+
+    def _branches(self, place: _Place) -> tuple[Steps, ...]:
+        place.others.append("branches")
+        # The handle of a block is for one task at a time, so one branch may have it.
+        return tuple(
+            self._short_body(
+                place,
+                is_own=False,
+                names=[],
+                families=[],
+                block=place.block if number == 0 or place.block is None else "shared",
+            )
+            for number in range(self._random.randint(2, 3))
+        )
+
+    def _gather(self, place: _Place) -> list[Step]:
+        return [language.Gather(self._branches(place))]
+
+    def _group(self, place: _Place) -> list[Step]:
+        return [language.Group(self._branches(place))]
+
+    def _spawn(self, place: _Place) -> list[Step]:
+        block = None if place.block is None else "shared"
+        place.others.append("spawned")
+        return [
+            language.Spawn(
+                self._short_body(place, is_own=False, names=[], families=[], block=block)
+            )
+        ]
+
+    def _attempt(self, place: _Place) -> list[Step]:
+        return [language.Attempt(self._short_body(place))]
+
+    def _timeout(self, place: _Place) -> list[Step]:
+        return [language.Timeout(self._random.choice(_TIMES), self._short_body(place))]
+
+
+def _tasks_of(body: Steps) -> list[int]:
+    """Return for each task of a request how many steps it has, its own first."""
+    own = 0
+    others: list[int] = []
+    for step in body:
+        own += 1
+        for inner in bodies(step):
+            first, *rest = _tasks_of(inner)
+            if isinstance(step, language.Gather | language.Group | language.Spawn):
+                others.append(first)
+            else:
+                own += first
+            others += rest
+    return [own, *others]
