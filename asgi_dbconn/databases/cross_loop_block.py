@@ -37,7 +37,9 @@ class CrossLoopTransaction:
         """Leave it there. Where ``error`` ended the block, a loop that is gone is a note on it."""
         scope = scope_of(self.value)
         try:
-            await self._crossing.do(partial(self._holder.leave, error))
+            # Said first, so that it ends there whatever happens to this task.
+            self._crossing.call(partial(self._holder.end, error))
+            await self._crossing.do(self._holder.wait)
         except LoopError as failure:
             if error is None:
                 raise
@@ -77,15 +79,20 @@ class _Holder:
             await self._task  # raises
         return entered.result()
 
-    async def leave(self, error: BaseException | None) -> None:
-        """Raises what the block's own end raises, as a failed commit."""
+    def end(self, error: BaseException | None) -> None:
+        """Let the block end, because of ``error`` if there is one."""
         if not self._ended.done():
             self._ended.set_result(error)
-        await self._task
+
+    async def wait(self) -> None:
+        """Wait until the block has ended. Raises what its end raises, as a failed commit."""
+        # Who is cancelled meanwhile waits no more, and the block ends all the same.
+        await asyncio.shield(self._task)
 
     async def _hold(self, entered: asyncio.Future[Transaction]) -> None:
         entry = self._make_entry()
         await entry.enter()
+        self._task.add_done_callback(_look_at_error)  # which is nobody's if nobody waits
         try:
             entered.set_result(entry.value)
             error = await self._ended
@@ -93,3 +100,8 @@ class _Holder:
             await entry.leave(interruption)
             raise
         await entry.leave(error)
+
+
+def _look_at_error(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()

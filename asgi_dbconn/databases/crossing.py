@@ -60,6 +60,14 @@ class Crossing:
             raise self._gone()
         return answer.result()
 
+    def call(self, function: Callable[[], object]) -> None:
+        """Call ``function`` there, soon, and do not wait for it. Raises as :meth:`do` does."""
+        self._look()
+        try:
+            self.loop.call_soon_threadsafe(function)
+        except RuntimeError as error:
+            raise self._gone() from error  # closed in this very moment
+
     async def _wait(self, errand: _Errand[T], answer: asyncio.Future[T]) -> None:
         clock = asyncio.get_running_loop().time
         give_up_at = clock() + self._patience
