@@ -127,7 +127,8 @@ class _Author:
             self._database,
             chance.randint(1, 4),
             requests,
-            query_timeout=chance.choice((None, 2.0)),
+            # For SQLite longer: whoever waits for its lock looks at it only now and then.
+            query_timeout=chance.choice((None, 4.0 if self._database == "sqlite" else 2.0)),
         )
         return replace(program, faults=self._faults(program))
 
