@@ -26,7 +26,7 @@ _CONTAINERS: Final = (0.7, 0.45, 0.3, 0.15)
 """Share of containers among the steps at each depth; deeper there are none."""
 _RARE: Final = {"Raise": 0.6, "Violate": 0.3}
 """Weights of what ends a body, so that most programs come to more than that."""
-_PAUSES: Final = (0.0, 0.0, 0.001, 0.004)
+_PAUSES: Final = (0.0, 0.001, 0.004, 0.02)
 _TIMES: Final = (0.0005, 0.002, 0.005, 0.015)
 
 
