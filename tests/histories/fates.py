@@ -169,6 +169,8 @@ class History:
     def fate(self, operation: Operation) -> tuple[Fate, object, float]:
         """Return the fate, the unit that shares it if it is unknown, and when it was settled."""
         fate, unit, settled = operation.own_fate, ("operation", operation.number), operation.ended
+        if fate == "acknowledged" and self._may_be_in_a_savepoint_of_others(operation):
+            fate = "unknown"
         if fate == "absent":
             return "absent", None, settled
         uncertain: object = unit if fate == "unknown" else None
@@ -196,6 +198,29 @@ class History:
         if uncertain is not None:
             return "unknown", uncertain, NEVER
         return "acknowledged", None, settled
+
+    def _may_be_in_a_savepoint_of_others(self, operation: Operation) -> bool:
+        """Return whether a statement past the verbs was sent beside another task's savepoint.
+
+        Verbs wait until that has ended. The handle of a block is the connection itself, and what
+        is sent there is a part of whatever is open.
+        """
+        if not operation.name.startswith(("raw", "session")):
+            return False
+        around = set()
+        block = operation.block
+        while block is not None:
+            around.add(block)
+            block = self.blocks[block].outer
+        scope = self.outermost(operation.block)
+        return any(
+            other.outer is not None
+            and other.number not in around
+            and other.began < operation.ended
+            and other.left > operation.began
+            and self.outermost(other.number) == scope
+            for other in self.blocks.values()
+        )
 
     def _changed_by_hand(
         self, block: BlockRun, operation: Operation, after: float

@@ -26,7 +26,7 @@ _CONTAINERS: Final = (0.7, 0.45, 0.3, 0.15)
 """Share of containers among the steps at each depth; deeper there are none."""
 _RARE: Final = {"Raise": 0.6, "Violate": 0.3}
 """Weights of what ends a body, so that most programs come to more than that."""
-_PAUSES: Final = (0.0, 0.0, 0.001, 0.004)
+_PAUSES: Final = (0.0, 0.001, 0.004, 0.02)
 _TIMES: Final = (0.0005, 0.002, 0.005, 0.015)
 
 
@@ -127,7 +127,8 @@ class _Author:
             self._database,
             chance.randint(1, 4),
             requests,
-            query_timeout=chance.choice((None, 2.0)),
+            # For SQLite longer: whoever waits for its lock looks at it only now and then.
+            query_timeout=chance.choice((None, 4.0 if self._database == "sqlite" else 2.0)),
         )
         return replace(program, faults=self._faults(program))
 

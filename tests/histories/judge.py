@@ -164,7 +164,9 @@ class _Judge:
                 for operation in self._history.operations.values()
                 if entry["name"] in self._names(operation) and operation.began <= entry["time"]
             ]
-            since = max((self._snapshot(each) for each in own if _has_met_row(each)), default=0.0)
+            since = max(
+                (self._snapshot(each) for each in own if self._has_met_row(each)), default=0.0
+            )
             foreign = any(
                 write.fate != "absent"
                 and write.settled >= since
@@ -195,6 +197,16 @@ class _Judge:
                 )
             else:
                 yield from self._family(entry, after)
+
+    def _has_met_row(self, operation: Operation) -> bool:
+        """Return whether the object and its row were the same afterwards, as far as is known."""
+        if operation.error is not None or operation.name == _FINAL:
+            return False  # the last save comes after all that is compared
+        if operation.name in ("load", "refresh"):
+            return True
+        # A save may have had nothing to send, and what was rolled back has met nothing.
+        has_put = any(kind == "put" for kind, _, _ in operation.writes)
+        return has_put and self._history.fate(operation)[0] != "absent"
 
     def _snapshot(self, operation: Operation) -> float:
         """Return the earliest time whose rows the operation may have seen."""
@@ -342,9 +354,3 @@ class _Judge:
             f"a block ended with {errors.label(error)} in place of {kind}",
             f"{block.type}: {error['text'][:120]} in place of {own['type']}",
         )
-
-
-def _has_met_row(operation: Operation) -> bool:
-    # A save may have had nothing to send, and the last one comes after all that is compared.
-    has_sent = bool(operation.writes) or operation.name in ("load", "refresh")
-    return has_sent and operation.error is None and operation.name != _FINAL
