@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.attributes import instance_dict
 from sqlalchemy.orm.base import NO_VALUE
 from sqlalchemy.orm.collections import collection_adapter
 
@@ -24,7 +24,7 @@ from asgi_dbconn.orm.object_undo import (
     remove_unknown,
     unknown_of,
 )
-from asgi_dbconn.pools.undo_log import undo_log_of
+from asgi_dbconn.pools.undo_log import UndoLog, undo_log_of
 
 __all__ = ["Before", "FlushUndo", "note_refreshed"]
 
@@ -35,9 +35,9 @@ class Before:
     __slots__ = ("members", "noted", "undo", "values")
 
     def __init__(self, state: Any) -> None:
-        unknown = unknown_of(state)
-        for name in unknown & state.committed_state.keys() if unknown else ():
-            state.committed_state[name] = NO_VALUE
+        if vars(state).get("info"):
+            for name in unknown_of(state) & state.committed_state.keys():
+                state.committed_state[name] = NO_VALUE
         present = instance_dict(state.obj())
         self.values = dict(present)
         self.undo = ObjectUndo(state, dict(state.committed_state))
@@ -90,6 +90,10 @@ class FlushUndo:
         self._others: list[Any] = []
         self._meanwhile: dict[Any, dict[str, Any]] = {}
         self._deletes = False
+        self.new: list[Any] = []
+        """The states of the objects that the flush inserts."""
+        self.dirty: list[Any] = []
+        """The states of those that were changed."""
 
     def take(self, *states: Any) -> None:
         """Remember objects before something is done to them."""
@@ -99,9 +103,10 @@ class FlushUndo:
 
     def take_all(self, session: Session) -> None:
         """Remember all that takes part, before the flush."""
-        self._others = session.identity_map.all_states()
-        self._deletes = bool(session._deleted)
-        self.take(*session._new, *session._dirty_states, *session._deleted)
+        self._others, self._deletes = session.identity_map.all_states(), bool(session._deleted)
+        self.new = list(session._new)
+        self.dirty = [state for state in session._dirty_states if state not in session._deleted]
+        self.take(*self.new, *self.dirty, *session._deleted)
 
     def take_touched(self, states: Iterable[Any]) -> None:
         """Remember what the flush has looked at besides; before its changes are forgotten."""
@@ -224,17 +229,13 @@ def _takes_default(state: Any, name: str, before: Before) -> bool:
     return column.default is not None or column.server_default is not None
 
 
-def note_refreshed(
-    connection: Connection, instance: Any, before: Before, names: Collection[str]
-) -> None:
+def note_refreshed(log: UndoLog | None, state: Any, before: Before, names: Collection[str]) -> None:
     """Note that ``names`` of the object were loaded anew.
 
-    What was known of the row before comes back if the connection's transaction is rolled back.
+    What was known of the row before comes back if the transaction of ``log`` is rolled back.
     Changes that the refresh has thrown away stay away.
     """
-    state = instance_state(instance)
     if vars(state).get("info"):
         remove_unknown(state, names)
-    log = undo_log_of(connection)
     if log is not None:
         note_change(log.level, state, before.undo.after_refresh(state, before.filled(state)))
