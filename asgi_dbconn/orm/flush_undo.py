@@ -75,11 +75,11 @@ class Before:
             if name not in meanwhile
         }
 
-    def restore(self, state: Any, meanwhile: Mapping[str, Any]) -> None:
+    def restore(self, state: Any, meanwhile: Mapping[str, Any], *, uncertain: bool = False) -> None:
         """Let the object be as it was, with what was set meanwhile."""
         self.undo.fill(self.filled(state, meanwhile))
         state.committed_state = dict(meanwhile)
-        self.undo.restore(state)
+        self.undo.restore(state, uncertain=uncertain)
 
 
 class FlushUndo:
@@ -160,12 +160,16 @@ class FlushUndo:
             if before.undo.is_new and numbered_key(state.mapper) in filled and state.key:
                 note_number(connection, log.level, state.mapper, state.key[1])
 
-    def restore(self) -> None:
-        """Let all objects be as they were: the flush has failed."""
+    def restore(self, *, uncertain: bool) -> None:
+        """Let all objects be as they were: the flush has failed.
+
+        ``uncertain``: it may have been stored.
+        """
         self.take_touched(state for state in self._others if state.committed_state)
         for state, before in self._before.items():
             if state.obj() is not None:
-                before.restore(state, self._changes_meanwhile(state, before))
+                meanwhile = self._changes_meanwhile(state, before)
+                before.restore(state, meanwhile, uncertain=uncertain)
 
     def restore_new(self) -> None:
         """Take from new objects what was filled in; their Session restores all the rest."""

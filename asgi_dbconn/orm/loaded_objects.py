@@ -44,7 +44,7 @@ def note_states(log: UndoLog, states: list[Any], level: Level) -> None:
 
 def numbered_key(mapper: Mapper[Any]) -> str | None:
     """The attribute of a primary key that the database counts up by itself, if there is one."""
-    table = mapper.local_table
+    table = mapper.base_mapper.local_table
     column = table.autoincrement_column if isinstance(table, Table) else None
     return None if column is None else mapper.get_property_by_column(column).key
 

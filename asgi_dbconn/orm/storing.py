@@ -27,7 +27,7 @@ from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.orm.object_undo import ObjectUndo, note_change
 from asgi_dbconn.orm.origin import Origin, note_origin
 from asgi_dbconn.orm.plain_storing import StoringPlan
-from asgi_dbconn.orm.store_lock import StoreLock
+from asgi_dbconn.orm.store_lock import StoreLock, is_refusal
 from asgi_dbconn.orm.stored_columns import has_own_idea_of_null
 from asgi_dbconn.pools.aborted import note_aborted
 from asgi_dbconn.pools.undo_log import undo_log_of
@@ -74,7 +74,7 @@ class _Verb(Session):
         try:
             self.flush()
         except BaseException as error:
-            self.undo.restore()
+            self.undo.restore(uncertain=self._alone and not is_refusal(error))
             if not self._alone:
                 # It rolled the transaction back, or was interrupted halfway, whatever the error.
                 note_aborted(self._bound_to, error)

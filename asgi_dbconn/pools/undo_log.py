@@ -220,7 +220,10 @@ def keep_log(record: ConnectionPoolEntry, log: UndoLog) -> None:
 
 
 def install(engine: Engine) -> None:
-    """Let the logs of the engine's connections know how their transactions end."""
+    """Let the logs of the engine's connections know how their transactions end.
+
+    Call it when the dialect has its own ways to commit and roll back, and before others refuse to.
+    """
     # By the methods of the engine's own dialect: listeners for the engine's events would make
     # every query slower. Those of a pool are called when something is wrong, and then only.
     _follow_transactions(engine.dialect)
