@@ -166,6 +166,7 @@ class Savepoint(InnerScope):
 
     def _roll_back(self) -> None:
         connection, savepoint = self.checkout.connection, self._savepoint
+        _end_inner_savepoints(connection, savepoint)
         if not savepoint.is_active and not connection.invalidated:
             # SQLAlchemy takes it for ended: by a task that was refused, or by hand. The server
             # has to hear of it in any case.
@@ -178,6 +179,15 @@ def _roll_back(scope: Scope) -> None:
         scope.transaction.rollback()
     forget_aborted(scope.checkout.connection)
     scope.callbacks.forget()
+
+
+def _end_inner_savepoints(connection: Connection, savepoint: NestedTransaction) -> None:
+    # Those that were begun by hand inside, and left open.
+    while savepoint.is_active:
+        inner = connection.get_nested_transaction()
+        if inner is None or inner is savepoint:
+            return
+        inner.rollback()
 
 
 def _restart(scope: OutermostTransaction | Savepoint, begin: Callable[[], None]) -> None:

@@ -243,7 +243,7 @@ def _note_inserted(
         if numbered in filled:
             note_number(connection, log.level, plan.mapper, state.key[1])
     if plan.updates:
-        note_states(log, [instance_state(instance) for instance in objects])
+        note_states(log, [instance_state(instance) for instance in objects], log.level)
 
 
 def update_by_key(

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.attributes import instance_dict
 from sqlalchemy.orm.base import NO_VALUE
 from sqlalchemy.orm.collections import collection_adapter
 
@@ -24,7 +24,7 @@ from asgi_dbconn.orm.object_undo import (
     remove_unknown,
     unknown_of,
 )
-from asgi_dbconn.pools.undo_log import undo_log_of
+from asgi_dbconn.pools.undo_log import UndoLog, undo_log_of
 
 __all__ = ["Before", "FlushUndo", "note_refreshed"]
 
@@ -35,9 +35,9 @@ class Before:
     __slots__ = ("members", "noted", "undo", "values")
 
     def __init__(self, state: Any) -> None:
-        unknown = unknown_of(state)
-        for name in unknown & state.committed_state.keys() if unknown else ():
-            state.committed_state[name] = NO_VALUE
+        if vars(state).get("info"):
+            for name in unknown_of(state) & state.committed_state.keys():
+                state.committed_state[name] = NO_VALUE
         present = instance_dict(state.obj())
         self.values = dict(present)
         self.undo = ObjectUndo(state, dict(state.committed_state))
@@ -75,11 +75,11 @@ class Before:
             if name not in meanwhile
         }
 
-    def restore(self, state: Any, meanwhile: Mapping[str, Any]) -> None:
+    def restore(self, state: Any, meanwhile: Mapping[str, Any], *, uncertain: bool = False) -> None:
         """Let the object be as it was, with what was set meanwhile."""
         self.undo.fill(self.filled(state, meanwhile))
         state.committed_state = dict(meanwhile)
-        self.undo.restore(state)
+        self.undo.restore(state, uncertain=uncertain)
 
 
 class FlushUndo:
@@ -90,6 +90,10 @@ class FlushUndo:
         self._others: list[Any] = []
         self._meanwhile: dict[Any, dict[str, Any]] = {}
         self._deletes = False
+        self.new: list[Any] = []
+        """The states of the objects that the flush inserts."""
+        self.dirty: list[Any] = []
+        """The states of those that were changed."""
 
     def take(self, *states: Any) -> None:
         """Remember objects before something is done to them."""
@@ -99,9 +103,10 @@ class FlushUndo:
 
     def take_all(self, session: Session) -> None:
         """Remember all that takes part, before the flush."""
-        self._others = session.identity_map.all_states()
-        self._deletes = bool(session._deleted)
-        self.take(*session._new, *session._dirty_states, *session._deleted)
+        self._others, self._deletes = session.identity_map.all_states(), bool(session._deleted)
+        self.new = list(session._new)
+        self.dirty = [state for state in session._dirty_states if state not in session._deleted]
+        self.take(*self.new, *self.dirty, *session._deleted)
 
     def take_touched(self, states: Iterable[Any]) -> None:
         """Remember what the flush has looked at besides; before its changes are forgotten."""
@@ -155,12 +160,16 @@ class FlushUndo:
             if before.undo.is_new and numbered_key(state.mapper) in filled and state.key:
                 note_number(connection, log.level, state.mapper, state.key[1])
 
-    def restore(self) -> None:
-        """Let all objects be as they were: the flush has failed."""
+    def restore(self, *, uncertain: bool) -> None:
+        """Let all objects be as they were: the flush has failed.
+
+        ``uncertain``: it may have been stored.
+        """
         self.take_touched(state for state in self._others if state.committed_state)
         for state, before in self._before.items():
             if state.obj() is not None:
-                before.restore(state, self._changes_meanwhile(state, before))
+                meanwhile = self._changes_meanwhile(state, before)
+                before.restore(state, meanwhile, uncertain=uncertain)
 
     def restore_new(self) -> None:
         """Take from new objects what was filled in; their Session restores all the rest."""
@@ -224,17 +233,13 @@ def _takes_default(state: Any, name: str, before: Before) -> bool:
     return column.default is not None or column.server_default is not None
 
 
-def note_refreshed(
-    connection: Connection, instance: Any, before: Before, names: Collection[str]
-) -> None:
+def note_refreshed(log: UndoLog | None, state: Any, before: Before, names: Collection[str]) -> None:
     """Note that ``names`` of the object were loaded anew.
 
-    What was known of the row before comes back if the connection's transaction is rolled back.
+    What was known of the row before comes back if the transaction of ``log`` is rolled back.
     Changes that the refresh has thrown away stay away.
     """
-    state = instance_state(instance)
     if vars(state).get("info"):
         remove_unknown(state, names)
-    log = undo_log_of(connection)
     if log is not None:
         note_change(log.level, state, before.undo.after_refresh(state, before.filled(state)))

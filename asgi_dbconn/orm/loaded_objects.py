@@ -31,25 +31,20 @@ def note_loaded(connection: Connection, instances: Iterable[Any]) -> None:
     """Remember that the objects were loaded in the connection's transaction, if there is one."""
     log = undo_log_of(connection)
     if log is not None:
-        note_states(log, list(map(instance_state, instances)))
+        note_states(log, list(map(instance_state, instances)), log.level)
 
 
-def note_states(log: UndoLog, states: list[Any], level: Level | None = None) -> None:
-    """Like :func:`note_loaded`, by SQLAlchemy's states of the objects.
-
-    ``level`` is the one that answers for them, if not the innermost.
-    """
-    if not states:
-        return
-    (level or log.level).add(_LOADED, states)
-    for level in log.levels:
-        if level.first_keys:
-            level.add(_VANISHING, [state for state in states if _is_row_of(level, state)])
+def note_states(log: UndoLog, states: list[Any], level: Level) -> None:
+    """Let ``level`` answer for objects that were loaded, given by SQLAlchemy's states of them."""
+    level.add(_LOADED, states)
+    for around in (*log.base, *log.levels):
+        if around.first_keys:
+            around.add(_VANISHING, [state for state in states if _is_row_of(around, state)])
 
 
 def numbered_key(mapper: Mapper[Any]) -> str | None:
     """The attribute of a primary key that the database counts up by itself, if there is one."""
-    table = mapper.local_table
+    table = mapper.base_mapper.local_table
     column = table.autoincrement_column if isinstance(table, Table) else None
     return None if column is None else mapper.get_property_by_column(column).key
 
@@ -64,6 +59,8 @@ def note_number(
 
 class _Loaded:
     """Objects whose committed values are unknown after a rollback; see ``Participant``."""
+
+    has_notes = False
 
     def undo(self, owners: list[Any], level: Level, *, uncertain: bool) -> None:
         for state in owners:
@@ -81,6 +78,8 @@ class _Loaded:
 
 class _Vanishing:
     """Objects whose rows are gone after a rollback, so that they are new; see ``Participant``."""
+
+    has_notes = False
 
     def undo(self, owners: list[Any], level: Level, *, uncertain: bool) -> None:
         for state in owners:

@@ -41,7 +41,7 @@ def load(
         objects = session.execute(statement, parameters).scalars().unique().all()
         log = undo_log_of(connection)
         if log is not None:
-            note_states(log, session.identity_map.all_states())
+            note_states(log, session.identity_map.all_states(), log.level)
     return objects
 
 

@@ -37,6 +37,7 @@ __all__ = [
 ABSENT: Final = object()
 """In the place of a value that an object did not have."""
 _NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType({})
+_NOTHING: Final[frozenset[str]] = frozenset()
 _UNDOS: Final = "_asgi_dbconn_undos"
 
 
@@ -70,7 +71,7 @@ class ObjectUndo:
         self._pending: dict[str, Any] = vars(state).get("_pending_mutations") or {}
         self._deleted = state._deleted
         self._orphaned = state._orphaned_outside_of_session
-        self._unknown = unknown_of(state)
+        self._unknown = unknown_of(state) if vars(state).get("info") else _NOTHING
 
     @property
     def changed(self) -> Set[str]:
@@ -168,6 +169,8 @@ class ObjectUndo:
 class _Changed:
     """Objects that are inserted, changed, deleted or refreshed; see ``Participant``."""
 
+    has_notes = True
+
     def undo(self, owners: list[Any], level: Level, *, uncertain: bool) -> None:
         for state in owners:
             _taken(state, level).restore(state, uncertain=uncertain)
@@ -205,7 +208,6 @@ def note_change(level: Level, state: Any, undo: ObjectUndo) -> ObjectUndo:
 # -- values that nobody knows
 
 _UNKNOWN: Final = "asgi_dbconn.unknown"
-_NOTHING: Final[frozenset[str]] = frozenset()
 
 
 def unknown_of(state: Any) -> frozenset[str]:

@@ -38,13 +38,13 @@ async def store(
 
     One that nobody knows yet (``is_known=False``) leaves the relations of others if that fails.
     """
-    lock = StoreLock(instance)
     try:
-        plainly = _plainly(instance, lock)
+        plainly = _plainly(instance)
         if plainly is not None:
+            lock, work = plainly
             graph.check_can_be_added(instance, ())
             with lock:
-                return await _stored(place, plainly, (instance,), alone=True, built_at=built_at)
+                return await _stored(place, work, (instance,), alone=True, built_at=built_at)
         others = graph.hanging_on(instance)
         graph.check_can_be_added(instance, others)
         check_same_place(place, instance, others)
@@ -90,7 +90,7 @@ async def run(place: Place, work: Work[R], *, alone: bool, built_at: CallSite | 
         return await place.run(work, autocommit=False, built_at=built_at)
 
 
-def _plainly(instance: T, lock: StoreLock) -> Work[T] | None:
+def _plainly(instance: T) -> tuple[StoreLock, Work[T]] | None:
     """How to store it without a Session, if it is to be stored, and by a single plain statement."""
     state = instance_state(instance)
     is_new = state.key is None
@@ -101,11 +101,13 @@ def _plainly(instance: T, lock: StoreLock) -> Work[T] | None:
         row = plan.new_row(instance)
         if row is None:
             return None
-        return partial(storing.insert_plainly, lock=lock, plan=plan, row=row)
+        lock = StoreLock(instance)
+        return lock, partial(storing.insert_plainly, lock=lock, plan=plan, row=row)
     changes = plan.changes(instance)
     if changes is None:
         return None
-    return partial(storing.update_plainly, lock=lock, plan=plan, changes=changes)
+    lock = StoreLock(instance)
+    return lock, partial(storing.update_plainly, lock=lock, plan=plan, changes=changes)
 
 
 async def _stored(

@@ -23,7 +23,7 @@ from asgi_dbconn.orm.object_undo import (
 )
 from asgi_dbconn.pools.undo_log import UndoLog
 
-__all__ = ["BEING_STORED", "StoreLock"]
+__all__ = ["BEING_STORED", "StoreLock", "is_refusal"]
 
 BEING_STORED: Final[set[int]] = set()
 """The identities of the objects whose lock is taken."""
@@ -87,15 +87,15 @@ class StoreLock:
 
     def _put_back(self, error: BaseException) -> None:
         state, originals = self._state, self._originals
-        if not _is_refusal(error):
+        if not is_refusal(error):
             # The row may have the new values or the old ones, so any value is a change.
             originals = dict.fromkeys(originals, NO_VALUE)
         state.committed_state = {**state.committed_state, **originals}
         state.modified = state.modified or self._was_modified
 
 
-def _is_refusal(error: BaseException) -> bool:
-    """Return whether it is known that nothing was written."""
+def is_refusal(error: BaseException) -> bool:
+    """Return whether it is known, after such an error, that nothing was written."""
     if isinstance(error, DBAPIError):
         return not error.connection_invalidated
     return isinstance(error, SQLAlchemyError | DBConnError) and not isinstance(

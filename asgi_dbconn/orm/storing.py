@@ -19,14 +19,15 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Mapper, Session, make_transient, object_mapper
 from sqlalchemy.orm.attributes import instance_dict, instance_state, set_committed_value
 
+from asgi_dbconn.orm.direct import execute
 from asgi_dbconn.orm.errors import ObjectNotFound
 from asgi_dbconn.orm.flush_undo import Before, FlushUndo, note_refreshed
 from asgi_dbconn.orm.graph import outdated_relations
-from asgi_dbconn.orm.loaded_objects import note_loaded
+from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.orm.object_undo import ObjectUndo, note_change
 from asgi_dbconn.orm.origin import Origin, note_origin
 from asgi_dbconn.orm.plain_storing import StoringPlan
-from asgi_dbconn.orm.store_lock import StoreLock
+from asgi_dbconn.orm.store_lock import StoreLock, is_refusal
 from asgi_dbconn.orm.stored_columns import has_own_idea_of_null
 from asgi_dbconn.pools.aborted import note_aborted
 from asgi_dbconn.pools.undo_log import undo_log_of
@@ -70,11 +71,10 @@ class _Verb(Session):
 
     def store(self) -> None:
         """Flush, and have what fails known: nothing of its transaction may be committed then."""
-        self.undo.take_all(self)
         try:
             self.flush()
         except BaseException as error:
-            self.undo.restore()
+            self.undo.restore(uncertain=self._alone and not is_refusal(error))
             if not self._alone:
                 # It rolled the transaction back, or was interrupted halfway, whatever the error.
                 note_aborted(self._bound_to, error)
@@ -109,9 +109,10 @@ def store(
     """
     with _Verb(connection, options, origin, alone=alone) as session:
         session.add(instance)
-        stored = [(each, _columns(object_mapper(each))) for each in session.new]
+        session.undo.take_all(session)
+        stored = [(state.obj(), _columns(state.mapper)) for state in session.undo.new]
         # Of those that exist already, what was left out by only() stays out.
-        stored += [(each, list(instance_dict(each))) for each in session.dirty]
+        stored += [(state.obj(), list(state.dict)) for state in session.undo.dirty]
         session.store()
         was_complete = True
         for each, names in stored:
@@ -169,6 +170,7 @@ def remove(
         session.undo.take(instance_state(instance))
         session.add(instance)
         session.delete(instance)
+        session.undo.take_all(session)
         session.store()
     _forget(instance)
 
@@ -177,12 +179,14 @@ def remove_alone(
     connection: Connection, options: Mapping[str, Any], _: Origin, *, instance: Any
 ) -> None:
     """``instance``, deleted by one statement; for a class on which nothing hangs."""
-    table: Any = object_mapper(instance).local_table
+    table: Any = instance_state(instance).mapper.local_table
     statement = delete(table).where(_identity(instance))
-    if connection.execute(statement, execution_options=options).rowcount == 0:
+    answer = execute(connection, statement, None, options)
+    if answer.rowcount == 0:
         raise gone(instance)
-    log, state = undo_log_of(connection), instance_state(instance)
+    log = None if answer.is_committed else undo_log_of(connection)
     if log is not None:
+        state: Any = instance_state(instance)
         note_change(log.level, state, ObjectUndo(state, dict(state.committed_state)))
     _forget(instance)
 
@@ -213,8 +217,11 @@ def refresh(
                     raise gone(instance) from error
                 raise
             _let_go_of_outdated(session, instance)
-            note_refreshed(connection, instance, before, names)
-            note_loaded(connection, [each for each in session if each is not instance])
+            log, state = undo_log_of(connection), instance_state(instance)
+            if log is not None:
+                others = [each for each in session.identity_map.all_states() if each is not state]
+                note_states(log, others, log.level)
+            note_refreshed(log, state, before, names)
     except BaseException:
         before.restore(instance_state(instance), {})
         raise
@@ -264,7 +271,8 @@ def _its_row(instance: Any) -> Select[Any]:
 
 def _identity(instance: Any) -> ColumnElement[bool]:
     # By the key that it was loaded with: its attributes may have been changed.
-    columns, values = object_mapper(instance).primary_key, instance_state(instance).identity or ()
+    state = instance_state(instance)
+    columns, values = state.mapper.primary_key, state.identity or ()
     return and_(*(column == value for column, value in zip(columns, values, strict=True)))
 
 

@@ -147,7 +147,7 @@ class _Cursor(Generic[T]):
         batch: Sequence[T] = next(self._batches, ())
         log = undo_log_of(self._connection)
         if log is not None:
-            note_states(log, self._session.identity_map.all_states())
+            note_states(log, self._session.identity_map.all_states(), log.level)
         for each in list(self._session):  # expunge_all() would end the session's life
             if each in self._session:  # not gone along with one that it belongs to
                 self._session.expunge(each)

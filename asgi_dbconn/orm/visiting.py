@@ -83,7 +83,7 @@ def _leave(session: ScopeSession, instance: Any) -> None:
         log = undo_log_of(connection)
         if log is not None:
             # In an isolation it may be rolled back also where the session has committed.
-            level = log.level if connection.in_transaction() else log.levels[-1]
+            level = log.base[-1] if log.base and not connection.in_transaction() else log.level
             note_states(log, [instance_state(instance)], level)
 
 

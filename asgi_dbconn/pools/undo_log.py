@@ -12,7 +12,7 @@ The objects are referred to weakly. Those that nobody else holds leave the log b
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import repeat
 from operator import methodcaller
 from typing import Any, Final, Protocol
@@ -32,6 +32,9 @@ _KEY: Final = "asgi_dbconn.undo_log"
 
 class Participant(Protocol):
     """One kind of objects that follow transactions, and how."""
+
+    has_notes: bool
+    """Whether a commit leaves something to be forgotten."""
 
     def undo(self, owners: list[Any], level: Level, *, uncertain: bool) -> None:
         """Restore what ``level`` has changed. ``uncertain``: it may have been committed."""
@@ -76,122 +79,121 @@ class Level:
 
     def undo(self, *, uncertain: bool) -> None:
         """Restore all that it has changed."""
-        for participant, owners in self._living():
+        for participant, known in self._owners.items():
             try:
-                participant.undo(owners, self, uncertain=uncertain)
+                participant.undo(_living(known), self, uncertain=uncertain)
             except Exception:  # the rollback itself has happened, and others wait to be restored
                 _log.exception("objects could not be restored after a rollback")
 
     def promote(self, outer: Level) -> None:
         """Be a part of ``outer`` from now on."""
-        for participant, owners in self._living():
-            participant.promote(owners, self, outer)
+        for participant, known in self._owners.items():
+            participant.promote(_living(known), self, outer)
         for table, key in self.first_keys.items():
             outer.note_key(table, key)
 
     def forget(self) -> None:
         """All of it is committed."""
-        for participant, owners in self._living():
-            participant.forget(owners, self)
-
-    def _living(self) -> Iterator[tuple[Participant, list[Any]]]:
         for participant, known in self._owners.items():
-            owners = [owner for each in list(known) if (owner := each()) is not None]
-            if owners:
-                yield participant, owners
+            if participant.has_notes:
+                participant.forget(_living(known), self)
+
+
+def _living(known: dict[ref[Any], None]) -> list[Any]:
+    return [owner for each in list(known) if (owner := each()) is not None]
 
 
 class UndoLog:
     """The levels of one connection's transaction, from the outermost to the innermost."""
 
-    __slots__ = ("_base", "is_committing", "levels")
+    __slots__ = ("base", "is_committing", "level", "levels")
 
     def __init__(self, *, is_isolated: bool = False) -> None:
-        self.levels = [Level()]
-        self._base = 1 if is_isolated else 0
-        """Levels that no commit ends: those of an isolation, on whose connection the transactions
-        of everybody are savepoints."""
+        self.level = Level()
+        """The innermost level, which answers for what is done now."""
+        self.levels = [self.level]
+        self.base: list[Level] = []
+        """Below them, the levels of an isolation, on whose connection everybody's transactions are
+        savepoints. No commit ends them."""
         self.is_committing = False
         """A COMMIT was sent, and its answer has not come."""
-
-    @property
-    def level(self) -> Level:
-        """The innermost level, which answers for what is done now."""
-        if len(self.levels) == self._base:
-            self.levels.append(Level())
-        return self.levels[-1]
-
-    @property
-    def is_isolated(self) -> bool:
-        return self._base > 0
+        if is_isolated:
+            self.begin_part(None)
 
     def begin_savepoint(self, name: str) -> None:
-        if len(self.levels) == self._base:
-            self.levels.append(Level())
-        self.levels.append(Level(name))
+        self._go_on([*self.levels, Level(name)])
 
     def roll_back_to(self, name: str) -> None:
         """Undo the savepoint, and those inside of it. It stays, as in SQL."""
-        position = self._position(name)
+        position = _position(name, self.levels)
         if position is not None:
-            self._undo(position)
-            self.levels.append(Level(name))
+            undone, kept = self.levels[position:], self.levels[:position]
+            self._go_on([*kept, Level(name)])
+            self._undo(undone)
 
     def release(self, name: str) -> None:
         """Make the savepoint, and those inside of it, a part of the level around it."""
-        position = self._position(name)
+        position = _position(name, self.levels)
         if position is not None:
-            self._promote(position)
+            inner, kept = self.levels[position:], self.levels[:position]
+            self._go_on(kept)
+            _promote(inner, kept[-1])
 
     def commit(self) -> None:
-        """End all levels well. In an isolation they become a part of that."""
-        if self.is_isolated:
-            self._promote(self._base)
-        else:
-            levels, self.levels = self.levels, [Level()]
+        """End the transaction well. In an isolation it becomes a part of that."""
+        levels, self.levels = self.levels, []
+        if self.base:
+            self._go_on([Level()])
+            _promote(levels, self.base[-1])
+        else:  # and nothing comes after it in this log
             for level in levels:
                 level.forget()
 
     def roll_back(self) -> None:
-        """Undo all levels; in an isolation, all but its own."""
-        self._undo(self._base)
+        """Undo the transaction."""
+        levels = self.levels
+        self._go_on([Level()])
+        self._undo(levels)
 
     def begin_part(self, name: object) -> None:
-        """Begin a part of an isolation, which no commit ends either."""
-        self.levels.insert(self._base, Level(name))
-        self._base += 1
+        """Begin a part of an isolation; the first one is the isolation itself."""
+        self.base.append(Level(name))
 
     def roll_back_part(self, name: object) -> None:
         """Undo a part of an isolation, with the parts and transactions inside of it."""
-        position = self._position(name)
+        position = _position(name, self.base)
         if position is not None:
-            self._base = position
-            self._undo(position)
+            self.roll_back()
+            undone = self.base[position:]
+            del self.base[position:]
+            self._undo(undone)
 
     def end(self) -> None:
         """Undo everything: the connection is gone, or its isolation has ended."""
-        self._undo(0)
-        self._base = 0
+        self.roll_back()
+        undone, self.base = self.base, []
+        self._undo(undone)
 
-    def _position(self, name: object) -> int | None:
-        for position in reversed(range(len(self.levels))):
-            if self.levels[position].name == name:  # the innermost of its name hides the others
-                return position
-        return None
+    def _go_on(self, levels: list[Level]) -> None:
+        self.levels, self.level = levels, levels[-1]
 
-    def _undo(self, position: int) -> None:
-        undone, self.levels = self.levels[position:], self.levels[:position]
-        if not self.levels:
-            self.levels = [Level()]
-        for level in reversed(undone):
+    def _undo(self, levels: list[Level]) -> None:
+        for level in reversed(levels):
             level.undo(uncertain=self.is_committing)
 
-    def _promote(self, position: int) -> None:
-        inner, self.levels = self.levels[position:], self.levels[:position]
-        # From the inside out: what the outer ones know is older, and wins.
-        outers = [self.levels[-1], *inner][:-1]
-        for level, outer in zip(reversed(inner), reversed(outers), strict=True):
-            level.promote(outer)
+
+def _position(name: object, levels: list[Level]) -> int | None:
+    for position in reversed(range(len(levels))):
+        if levels[position].name == name:  # the innermost of its name hides the others
+            return position
+    return None
+
+
+def _promote(levels: list[Level], outer: Level) -> None:
+    # From the inside out: what the outer ones know is older, and wins.
+    outers = [outer, *levels[:-1]]
+    for level, around in zip(reversed(levels), reversed(outers), strict=True):
+        level.promote(around)
 
 
 def undo_log_of(connection: Connection) -> UndoLog | None:
@@ -202,8 +204,13 @@ def undo_log_of(connection: Connection) -> UndoLog | None:
     """
     pooled: Any = getattr(connection, "_dbapi_connection")  # noqa: B009 - asks for nothing
     log: UndoLog | None = pooled.info.get(_KEY)
-    if log is None and _is_in_transaction(pooled.dbapi_connection):
-        log = pooled.info[_KEY] = UndoLog()
+    if log is None:
+        # The driver also knows of transactions that plain SQL began, and of none for autocommit.
+        raw: Any = pooled.dbapi_connection
+        driver = getattr(raw, "_connection", raw)  # below an adapted connection
+        ask = getattr(driver, "is_in_transaction", None)
+        if driver.in_transaction if ask is None else ask():
+            log = pooled.info[_KEY] = UndoLog()
     return log
 
 
@@ -213,7 +220,10 @@ def keep_log(record: ConnectionPoolEntry, log: UndoLog) -> None:
 
 
 def install(engine: Engine) -> None:
-    """Let the logs of the engine's connections know how their transactions end."""
+    """Let the logs of the engine's connections know how their transactions end.
+
+    Call it when the dialect has its own ways to commit and roll back, and before others refuse to.
+    """
     # By the methods of the engine's own dialect: listeners for the engine's events would make
     # every query slower. Those of a pool are called when something is wrong, and then only.
     _follow_transactions(engine.dialect)
@@ -254,11 +264,15 @@ def _follow_transactions(dialect: Dialect) -> None:
         try:
             commit(pooled)
         except BaseException:
-            _take(pooled.info, log).roll_back()
+            if not log.base:
+                pooled.info.pop(_KEY, None)
+            log.roll_back()
             raise
         finally:
             log.is_committing = False
-        _take(pooled.info, log).commit()
+        if not log.base:
+            pooled.info.pop(_KEY, None)
+        log.commit()
 
     def do_rollback(pooled: PoolProxiedConnection) -> None:
         # Also what the pool does to every connection that comes back.
@@ -272,7 +286,9 @@ def _follow_transactions(dialect: Dialect) -> None:
         try:
             rollback(pooled)
         finally:
-            _take(pooled.info, log).roll_back()
+            if not log.base:
+                pooled.info.pop(_KEY, None)
+            log.roll_back()
 
     for method in (do_commit, do_rollback):
         setattr(dialect, method.__name__, method)
@@ -317,18 +333,3 @@ def _follow_savepoints(dialect: Dialect) -> None:
 
     for method in (do_savepoint, do_rollback_to_savepoint, do_release_savepoint):
         setattr(dialect, method.__name__, method)
-
-
-def _take(info: dict[Any, Any], log: UndoLog) -> UndoLog:
-    """``log``, out of its connection, unless that is isolated."""
-    if not log.is_isolated:
-        info.pop(_KEY, None)
-    return log
-
-
-def _is_in_transaction(connection: Any) -> bool:
-    """Return whether the driver says so: it also knows of transactions that plain SQL began."""
-    # Below SQLAlchemy's adapted connection, if there is one.
-    driver = getattr(connection, "_connection", connection)
-    ask = getattr(driver, "is_in_transaction", None)
-    return bool(driver.in_transaction if ask is None else ask())

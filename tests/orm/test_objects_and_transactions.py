@@ -9,17 +9,18 @@ import gc
 import pickle
 import weakref
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import event, inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from asgi_dbconn import DBConnError, ObjectNotFound
+from asgi_dbconn import DBConnError, ObjectNotFound, Registry
 from asgi_dbconn.orm.object_undo import ObjectUndo, note_change
 from asgi_dbconn.pools.undo_log import undo_log_of
 from tests.orm.counting import calls_of_ours
-from tests.orm.shop import ROLLBACKS, shop
+from tests.orm.shop import ROLLBACKS, make_shop, shop
 from tests.orm.test_rolled_back_objects import items, orders
 from tests.support.proxy import Proxy
 
@@ -92,9 +93,11 @@ async def test_a_commit_that_is_cancelled(proxy: Proxy, postgres_url: str) -> No
         assert (await items(cast))[0][1] == 1
 
 
-@pytest.mark.postgres
-async def test_a_single_statement_that_is_cut(proxy: Proxy, postgres_url: str) -> None:
-    async with shop(proxy.url_for(postgres_url), pool_size=1) as cast:
+@pytest.mark.parametrize("path", ["without a session", "with a session"])
+async def test_a_single_statement_that_is_cut(database_url: str, path: str) -> None:
+    async with shop(database_url, pool_size=1) as cast:
+        if path == "with a session":
+            event.listen(cast.Item, "refresh_flush", lambda *_: None)
         item = await cast.Item.query.create(name="old", count=1)
         engine = cast.models.database.engine.sync_engine
 
@@ -110,6 +113,33 @@ async def test_a_single_statement_that_is_cut(proxy: Proxy, postgres_url: str) -
         item.count = 1
         await item.save()
         assert (await items(cast))[0][1] == 1
+
+
+async def test_an_object_of_another_database_goes_back_to_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    cast = make_shop(Registry(database_url, extra={"other": f"sqlite:///{tmp_path}/other"}))
+    async with cast.models, cast.models.connection("other") as connection:
+        await connection.run_sync(cast.Item.metadata.create_all)
+    async with cast.models:
+        await cast.models.create_all()
+        others = cast.Item.query.using(database="other")
+        deleted, changed = await others.create(name="deleted"), await others.create(name="changed")
+        visited = await others.create(name="visited")
+        with pytest.raises(ZeroDivisionError):
+            async with cast.models.transaction("other"):
+                await deleted.delete()
+                changed.count = 1
+                await changed.save()
+                async with cast.models.session("other") as session:
+                    session.add(visited)
+                    visited.count = 1
+                raise ZeroDivisionError
+        for item in (deleted, changed, visited):
+            item.count = 2
+            await item.save()
+        assert await others.values_list("count", flat=True) == [2, 2, 2]
+        assert await cast.Item.query.count() == 0
 
 
 # -- a transaction that is repeated
@@ -273,10 +303,11 @@ async def test_refreshing_makes_known(database_url: str) -> None:
         assert (await items(cast))[0][1] == 7
 
 
+@pytest.mark.postgres
 @pytest.mark.filterwarnings("ignore:The garbage collector is trying to clean up")
 @pytest.mark.parametrize("how", ["dropped", "detached", "detached and committed"])
-async def test_a_connection_that_leaves_its_pool(database_url: str, how: str) -> None:
-    async with shop(database_url) as cast:
+async def test_a_connection_that_leaves_its_pool(postgres_url: str, how: str) -> None:
+    async with shop(postgres_url) as cast:
         item = cast.Item(name="new")
         connection = await cast.models.database.engine.connect()
         await connection.execute(text("INSERT INTO items (name) VALUES ('new')"))

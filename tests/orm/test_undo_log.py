@@ -16,6 +16,8 @@ class Thing:
 
 
 class Recorder:
+    has_notes = True
+
     def undo(self, owners: list[Any], level: Level, *, uncertain: bool) -> None:
         for thing in owners:
             thing.told.append("perhaps undone" if uncertain else "undone")
