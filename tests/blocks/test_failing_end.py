@@ -117,10 +117,10 @@ async def test_a_child_that_is_between_two_statements_of_its_own_block(
     await stage.check()
 
 
-async def gather_with(stage: Stage, other: Awaitable[object]) -> None:
+async def gather_with(stage: Stage, other: Callable[[], Awaitable[object]]) -> None:
     async with stage.models.transaction():
         creates = (stage.create(f"item {number}") for number in range(20))
-        await asyncio.gather(other, *creates)
+        await asyncio.gather(other(), *creates)
 
 
 async def fail_soon() -> None:
@@ -131,7 +131,7 @@ async def fail_soon() -> None:
 async def test_a_gather_in_which_something_else_fails(stage: Stage) -> None:
     for _ in range(10):
         with pytest.raises(BlockError):
-            await gather_with(stage, fail_soon())
+            await gather_with(stage, fail_soon)
     await stage.check()
 
 
@@ -139,7 +139,7 @@ async def test_a_gather_in_which_a_statement_fails(stage: Stage) -> None:
     await stage.create("seed")
     for _ in range(10):
         with pytest.raises(IntegrityError):
-            await gather_with(stage, stage.create("seed"))
+            await gather_with(stage, partial(stage.create, "seed"))
     await stage.check("seed")
 
 
