@@ -235,12 +235,19 @@ class InnerScope(BlockScope):
         """Take the connection of the outer scope, and begin. Raises what either raises."""
         outer = self._outer_scope
         await outer.acquire()
+        # From here on the end of an outer block knows of this one, and waits for its statement.
+        self.begin_to_open()
+        self.lock.holder = self.owner
         try:
             await self._prepare()
+            if not self.open():
+                raise self.closed_error()
         except BaseException:
+            self.give_up_opening()
+            self.lock.release()
             outer.lock.release()
             raise
-        self.open()
+        self.lock.release()
         self.enter_context()
 
     async def _prepare(self) -> None:

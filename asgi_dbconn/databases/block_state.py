@@ -46,11 +46,21 @@ class BlockState:
         """Whether statements and further blocks may begin in it."""
         return self.phase is Phase.OPEN
 
-    def open(self) -> None:
-        """Enter the block; its outer one has nobody else inside."""
-        self.phase = Phase.OPEN
+    def begin_to_open(self) -> None:
+        """Be the inner block of the outer one, which has nobody else inside."""
         if self.outer is not None:
             self.outer.inner = self
+
+    def open(self) -> bool:
+        """Enter the block. Return False if an outer block has begun to end meanwhile."""
+        if self.phase is Phase.NEW:
+            self.phase = Phase.OPEN
+        return self.phase is Phase.OPEN
+
+    def give_up_opening(self) -> None:
+        """Undo :meth:`begin_to_open`."""
+        if self.outer is not None and self.outer.inner is self:
+            self.outer.inner = None
 
     def chain(self) -> list[BlockState]:
         """Return the block and all blocks inside it, the innermost last."""
@@ -64,8 +74,11 @@ class BlockState:
         if self.phase is not Phase.OPEN:
             return Ending.NOTHING
         blocks = self.chain()
-        if is_clean and all(block.is_of_verb for block in blocks[1:]):
-            self.phase = Phase.ENDING  # and the verb inside, if there is one, may finish
+        if is_clean and all(block.is_of_verb or block.phase is Phase.NEW for block in blocks[1:]):
+            # The verb inside, if there is one, may finish. What is about to open does so no more.
+            for block in blocks:
+                if block is self or not block.is_of_verb:
+                    block.phase = Phase.ENDING
             return Ending.COMMIT
         for block in blocks:
             block.phase = Phase.ENDING

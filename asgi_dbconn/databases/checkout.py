@@ -30,7 +30,6 @@ class Checkout:
     __slots__ = (
         "_async_connection",
         "_connection",
-        "_lock",
         "_pool",
         "_refusal",
         "crossing",
@@ -50,7 +49,6 @@ class Checkout:
         """The tasks that end a block at this moment; their statements are not refused."""
         self._async_connection: AsyncConnection | None = None
         self._connection: Connection
-        self._lock: StatementLock
         self._pool: LoopPool
         self._refusal: Callable[[], Exception | None]
 
@@ -58,9 +56,7 @@ class Checkout:
         """Take a connection of ``pool``. ``refusal`` is asked for each statement on it."""
         connection: Any = pool.engine.sync_engine.connect()
         self._pool, self._connection, self._refusal = pool, connection, refusal
-        self._lock = lock_of(connection._dbapi_connection.dbapi_connection)
-        self._lock.reserve(refusal)
-        connection.refusal = refusal
+        connection.reserve(refusal)
 
     def transaction_options(self, *, readonly: bool) -> Mapping[str, Any]:
         """Return the execution options that make a transaction what the dialect wants it to be."""
@@ -76,7 +72,9 @@ class Checkout:
 
     def release(self) -> None:
         """Give the connection back, whatever is left of its transaction rolled back."""
-        self._lock.unreserve()
+        lock = self._lock
+        if lock is not None:
+            lock.unreserve()
         self._connection.close()
 
     @property
@@ -102,11 +100,8 @@ class Checkout:
     @property
     def is_in_use(self) -> bool:
         """Whether a statement is under way on it."""
-        return self._lock.holder is not None
-
-    async def wait_until_idle(self) -> None:
-        """Wait for the statement under way, and for those that are in the queue."""
-        await self._lock.wait_until_free()
+        lock = self._lock
+        return lock is not None and lock.holder is not None
 
     async def stop(self) -> None:
         """Stop the statement under way, which is another task's, on the server.
@@ -130,11 +125,15 @@ class Checkout:
 
     def hurry(self) -> None:
         """From now on an interrupted statement costs the connection, and is not waited for."""
-        self._lock.cancel_limit = 0.0
+        lock = self._lock
+        if lock is not None:
+            lock.cancel_limit = 0.0
 
     def calm(self) -> None:
         """Undo :meth:`hurry`; an inner block has ended, and the connection is in order."""
-        self._lock.cancel_limit = CANCEL_LIMIT
+        lock = self._lock
+        if lock is not None:
+            lock.cancel_limit = CANCEL_LIMIT
 
     def note_cleanup_failure(self, failure: BaseException, error: BaseException | None) -> None:
         """Log what went wrong at the end of a block; note it on the ``error`` that leaves it."""
@@ -146,6 +145,12 @@ class Checkout:
                 f"The block on database {self.name!r} could not be rolled back ({text}), and its "
                 "connection was given up. The server rolls back what was not committed."
             )
+
+    @property
+    def _lock(self) -> StatementLock | None:
+        # Not kept: a connection that was lost may be followed by another.
+        pooled = self._pooled()
+        return None if pooled is None else lock_of(pooled.dbapi_connection)
 
     def _pooled(self) -> Any:
         return getattr(self._connection, "_dbapi_connection", None)

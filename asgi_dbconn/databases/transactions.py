@@ -161,8 +161,8 @@ class Savepoint(InnerScope):
         self.transaction = self._savepoint = self.checkout.connection.begin_nested()
 
     def _commit(self) -> None:
-        if self.transaction is not None:
-            self.transaction.commit()
+        _end_inner_savepoints(self.checkout.connection, self._savepoint)
+        self._savepoint.commit()
 
     def _roll_back(self) -> None:
         connection, savepoint = self.checkout.connection, self._savepoint

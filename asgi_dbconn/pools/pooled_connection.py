@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
 
 from asgi_dbconn.errors import DatabaseUnavailable
+from asgi_dbconn.pools.statement_lock import lock_of
 
 __all__ = ["PooledConnection", "install"]
 
@@ -47,11 +48,20 @@ class PooledConnection(Connection):
     refusal: Callable[[], Exception | None] | None = None
     """Returns the error for using it when it is closed, and its block has ended."""
 
+    def reserve(self, refusal: Callable[[], Exception | None]) -> None:
+        """Let a block have the connection; ``refusal`` is asked for each statement."""
+        self.refusal = refusal
+        lock_of(super().connection.dbapi_connection).reserve(refusal)
+
     def _revalidate_connection(self) -> PoolProxiedConnection:
-        error = self.refusal() if self.closed and self.refusal is not None else None
+        if self.refusal is None:
+            return super()._revalidate_connection()
+        error = self.refusal()  # also where the block would get another connection
         if error is not None:
             raise error
-        return super()._revalidate_connection()
+        pooled = super()._revalidate_connection()
+        lock_of(pooled.dbapi_connection).reserve(self.refusal)
+        return pooled
 
     def _commit_impl(self) -> None:
         self._is_finishing = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
@@ -189,6 +189,6 @@ def _configure(busy_timeout: float, connection: Any, _: Any) -> None:
 
 
 def _adapted(connection: Connection) -> AdaptedConnection:
-    # Without asking for it through the connection, which is about to begin.
-    adapted: AdaptedConnection = getattr(connection, "_dbapi_connection").dbapi_connection  # noqa: B009
-    return adapted
+    # It is about to begin, so this only connects anew where the connection before it was lost.
+    adapted: Any = connection.connection.dbapi_connection
+    return cast("AdaptedConnection", adapted)
