@@ -100,7 +100,7 @@ class _Customs:
             return operation.block is not None
         if is_a(error, "TransactionClosed"):
             return self._is_inherited(operation.block, operation.task)
-        if str(error.get("state", "")).startswith("SQLITE_BUSY"):
+        if str(error.get("state", "")).startswith("SQLITE_BUSY") and name != "raw driver":
             return self._is_streaming(operation)
         if is_a(error, "IntegrityError", "UniqueViolationError"):
             return any(
