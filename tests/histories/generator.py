@@ -324,8 +324,9 @@ class _Author:
 
     def _raw(self, place: _Place) -> list[Step]:
         doors = ["session" if place.block == "session" else "connection"]
-        if place.is_own and not place.others:
-            doors.append("driver")  # takes no turns with other tasks
+        # Takes no turns with other tasks; in the other blocks it may come before any BEGIN.
+        if place.is_own and not place.others and place.outermost == "transaction":
+            doors.append("driver")
         door = self._random.choice(doors)
         return [language.Raw(door, self._token(), next(self._values))]  # type: ignore[arg-type]
 

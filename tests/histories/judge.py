@@ -157,6 +157,8 @@ class _Judge:
     def _objects(self) -> Iterator[Finding]:
         before, after = self._evidence.before_saving, self._evidence.at_the_end
         for entry in self._history.of_kind("object"):
+            if entry["is_unknown"]:
+                continue  # loaded in a transaction that was rolled back: it vouches for nothing
             token, value = entry["token"], entry["value"]
             writes = self._writes.get(token, [])
             own = [

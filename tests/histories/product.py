@@ -369,7 +369,7 @@ class ProductRunner(Runner):
             self.log.write(
                 "object", when=when, name=name, id=known.get("id"), token=known.get("token"),
                 value=known.get("value"), is_stored=state.key is not None,
-                is_modified=_is_changed(state),
+                is_modified=_is_changed(state), is_unknown=_is_unknown(state),
                 parts=[part.__dict__.get("token") for part in known.get("parts", ())],
             )  # fmt: skip
 
@@ -381,6 +381,11 @@ def _is_stored(instance: Any) -> bool:
 def _is_changed(state: Any) -> bool:
     # SQLAlchemy's flag stays when the last change has been noted as stored by hand.
     return bool(state.modified and state.committed_state)
+
+
+def _is_unknown(state: Any) -> bool:
+    """Return whether the object knows that it may show what was rolled back since it was loaded."""
+    return "value" in state.info.get("asgi_dbconn.unknown", ()) and not _is_changed(state)
 
 
 def _writes_of(instance: Any) -> list[Write]:

@@ -258,7 +258,7 @@ def test_a_counter_counts_what_was_acknowledged_and_at_most_the_unknown(story: S
 
 def describe(story: Story, when: str, value: int = 7, **state: Any) -> None:
     story.write(
-        "object", when=when, name="x", token="a", value=value, id=11, parts=[],
+        "object", when=when, name="x", token="a", value=value, id=11, parts=[], is_unknown=False,
         **{"is_stored": True, "is_modified": False, **state},
     )  # fmt: skip
 
