@@ -14,6 +14,7 @@ from asgi_dbconn.databases.crossing import Crossing
 from asgi_dbconn.errors import DatabaseUnavailable, TransactionClosed
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.pools.loop_pool import LoopPool
+from asgi_dbconn.pools.pooled_connection import connect
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, StatementLock, lock_of
 
 __all__ = ["Checkout"]
@@ -54,7 +55,7 @@ class Checkout:
 
     def acquire(self, pool: LoopPool, refusal: Callable[[], Exception | None]) -> None:
         """Take a connection of ``pool``. ``refusal`` is asked for each statement on it."""
-        connection: Any = pool.engine.sync_engine.connect()
+        connection = connect(pool.engine.sync_engine)
         self._pool, self._connection, self._refusal = pool, connection, refusal
         connection.reserve(refusal)
 

@@ -26,6 +26,7 @@ from asgi_dbconn.pools.goodbyes import Goodbyes
 from asgi_dbconn.pools.liveness import Liveness
 from asgi_dbconn.pools.opening import Opener
 from asgi_dbconn.pools.parting import begin_to_part
+from asgi_dbconn.pools.pooled_connection import connect
 from asgi_dbconn.pools.statement_lock import driver_of
 from asgi_dbconn.pools.statistics import Counters, PoolStats
 from asgi_dbconn.pools.target import Target
@@ -212,7 +213,7 @@ class LoopPool:
 
 
 def _committed(engine: Engine, options: Mapping[str, Any], work: Callable[[Connection], T]) -> T:
-    with engine.connect() as connection:
+    with connect(engine) as connection:
         if options:
             connection.execution_options(**options)
         with connection.begin():
@@ -222,7 +223,7 @@ def _committed(engine: Engine, options: Mapping[str, Any], work: Callable[[Conne
 def _one_by_one(engine: Engine, profile: DialectProfile, work: Callable[[Connection], T]) -> T:
     # A flag of the driver's, set for this work only. As an option of the connection or of a view
     # of the engine it would cost a tenth of a short query, and a transaction object as much again.
-    with engine.connect() as connection:
+    with connect(engine) as connection:
         adapted: Any = getattr(connection, "_dbapi_connection").dbapi_connection  # noqa: B009
         level = adapted.begin_autocommit()
         try:

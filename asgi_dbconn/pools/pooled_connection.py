@@ -17,7 +17,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from asgi_dbconn.errors import DatabaseUnavailable
 from asgi_dbconn.pools.statement_lock import lock_of
 
-__all__ = ["PooledConnection", "install"]
+__all__ = ["PooledConnection", "connect", "install"]
 
 
 class PooledConnection(Connection):
@@ -90,6 +90,15 @@ class PooledConnection(Connection):
     def _is_refused(self) -> bool:
         """Return whether the task has outlived the block whose connection this is."""
         return self.refusal is not None and self.refusal() is not None
+
+
+def connect(engine: Engine) -> PooledConnection:
+    """Take a connection of ``engine``, inside SQLAlchemy's greenlet.
+
+    Without preparing for listeners where the engine has none, which would take as long as half of
+    the acquire. Those that are added later hear of later connections.
+    """
+    return PooledConnection(engine, _has_events=None if engine._has_events else False)
 
 
 class _PooledOptionEngine(OptionEngine):
