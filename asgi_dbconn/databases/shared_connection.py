@@ -112,6 +112,9 @@ class JoinedSession(InnerScope):
         """The session, for the code in the block."""
 
     def _begin(self) -> None:
+        connection = self.checkout.connection
+        if not connection.in_transaction():
+            connection.begin()  # or the session would begin one of its own, and commit it
         self.value = _JoinedAsyncSession(
             self.checkout.async_connection,
             sync_session_class=ScopeSession,

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Dialect, Engine, ExceptionContext
 from sqlalchemy.pool import PoolProxiedConnection
 
 from asgi_dbconn.errors import TransactionAborted
+from asgi_dbconn.pools.pooled_connection import PooledConnection
 from asgi_dbconn.pools.dialects.sqlite import AUTOCOMMIT
 
 __all__ = ["ABORTED", "forget_aborted", "install", "note_aborted", "raise_if_aborted"]
@@ -32,7 +33,9 @@ def install(engine: Engine) -> None:
 def raise_if_aborted(connection: Connection) -> None:
     """Raise TransactionAborted if a part of the connection's transaction has failed."""
     if connection.invalidated:
-        why = "its connection was given up" if connection.in_transaction() else None
+        why = getattr(connection, "lost_transaction", None)
+        if why is None and connection.in_transaction():
+            why = "its connection was given up"
     else:
         why = connection.info.get(ABORTED)
     if why is not None:
@@ -41,14 +44,22 @@ def raise_if_aborted(connection: Connection) -> None:
 
 def note_aborted(connection: Connection, why: BaseException | str) -> None:
     """The connection's transaction lost a part of itself."""
-    if not connection.closed and not connection.invalidated and not _commits_by_itself(connection):
-        connection.info[ABORTED] = why if isinstance(why, str) else type(why).__name__
+    if connection.closed or _commits_by_itself(connection):
+        return
+    reason = why if isinstance(why, str) else type(why).__name__
+    if not connection.invalidated:
+        connection.info[ABORTED] = reason
+    elif isinstance(connection, PooledConnection):
+        # There is nothing to be asked any more, and a session may have ended the transaction.
+        connection.lost_transaction = reason
 
 
 def forget_aborted(connection: Connection) -> None:
     """What was lost has been taken back as a whole."""
     if not connection.invalidated:  # nothing is left on it; asking would connect anew
         connection.info.pop(ABORTED, None)
+    if isinstance(connection, PooledConnection):
+        connection.lost_transaction = None
 
 
 def _aborted(why: str) -> TransactionAborted:

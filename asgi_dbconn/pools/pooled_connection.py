@@ -45,6 +45,8 @@ class PooledConnection(Connection):
         pooled = self._dbapi_connection
         return super().connection.info if pooled is None else pooled.info
 
+    lost_transaction: str | None = None
+    """Why the transaction is lost, where the connection was lost with it."""
     refusal: Callable[[], Exception | None] | None = None
     """Returns the error for using it when it is closed, and its block has ended."""
 
@@ -77,6 +79,7 @@ class PooledConnection(Connection):
     def _rollback_impl(self) -> None:
         if self._is_refused():
             return  # the end of the block does that
+        self.lost_transaction = None
         self._is_finishing = True
         try:
             super()._rollback_impl()

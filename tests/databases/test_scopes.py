@@ -9,13 +9,16 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from asgi_dbconn import (
+    ConnectionLost,
     PoolClosed,
     PoolTimeout,
     Registry,
+    TransactionAborted,
     TransactionClosed,
     TransactionError,
 )
 from tests.databases.connected import connected, names
+from tests.support.postgres import PostgresServer
 
 
 async def test_a_clean_transaction_commits(database_url: str) -> None:
@@ -327,3 +330,34 @@ async def test_a_block_that_ends_in_another_context_commits_all_the_same(databas
         await block.__aexit__(None, None, None)
         await cast.User.query.create(name="ada")
         assert await names(cast) == ["ada"]
+
+
+@pytest.mark.parametrize("outer", ["connection", "session", "transaction"])
+async def test_what_a_session_commits_is_rolled_back_with_the_block_around_it(
+    database_url: str, outer: str
+) -> None:
+    async with connected(database_url) as cast:
+        with pytest.raises(KeyError):
+            async with getattr(cast.models, outer)():
+                async with cast.models.session() as session:
+                    session.add(cast.User(name="ada"))
+                    await session.commit()
+                raise KeyError
+
+        assert await names(cast) == []
+
+
+@pytest.mark.parametrize("kind", ["connection", "session", "transaction"])
+async def test_a_block_that_lost_its_connection_never_looks_committed(
+    postgres: PostgresServer, postgres_url: str, kind: str
+) -> None:
+    """Also where what failed on it was caught."""
+    async with connected(postgres_url) as cast:
+        with pytest.raises(TransactionAborted):
+            async with getattr(cast.models, kind)():
+                await cast.User.query.create(name="ada")
+                postgres.terminate_sessions(database=postgres_url.rpartition("/")[2])
+                with pytest.raises(ConnectionLost):
+                    await cast.User(name="bob", posts=[cast.Post()]).save()
+
+        assert await names(cast) == []
