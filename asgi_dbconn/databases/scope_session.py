@@ -17,6 +17,6 @@ class ScopeSession(Session):
     """Made by ``session()``; behaves as any other Session."""
 
     place: Any = None
-    """Where its objects come from; None where nobody asks."""
+    """The origin of its objects; None if it is not to be noted on them."""
     flush_undo: Any = None
-    """What the flush under way does to its objects."""
+    """The undo of the flush under way."""

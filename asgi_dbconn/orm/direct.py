@@ -40,7 +40,7 @@ class Answer:
     """As the types of their columns have them; none where the statement gives none."""
     rowcount: int
     is_committed: bool
-    """Whether the statement was committed by itself; False where that is not known."""
+    """True if the statement was committed by itself; False if that is not known."""
     _context: Any
 
     def called(self) -> dict[Column[Any], Any]:

@@ -1,4 +1,4 @@
-"""What a Session's flush does to objects, remembered: to take it back, and to leave changes be.
+"""The undo of a Session's flush, for all objects that it touches.
 
 SQLAlchemy writes on objects while it flushes, the next version, keys, what `onupdate` gives, and
 counts all of their changes as stored at its end. Both would be wrong where the flush fails, where
@@ -63,7 +63,7 @@ class Before:
         return before
 
     def filled(self, state: Any, meanwhile: Collection[str] = ()) -> dict[str, Any]:
-        """What is different now, with the values from before, but for what was set meanwhile."""
+        """Return the values from before of all that is different now, and was not set meanwhile."""
         present = instance_dict(state.obj())
         names = {
             name for name, value in present.items() if self.values.get(name, ABSENT) is not value
@@ -180,7 +180,7 @@ class FlushUndo:
                     del instance_dict(state.obj())[name]
 
     def _changes_meanwhile(self, state: Any, before: Before) -> dict[str, Any]:
-        """What others have set since the flush began, with the values that were sent.
+        """Return the names that others have set since the flush began, with what was sent.
 
         The value of a column counts as unknown: whether the flush has read it before is not known.
         """

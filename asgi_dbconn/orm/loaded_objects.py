@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection
-from sqlalchemy.orm import Mapper, make_transient
+from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_dict, instance_state
 from sqlalchemy.orm.base import NO_VALUE
 
-from asgi_dbconn.orm.object_undo import add_unknown, remove_unknown
+from asgi_dbconn.orm.object_undo import add_unknown, make_new, remove_unknown
 from asgi_dbconn.pools.undo_log import Level, UndoLog, undo_log_of
 
 __all__ = ["note_loaded", "note_number", "note_states", "numbered_key"]
@@ -86,8 +86,7 @@ class _Vanishing:
             instance = state.obj()
             if state.key is None or instance is None:
                 continue
-            make_transient(instance)
-            state.identity_token = None
+            make_new(instance)
             present = instance_dict(instance)
             for attribute in state.mapper.column_attrs:
                 column = attribute.columns[0]

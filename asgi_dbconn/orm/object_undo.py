@@ -1,4 +1,4 @@
-"""How one object goes back to what it was before a part of a transaction.
+"""The undo of one object: back to the state from before a part of a transaction.
 
 What is known of its row goes back: key, origin, version, the committed values and the committed
 members of relations. What the user has set stays, also what was set after the row was written. What
@@ -18,6 +18,7 @@ from sqlalchemy.orm import make_transient, object_session
 from sqlalchemy.orm.attributes import (
     flag_modified,
     instance_dict,
+    instance_state,
     set_committed_value,
 )
 from sqlalchemy.orm.base import NO_VALUE
@@ -29,6 +30,7 @@ __all__ = [
     "CHANGED",
     "ObjectUndo",
     "add_unknown",
+    "make_new",
     "note_change",
     "remove_unknown",
     "unknown_of",
@@ -68,7 +70,7 @@ class ObjectUndo:
         self._key = state.key
         self._modified = state.modified
         # What is to come into collections that are not loaded, or to leave them.
-        self._pending: dict[str, Any] = vars(state).get("_pending_mutations") or {}
+        self._pending: dict[str, Any] = dict(vars(state).get("_pending_mutations") or ())
         self._deleted = state._deleted
         self._orphaned = state._orphaned_outside_of_session
         self._unknown = unknown_of(state) if vars(state).get("info") else _NOTHING
@@ -80,7 +82,7 @@ class ObjectUndo:
 
     @property
     def is_new(self) -> bool:
-        """Whether there was no row."""
+        """Return whether there was no row."""
         return self._key is None
 
     def was_new(self) -> None:
@@ -124,7 +126,7 @@ class ObjectUndo:
             return
         is_attached = object_session(instance) is not None and not state._deleted
         if is_attached and self._key is None:
-            make_transient(instance)  # a user's session holds a row that is not there
+            make_new(instance)  # a user's session holds a row that is not there
             is_attached = False
         present = instance_dict(instance)
         for name, original in state.committed_state.items():
@@ -203,6 +205,16 @@ def note_change(level: Level, state: Any, undo: ObjectUndo) -> ObjectUndo:
     undos[level] = undo
     level.add(CHANGED, (state,))
     return undo
+
+
+def make_new(instance: Any) -> None:
+    """Let the object have no row, and no session that believes in one."""
+    state: Any = instance_state(instance)
+    session: Any = object_session(instance)
+    if session is not None:
+        session._expunge_states([state], to_transient=True)
+    make_transient(instance)
+    state.identity_token = None
 
 
 # -- values that nobody knows

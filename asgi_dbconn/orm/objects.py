@@ -48,7 +48,7 @@ async def store(
         others = graph.hanging_on(instance)
         graph.check_can_be_added(instance, others)
         check_same_place(place, instance, others)
-        if not any(graph.is_to_be_stored(each) for each in (instance, *others)):
+        if not any(graph.is_to_be_stored(other) for other in (instance, *others)):
             return instance  # nothing to send
         alone = graph.is_stored_alone(instance, others)
         work = partial(storing.store, instance=instance, alone=alone)

@@ -74,7 +74,7 @@ class Plan(Generic[T]):
         objects = self._hydrator.objects(answer.rows, token)
         if not answer.is_committed:
             # Rows without a key, those of outer joins, give None.
-            note_loaded(connection, [each for each in objects if each is not None])
+            note_loaded(connection, [found for found in objects if found is not None])
         return objects
 
 

@@ -219,7 +219,8 @@ def refresh(
             _let_go_of_outdated(session, instance)
             log, state = undo_log_of(connection), instance_state(instance)
             if log is not None:
-                others = [each for each in session.identity_map.all_states() if each is not state]
+                states = session.identity_map.all_states()
+                others = [other for other in states if other is not state]
                 note_states(log, others, log.level)
             note_refreshed(log, state, before, names)
     except BaseException:

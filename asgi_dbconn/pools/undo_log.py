@@ -34,7 +34,7 @@ class Participant(Protocol):
     """One kind of objects that follow transactions, and how."""
 
     has_notes: bool
-    """Whether a commit leaves something to be forgotten."""
+    """True if a commit leaves something to be forgotten."""
 
     def undo(self, owners: list[Any], level: Level, *, uncertain: bool) -> None:
         """Restore what ``level`` has changed. ``uncertain``: it may have been committed."""
@@ -100,7 +100,7 @@ class Level:
 
 
 def _living(known: dict[ref[Any], None]) -> list[Any]:
-    return [owner for each in list(known) if (owner := each()) is not None]
+    return [owner for reference in list(known) if (owner := reference()) is not None]
 
 
 class UndoLog:

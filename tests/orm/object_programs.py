@@ -61,7 +61,7 @@ class Snapshot:
     lines: list[tuple[Line, str | None]]
     rows: dict[int, Row]
     read: list[tuple[Order, str, Any, int]] = field(default_factory=list)
-    """What was read in the block, with what was known before."""
+    """The values that were read in the block, with what was known before."""
 
 
 class Program:
@@ -219,8 +219,8 @@ class Program:
     def _snapshot(self) -> Snapshot:
         return Snapshot(
             {
-                each.number: (each.known, list(each.known_lines), each.is_deleted)
-                for each in self._orders
+                order.number: (order.known, list(order.known_lines), order.is_deleted)
+                for order in self._orders
             },
             [(line, line.known) for line in self._lines],
             copy.copy(self._rows),
@@ -269,7 +269,9 @@ class Program:
 
     async def _check_rows(self) -> None:
         found = await self._cast.Order.query.prefetch_related("lines")
-        rows = [(each.name, each.total, sorted(line.text for line in each.lines)) for each in found]
-        rows += [(each.name, each.count, []) for each in await self._cast.Item.query]
+        rows = [
+            (order.name, order.total, sorted(line.text for line in order.lines)) for order in found
+        ]
+        rows += [(item.name, item.count, []) for item in await self._cast.Item.query]
         expected = [(*values.values(), sorted(lines)) for values, lines in self._rows.values()]
         assert sorted(map(repr, rows)) == sorted(map(repr, expected)), "\n".join(self.said)

@@ -1,4 +1,4 @@
-"""What is set while a `save()` is under way, after its values were read, stays a change."""
+"""Attributes that are set while a `save()` is under way, after their values were read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from tests.support.waiting import wait_until_async
 @contextmanager
 def while_executing(cast: Shop, begins: str, change: Callable[[], None]) -> Iterator[None]:
     """``change`` is called when a statement that begins like this has been made, and not sent."""
-    engine, done = cast.models.database.engine.sync_engine, []
+    engine = cast.models.database.engine.sync_engine
+    done: list[str] = []
 
     def listen(_: Any, __: Any, statement: str, *___: Any) -> None:
         if statement.startswith(begins) and not done:
@@ -120,7 +121,7 @@ async def test_a_foreign_key(database_url: str) -> None:
         with while_executing(cast, "UPDATE lines", later):
             await line.save()
         await line.save()
-        assert [each[3] for each in await orders(cast)] == [[], ["A"]]
+        assert [order[3] for order in await orders(cast)] == [[], ["A"]]
 
 
 async def test_what_is_refused_meanwhile(database_url: str) -> None:
@@ -129,17 +130,17 @@ async def test_what_is_refused_meanwhile(database_url: str) -> None:
         await cast.Item.query.create(name="taken")
         item = await cast.Item.query.create(name="other", count=1)
         new = cast.Item(name="taken", count=1)
-        for each in (item, new):
+        for target in (item, new):
 
-            def later(each: Any = each) -> None:
-                each.count = 7
+            def later(target: Any = target) -> None:
+                target.count = 7
 
-            each.name = "taken"
+            target.name = "taken"
             with pytest.raises(IntegrityError), while_executing(cast, "", later):
-                await each.save()
-            each.name = f"mended {each.id}"
-            await each.save()
-            assert (await cast.Item.query.get(each.id)).count == 7
+                await target.save()
+            target.name = f"mended {target.id}"
+            await target.save()
+            assert (await cast.Item.query.get(target.id)).count == 7
 
 
 @pytest.mark.parametrize("way", ["an error in a transaction", "a savepoint", "an isolation"])

@@ -1,4 +1,4 @@
-"""What else becomes of objects when their transaction ends: unknown commits, memory, pickles."""
+"""Objects at the end of their transaction: unknown commits, repeats, memory, pickles, costs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, inspect, text
+from sqlalchemy import Connection, event, inspect, text
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from asgi_dbconn import DBConnError, ObjectNotFound, Registry
 from asgi_dbconn.orm.object_undo import ObjectUndo, note_change
@@ -30,6 +31,11 @@ async def in_a_context_of_its_own(work: Callable[[], Awaitable[Any]]) -> Any:
         return await work()
 
     return await asyncio.get_running_loop().create_task(run(), context=contextvars.Context())
+
+
+def sync_connection_of(connection: AsyncConnection) -> Connection:
+    assert connection.sync_connection is not None
+    return connection.sync_connection
 
 
 # -- commits whose outcome is not known
@@ -233,8 +239,8 @@ async def test_no_object_is_kept_alive(sqlite_url: str, path: str) -> None:
         gc.disable()  # nobody has to look for cycles
         try:
             async with cast.models.transaction() as transaction:
-                log = undo_log_of(transaction.connection.sync_connection)
-                saved = []
+                log = undo_log_of(sync_connection_of(transaction.connection))
+                saved, instance = [], None
                 for number in range(300):
                     instance = getattr(cast, path)(name=f"{number}")
                     await instance.save()
@@ -244,7 +250,7 @@ async def test_no_object_is_kept_alive(sqlite_url: str, path: str) -> None:
                         await instance.save()
                     saved.append(weakref.ref(await getattr(cast, path).query.get(instance.id)))
                 assert log is not None
-                assert len([each for each in saved if each() is not None]) == 1
+                assert len([reference for reference in saved if reference() is not None]) == 1
                 assert sum(level.size for level in log.levels) == 1
                 del instance
                 assert sum(level.size for level in log.levels) == 0
@@ -312,7 +318,7 @@ async def test_a_connection_that_leaves_its_pool(postgres_url: str, how: str) ->
         connection = await cast.models.database.engine.connect()
         await connection.execute(text("INSERT INTO items (name) VALUES ('new')"))
         # As save() does, which works in scopes only.
-        log = undo_log_of(connection.sync_connection)
+        log = undo_log_of(sync_connection_of(connection))
         assert log is not None
         note_change(log.level, inspect(item), ObjectUndo(inspect(item), {}))
         inspect(item).key = (cast.Item, (1,), None)

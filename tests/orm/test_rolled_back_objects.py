@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import inspect, select
+from sqlalchemy.exc import IntegrityError
 
 from asgi_dbconn import ObjectNotFound
 from tests.orm.shop import ROLLBACKS, Shop, Way, shop
@@ -39,21 +40,22 @@ async def empty(cast: Shop) -> None:
 
 async def orders(cast: Shop) -> list[Any]:
     """All that is stored of orders, read by a query of its own."""
-    found = await cast.Order.query.prefetch_related("lines", "labels").order_by("id")
+    found: list[Any] = await cast.Order.query.prefetch_related("lines", "labels").order_by("id")
     return [
         (
-            each.name,
-            each.total,
-            each.version,
-            [line.text for line in each.lines],
-            sorted(label.text for label in each.labels),
+            order.name,
+            order.total,
+            order.version,
+            [line.text for line in order.lines],
+            sorted(label.text for label in order.labels),
         )
-        for each in found
+        for order in found
     ]
 
 
 async def items(cast: Shop) -> list[Any]:
-    return await cast.Item.query.order_by("id").values_list("name", "count", "note", "changed")
+    query = cast.Item.query.order_by("id")
+    return list(await query.values_list("name", "count", "note", "changed"))
 
 
 @in_each_way
@@ -209,11 +211,11 @@ async def test_what_other_verbs_have_made(cast: Shop, way: Way) -> None:
     assert await items(cast) == [("there", 1, "none", None)]
 
     objects = (one, other, made, found, updated)
-    assert [inspect(each).transient for each in objects] == [True] * 5
-    assert not [each for each in objects if "id" in vars(each)]
+    assert [inspect(item).transient for item in objects] == [True] * 5
+    assert not [item for item in objects if "id" in vars(item)]
     await Item.query.create(name="stranger")
-    for each in (changed, *objects):
-        await each.save()
+    for item in (changed, *objects):
+        await item.save()
     assert await items(cast) == [
         ("there", 5, "none", 99),
         ("stranger", None, "none", None),
@@ -244,7 +246,7 @@ async def test_what_was_refreshed_goes_back(cast: Shop, way: Way) -> None:
 
 @in_each_way
 async def test_objects_loaded_after_a_write_do_not_know_their_rows(cast: Shop, way: Way) -> None:
-    await cast.Item.query.bulk_create([{"name": f"{each}", "count": 1} for each in range(4)])
+    await cast.Item.query.bulk_create([{"name": f"{number}", "count": 1} for number in range(4)])
     async with way(cast):
         await cast.Item.query.update(count=5, note="never")
         found = [
@@ -253,11 +255,11 @@ async def test_objects_loaded_after_a_write_do_not_know_their_rows(cast: Shop, w
             await cast.Item.query.options().first(),
         ]
         async with cast.Item.query.filter(name="3").stream() as stream:
-            found += [each async for each in stream]
+            found += [item async for item in stream]
         found[1].count = 5
-    for each in found:
-        each.count = 5  # what it shows already
-        await each.save()
+    for item in found:
+        item.count = 5  # what it shows already
+        await item.save()
     assert [row[:3] for row in await items(cast)] == [
         ("0", 5, "none"),
         ("1", 5, "none"),
@@ -272,7 +274,7 @@ async def test_objects_loaded_after_a_write_do_not_know_their_rows(cast: Shop, w
 
 @in_each_way
 async def test_objects_of_a_session_follow_what_it_joined(cast: Shop, way: Way) -> None:
-    old = await cast.Order.query.create(name="old", total=1)
+    old: Any = await cast.Order.query.create(name="old", total=1)
     gone = await cast.Order.query.create(name="gone", lines=[cast.Line(text="of it")])
     new = cast.Order(name="new", lines=[cast.Line(text="a")])
     async with way(cast):
@@ -284,7 +286,7 @@ async def test_objects_of_a_session_follow_what_it_joined(cast: Shop, way: Way) 
             new.total = 7
             await session.delete(await session.merge(gone, load=False))
             read = await session.scalar(select(cast.Order).where(cast.Order.name == "old"))
-            assert read is old
+            assert id(read) == id(old)
         assert await orders(cast) == [("old", 2, 2, [], []), ("new", 7, 2, ["a"], [])]
     assert len(await orders(cast)) == 2
 
@@ -295,6 +297,63 @@ async def test_objects_of_a_session_follow_what_it_joined(cast: Shop, way: Way) 
         ("gone", None, 1, ["of it"], []),
         ("new", 7, 1, ["a"], []),
     ]
+
+
+async def test_objects_in_a_session_that_is_rolled_back_by_hand(database_url: str) -> None:
+    async with shop(database_url) as cast:
+        old: Any = await cast.Item.query.create(name="old", count=1)
+        new, failed = cast.Item(name="new", count=1), cast.Item(name="failed")
+        async with cast.models.session() as session:
+            session.add_all([old, new])
+            old.count = 2
+            await session.flush()
+            await session.rollback()
+            assert old in session
+            assert inspect(new).transient
+            assert "id" not in vars(new)
+            await session.refresh(old)
+            session.add_all([failed, cast.Item(name="old")])
+            with pytest.raises(IntegrityError):
+                await session.flush()
+            await session.rollback()
+            assert "id" not in vars(failed)
+        await cast.Item.query.create(name="stranger")
+        for item in (new, failed):
+            await item.save()
+        old.count = 3
+        await old.save()
+        assert [row[:2] for row in await items(cast)] == [
+            ("old", 3),
+            ("stranger", None),
+            ("new", 1),
+            ("failed", None),
+        ]
+
+
+@pytest.mark.filterwarnings("ignore:transaction already deassociated")  # the session finds out
+async def test_objects_in_a_session_whose_connection_is_rolled_back(database_url: str) -> None:
+    async with shop(database_url) as cast:
+        old: Any = await cast.Item.query.create(name="old", count=1)
+        new = cast.Item(name="new", count=1)
+        with pytest.raises(KeyError):
+            async with cast.models.session() as session:
+                session.add_all([old, new])
+                old.count = 2
+                await session.flush()
+                await (await session.connection()).rollback()
+                assert new not in session
+                assert old in session.dirty
+                raise KeyError
+        assert inspect(new).transient
+        await cast.Item.query.create(name="stranger")
+        await new.save()
+        old.count = 3
+        await old.save()
+        assert [row[:2] for row in await items(cast)] == [
+            ("old", 3),
+            ("stranger", None),
+            ("new", 1),
+        ]
 
 
 async def test_a_commit_by_hand_is_kept(database_url: str) -> None:

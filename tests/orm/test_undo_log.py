@@ -156,7 +156,7 @@ def test_a_hundred_thousand_are_not_kept() -> None:
     kept = things.pop()
     del thing
     things.clear()
-    assert [each for each in dead if each() is not None] == [weakref.ref(kept)]
+    assert [reference for reference in dead if reference() is not None] == [weakref.ref(kept)]
     assert log.level.size == 1
     log.release("a")
     assert log.level.size == 1

@@ -62,7 +62,7 @@ OF_UNDOING = {
         "modified",
         "session_id",
     },
-    "Session": {"_deleted", "_dirty_states", "_new", "identity_map"},
+    "Session": {"_deleted", "_dirty_states", "_expunge_states", "_new", "identity_map"},
 }
 
 # The same for executing a statement directly.
