@@ -243,6 +243,10 @@ class DriverConnection(ThreadedConnection):
         transaction, file = self.transaction, self._conn
         if transaction.is_begun:
             self._end_transaction(left)
+        if not transaction.is_permanent:
+            # Rows that are still to be read from before would hold the new transaction to what
+            # was there then, and keep it from writing.
+            self._close_cursors()
         if terms.statement == "BEGIN IMMEDIATE":
             self._begin_immediate(file)
         elif terms.statement is not None:
