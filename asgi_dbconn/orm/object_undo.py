@@ -124,6 +124,10 @@ class ObjectUndo:
         instance = state.obj()
         if instance is None:
             return
+        if uncertain and state.key is None and self._key is not None:
+            # Its row may have been deleted, and its key given to somebody else's: it stays a new
+            # object, which overwrites nobody.
+            return
         is_attached = object_session(instance) is not None and not state._deleted
         if is_attached and self._key is None:
             make_new(instance)  # a user's session holds a row that is not there

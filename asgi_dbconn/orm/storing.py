@@ -181,7 +181,12 @@ def remove_alone(
     """``instance``, deleted by one statement; for a class on which nothing hangs."""
     table: Any = instance_state(instance).mapper.local_table
     statement = delete(table).where(_identity(instance))
-    answer = execute(connection, statement, None, options)
+    try:
+        answer = execute(connection, statement, None, options)
+    except BaseException as error:
+        if not is_refusal(error) and undo_log_of(connection) is None:
+            _forget(instance)  # it may be gone, and its key may be given to another row
+        raise
     if answer.rowcount == 0:
         raise gone(instance)
     log = None if answer.is_committed else undo_log_of(connection)

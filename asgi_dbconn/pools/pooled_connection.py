@@ -14,7 +14,7 @@ from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
 
-from asgi_dbconn.errors import DatabaseUnavailable
+from asgi_dbconn.errors import DatabaseUnavailable, TransactionClosed
 from asgi_dbconn.pools.statement_lock import lock_of
 
 __all__ = ["PooledConnection", "connect", "install"]
@@ -83,12 +83,21 @@ class PooledConnection(Connection):
         self._is_finishing = True
         try:
             super()._rollback_impl()
+        except TransactionClosed:
+            if not self._is_refused():
+                raise
+            # The block began to end while this waited for its turn. What led here is the error.
         finally:
             self._is_finishing = False
 
     def _rollback_to_savepoint_impl(self, name: str) -> None:
-        if not self._is_refused():
+        if self._is_refused():
+            return
+        try:
             super()._rollback_to_savepoint_impl(name)
+        except TransactionClosed:
+            if not self._is_refused():
+                raise
 
     def _is_refused(self) -> bool:
         """Return whether the task has outlived the block whose connection this is."""

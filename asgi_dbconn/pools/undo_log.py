@@ -24,6 +24,8 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from asgi_dbconn.errors import TransactionAborted
+
 __all__ = ["Level", "Participant", "UndoLog", "install", "keep_log", "undo_log_of"]
 
 _log = logging.getLogger("asgi_dbconn")
@@ -202,7 +204,9 @@ def undo_log_of(connection: Connection) -> UndoLog | None:
     To be asked after the statement: a transaction may begin as late as with its first one. Where
     each statement commits itself there is no log.
     """
-    pooled: Any = getattr(connection, "_dbapi_connection")  # noqa: B009 - asks for nothing
+    pooled: Any = getattr(connection, "_dbapi_connection", None)
+    if pooled is None:
+        return None  # the connection was lost, and all that was open on it
     log: UndoLog | None = pooled.info.get(_KEY)
     if log is None:
         # The driver also knows of transactions that plain SQL began, and of none for autocommit.
@@ -263,9 +267,10 @@ def _follow_transactions(dialect: Dialect) -> None:
         log.is_committing = True
         try:
             commit(pooled)
-        except BaseException:
+        except BaseException as error:
             if not log.base:
                 pooled.info.pop(_KEY, None)
+            log.is_committing = not _is_refused(dialect, pooled, error)
             log.roll_back()
             raise
         finally:
@@ -305,6 +310,15 @@ def _own(dialect: Dialect, name: str) -> Callable[[PoolProxiedConnection], None]
         return methodcaller(name.removeprefix("do_"))
     method: Callable[[PoolProxiedConnection], None] = getattr(dialect, name)
     return method
+
+
+def _is_refused(dialect: Dialect, pooled: PoolProxiedConnection, error: BaseException) -> bool:
+    """Return whether the server has answered that it does not commit."""
+    if isinstance(error, TransactionAborted):
+        return True
+    known: Any = error
+    is_answer = isinstance(error, dialect.loaded_dbapi.Error)
+    return is_answer and not dialect.is_disconnect(known, pooled, None)
 
 
 def _follow_savepoints(dialect: Dialect) -> None:
