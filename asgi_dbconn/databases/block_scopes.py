@@ -48,6 +48,7 @@ class BlockScope(Scope, ABC):
         Raises what prevented a clean end. Raises nothing instead of ``error`` but CancelledError,
         if the task is cancelled while this goes on.
         """
+        self.is_left = True
         ending = self.begin_to_end(is_clean=error is None)
         if ending is Ending.NOTHING:
             self.leave_context()

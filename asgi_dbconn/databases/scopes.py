@@ -55,8 +55,8 @@ def current_scope(database: object) -> Scope | None:
     task = asyncio.current_task()
     if task in scope.checkout.enders:
         return scope  # a listener, say, that is called by the flush at the end of a session
-    if scope.owner is task:
-        return None  # left behind by a block that was ended in another context
+    if scope.is_left_behind:
+        return None
     raise scope.closed_error()
 
 
@@ -89,12 +89,14 @@ class outside_scopes:  # noqa: N801 - reads as a block: with outside_scopes(): .
 class Scope(BlockState):
     """One entering of a block. Belongs to the loop of its connection."""
 
-    __slots__ = ("callbacks", "checkout", "lock", "owner", "session", "transaction")
+    __slots__ = ("callbacks", "checkout", "is_left", "lock", "owner", "session", "transaction")
 
     def __init__(self, checkout: Checkout, outer: Scope | None = None) -> None:
         super().__init__(outer)
         self.checkout = checkout
         self.owner = asyncio.current_task()
+        self.is_left = False
+        """Whether its own block was left; one that an outer block has ended may not be yet."""
         self.lock = FifoLock()
         """Held by a statement of the scope, or by an inner block as long as it is open."""
         self.callbacks = CommitCallbacks()
@@ -112,6 +114,15 @@ class Scope(BlockState):
     def name(self) -> str:
         """The name of the database, for messages."""
         return self.checkout.name
+
+    @property
+    def is_left_behind(self) -> bool:
+        """Whether this task entered the block, which was left since, in another context say.
+
+        Queries of the task do not belong to it any more. Those of the tasks that it has started
+        still do, and fail.
+        """
+        return self.is_left and self.owner is asyncio.current_task()
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Do ``work`` on the connection, inside SQLAlchemy's greenlet, when it is our turn.
@@ -223,7 +234,7 @@ class Scope(BlockState):
         if scopes.get(database) not in self.chain():
             return  # left in another context than it was entered in
         outer = self.outer
-        while outer is not None and not outer.is_open:
+        while outer is not None and cast("Scope", outer).is_left_behind:
             outer = outer.outer
         others = {key: scope for key, scope in scopes.items() if key is not database}
         _scopes.set(others if outer is None else {**others, database: cast("Scope", outer)})

@@ -86,12 +86,13 @@ class StatementLock(FifoLock):
         if self.holder is None:
             self.holder = asyncio.current_task()
         else:
+            self._raise_refusal()
             await self.acquire(asyncio.current_task())
-        if self.refusal is not None:
-            error = self.refusal()
-            if error is not None:
-                self.release()
-                raise error
+        try:
+            self._raise_refusal()
+        except BaseException:
+            self.release()
+            raise
 
     async def __aexit__(
         self,
@@ -107,6 +108,12 @@ class StatementLock(FifoLock):
             elif not isinstance(error, Exception):
                 self.is_lost = True  # the program is about to end: nothing is awaited any more
         self.release()
+
+    def _raise_refusal(self) -> None:
+        if self.refusal is not None:
+            error = self.refusal()
+            if error is not None:
+                raise error
 
     async def _wait_until_idle(self, limit: float) -> None:
         self.is_lost = True
