@@ -17,18 +17,22 @@ from tests.histories.steps import BlockKind, Database, Fault, Program, Request, 
 
 __all__ = ["BASE_TOKENS", "COUNTERS", "EVERYTHING", "PORTABLE", "Vocabulary", "generate"]
 
-BASE_TOKENS: Final = tuple(f"base{number}" for number in range(8))
-"""Rows that exist before the program, and that all requests may change."""
+BASE_TOKENS: Final = tuple(f"base{number}" for number in range(72))
+"""Rows that exist before the program: more than a driver fetches of a stream in one go."""
+_CHANGED: Final = 8
+"""So many of them are changed by all requests."""
 COUNTERS: Final = (1, 2)
 
 _LONGEST_BODY: Final = 4
-_CONTAINERS: Final = (0.7, 0.45, 0.3, 0.15)
+_CONTAINERS: Final = (0.7, 0.5, 0.4, 0.15)
 """Share of containers among the steps at each depth; deeper there are none."""
 _ALWAYS: Final = frozenset({"Block", "Create", "Sleep"})
 """Kinds that no program does without, if there are any."""
-_RARE: Final = {"Raise": 0.6, "Violate": 0.3}
-"""Weights of what ends a body, so that most programs come to more than that."""
-_PAUSES: Final = (0.0, 0.001, 0.004, 0.02)
+_WEIGHTS: Final = {"Raise": 0.6, "Violate": 0.3, "Sleep": 2.5, "Block": 5.0, "Spawn": 2.0}
+"""Other weights than 1: less of what ends a body, so that most programs come to more than that; more
+of the time in which other tasks go on; and more of what comes in several kinds.
+"""
+_PAUSES: Final = (0.0, 0.002, 0.01, 0.03)
 _TIMES: Final = (0.0005, 0.002, 0.005, 0.015)
 
 
@@ -251,11 +255,11 @@ class _Author:
                     if self._vocabulary.has(kind)
                     and (has_tasks or kind not in ("Gather", "Group", "Spawn"))
                 }
-                # Blocks come in six kinds, and the others in one.
-                choices = [*containers, *(["Block"] * 5)]
-                return containers[chance.choice(choices)](place)
+                kinds = list(containers)
+                (kind,) = chance.choices(kinds, [_WEIGHTS.get(kind, 1.0) for kind in kinds])
+                return containers[kind](place)
         kinds = list(makers)
-        (kind,) = chance.choices(kinds, [_RARE.get(kind, 1.0) for kind in kinds])
+        (kind,) = chance.choices(kinds, [_WEIGHTS.get(kind, 1.0) for kind in kinds])
         return makers[kind](place)
 
     def _token(self) -> str:
@@ -276,7 +280,7 @@ class _Author:
 
     def _base(self) -> str:
         # Some rows are more popular than others, so that requests meet.
-        numbers = range(len(BASE_TOKENS))
+        numbers = range(_CHANGED)
         return BASE_TOKENS[min(self._random.choices(numbers, k=3))]
 
     def _increment(self, _: _Place) -> list[Step]:
@@ -361,7 +365,7 @@ class _Author:
         # A stream of its own is a scope without a handle.
         changes = {} if place.block else {"block": "stream", "outermost": "stream", "others": []}
         body = self._short_body(place, is_own=False, **changes)
-        return [language.Stream(self._random.randint(1, 3), body)]
+        return [language.Stream(self._random.choice((1, 3, 20)), body)]
 
     def _block(self, place: _Place) -> list[Step]:
         chance = self._random
