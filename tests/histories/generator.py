@@ -29,8 +29,9 @@ _CONTAINERS: Final = (0.7, 0.5, 0.4, 0.15)
 _ALWAYS: Final = frozenset({"Block", "Create", "Sleep"})
 """Kinds that no program does without, if there are any."""
 _WEIGHTS: Final = {"Raise": 0.6, "Violate": 0.3, "Sleep": 2.5, "Block": 5.0, "Spawn": 2.0}
-"""Other weights than 1: less of what ends a body, so that most programs come to more than that; more
-of the time in which other tasks go on; and more of what comes in several kinds.
+"""Other weights than 1: less of what ends a body, so that most programs come to more than that.
+
+More of the time in which other tasks go on, and of what comes in several kinds.
 """
 _PAUSES: Final = (0.0, 0.002, 0.01, 0.03)
 _TIMES: Final = (0.0005, 0.002, 0.005, 0.015)
