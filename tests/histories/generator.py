@@ -6,23 +6,20 @@ Every kind of step that is possible at a place is about equally likely there.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from typing import Final, Literal
 
 from tests.histories import steps as language
-from tests.histories.steps import BlockKind, Database, Fault, Program, Request, Step, Steps, bodies
+from tests.histories.steps import Database, Fault, Program, Request, Step, Steps, bodies
+from tests.histories.vocabulary import BASE_TOKENS, COUNTERS, EVERYTHING, Vocabulary
 
-__all__ = ["BASE_TOKENS", "COUNTERS", "EVERYTHING", "PORTABLE", "Vocabulary", "generate"]
+__all__ = ["generate"]
 
-BASE_TOKENS: Final = tuple(f"base{number}" for number in range(72))
-"""Rows that exist before the program: more than a driver fetches of a stream in one go."""
 _CHANGED: Final = 8
 """So many of them are changed by all requests."""
-COUNTERS: Final = (1, 2)
-
 _LONGEST_BODY: Final = 4
 _CONTAINERS: Final = (0.7, 0.5, 0.4, 0.15)
 """Share of containers among the steps at each depth; deeper there are none."""
@@ -35,53 +32,6 @@ More of the time in which other tasks go on, and of what comes in several kinds.
 """
 _PAUSES: Final = (0.0, 0.002, 0.01, 0.03)
 _TIMES: Final = (0.0005, 0.002, 0.005, 0.015)
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The kinds of steps and faults that programs are made of."""
-
-    steps: frozenset[str]
-    faults: frozenset[str]
-    blocks: tuple[BlockKind, ...] = ("transaction", "transaction", "connection", "session")
-    has_options: bool = True
-    """Whether blocks take ``force_rollback`` and isolation levels."""
-    processes: int = 2
-    tasks_in_blocks: bool = True
-
-    def has(self, kind: str) -> bool:
-        return kind in self.steps
-
-    def without(self, kinds: Iterable[str]) -> Vocabulary:
-        """Return one that lacks these kinds of steps and faults."""
-        left_out = frozenset(kinds)
-        return replace(self, steps=self.steps - left_out, faults=self.faults - left_out)
-
-    def with_tasks_outside_of_blocks(self) -> Vocabulary:
-        """Return one whose blocks start no tasks."""
-        return replace(self, tasks_in_blocks=False)
-
-
-_ALL_STEPS: Final = frozenset(
-    name
-    for name, kind in vars(language).items()
-    if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__")
-)
-_ALL_FAULTS: Final = frozenset(
-    {"Cancel", "Kill", "Network", "CutCommit", "Hold", "Terminate"},
-)
-EVERYTHING: Final = Vocabulary(_ALL_STEPS, _ALL_FAULTS)
-PORTABLE: Final = Vocabulary(
-    frozenset({
-        *("Create", "Update", "Remove", "Increment", "Compute", "Get", "Count", "Slow", "Violate"),
-        *("Sleep", "Raise", "Block", "Gather", "Group", "Spawn", "Attempt", "Timeout"),
-    }),
-    frozenset({"Cancel", "Kill"}),
-    blocks=("transaction",),
-    has_options=False,
-    processes=1,
-)  # fmt: skip
-"""What every object mapper can say: transactions, rows and tasks."""
 
 
 def generate(seed: int, database: Database, vocabulary: Vocabulary = EVERYTHING) -> Program:

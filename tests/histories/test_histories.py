@@ -10,11 +10,12 @@ from typing import Final
 import pytest
 
 from tests.histories import events
-from tests.histories.generator import EVERYTHING, PORTABLE, generate
+from tests.histories.generator import generate
 from tests.histories.laboratory import Laboratory, Verdict, laboratory
 from tests.histories.listing import listing
 from tests.histories.shrinker import shrink, size
 from tests.histories.steps import Database, Program, bodies, walk
+from tests.histories.vocabulary import EVERYTHING, PORTABLE
 from tests.support.postgres import PostgresServer
 
 SECONDS: Final = 45.0
