@@ -17,7 +17,7 @@ from typing import cast
 from asgi_dbconn.databases.block_state import Ending
 from asgi_dbconn.databases.checkout import Checkout
 from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
-from asgi_dbconn.databases.scopes import Scope
+from asgi_dbconn.databases.scopes import Scope, is_outside_scopes
 from asgi_dbconn.errors import NestingError, TransactionAborted
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.pools.aborted import note_aborted
@@ -113,6 +113,8 @@ class BlockScope(Scope, ABC):
             raise
 
     def _keep(self) -> None:
+        if self.close_cursor is not None:
+            self.close_cursor()
         if self.rolls_back:
             self._roll_back()
         else:
@@ -230,6 +232,7 @@ class InnerScope(BlockScope):
     def __init__(self, outer: Scope) -> None:
         super().__init__(outer.checkout, outer)
         self._outer_scope = outer
+        self.is_waited_for = outer.is_waited_for or is_outside_scopes(outer.database)
         self.transaction = outer.transaction
 
     async def enter(self) -> None:
