@@ -20,6 +20,7 @@ from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
 from asgi_dbconn.databases.scopes import Scope, is_outside_scopes
 from asgi_dbconn.errors import NestingError, TransactionAborted
 from asgi_dbconn.loops.greenlets import spawn
+from asgi_dbconn.loops.insistence import insist
 from asgi_dbconn.pools.aborted import note_aborted
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT
@@ -131,11 +132,14 @@ class BlockScope(Scope, ABC):
         checkout = self.checkout
         if not self._is_ender:
             return
+        cancelled: asyncio.CancelledError | None = None
         checkout.hurry()
         try:
-            async with asyncio.timeout(CANCEL_LIMIT):
-                await self._stop_statements()
-                await spawn(self._take_back)
+            if checkout.is_isolated:
+                # The one connection cannot be replaced. Cancelled again, this still takes its time.
+                _, cancelled = await insist(self._clean_up(), checkout.add_ender)
+            else:
+                await self._clean_up()
         except BaseException as failure:
             if self._is_ender:
                 await self._give_up(failure)
@@ -144,6 +148,13 @@ class BlockScope(Scope, ABC):
             checkout.note_cleanup_failure(failure, error)
         else:
             checkout.calm()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _clean_up(self) -> None:
+        async with asyncio.timeout(CANCEL_LIMIT):
+            await self._stop_statements()
+            await spawn(self._take_back)
 
     async def _give_up(self, failure: BaseException) -> None:
         checkout = self.checkout

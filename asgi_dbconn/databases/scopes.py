@@ -281,7 +281,7 @@ class Scope(BlockState):
 
     def hidden(self) -> _HiddenScope | None:
         """Return what is left of the scope outside of it; None: a connection of one's own."""
-        return None if self.checkout.crossing is None else _HiddenScope(self)
+        return _HiddenScope(self) if self.checkout.is_isolated else None
 
     def leave_context(self) -> None:
         """Let the outer scope be the current one again, whatever order blocks are left in."""
