@@ -26,7 +26,7 @@ DBConnError
 └── LoopError (RuntimeError)
     ├── DeadlockError                      waiting here would wait for itself
     ├── LoopGoneError                      the loop is closed, or was closed meanwhile
-    ├── NestingError                       run_sync inside run_sync inside run_sync ...
+    ├── NestingError (TransactionError)    blocks were left, or run_sync was nested, in no order
     └── RunSyncTimeout (TimeoutError)      the work took longer than run_sync was allowed to wait
 
 DatabaseNotConnectedWarning (UserWarning)  a query had to open an engine for itself
@@ -242,8 +242,11 @@ class LoopGoneError(LoopError):
     code = "DBC402"
 
 
-class NestingError(LoopError):
-    """Raised if calls of ``run_sync`` are nested deeper than anybody means them to be."""
+class NestingError(LoopError, TransactionError):
+    """Raised if a block ends while one inside it is open, or ``run_sync`` is nested too deeply.
+
+    Of the block nothing was committed.
+    """
 
     code = "DBC403"
 

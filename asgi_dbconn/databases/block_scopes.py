@@ -17,9 +17,10 @@ from typing import cast
 from asgi_dbconn.databases.block_state import Ending
 from asgi_dbconn.databases.checkout import Checkout
 from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
-from asgi_dbconn.databases.scopes import Scope
+from asgi_dbconn.databases.scopes import Scope, is_outside_scopes
 from asgi_dbconn.errors import NestingError, TransactionAborted
 from asgi_dbconn.loops.greenlets import spawn
+from asgi_dbconn.loops.insistence import insist
 from asgi_dbconn.pools.aborted import note_aborted
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT
@@ -113,6 +114,8 @@ class BlockScope(Scope, ABC):
             raise
 
     def _keep(self) -> None:
+        if self.close_cursor is not None:
+            self.close_cursor()
         if self.rolls_back:
             self._roll_back()
         else:
@@ -129,11 +132,14 @@ class BlockScope(Scope, ABC):
         checkout = self.checkout
         if not self._is_ender:
             return
+        cancelled: asyncio.CancelledError | None = None
         checkout.hurry()
         try:
-            async with asyncio.timeout(CANCEL_LIMIT):
-                await self._stop_statements()
-                await spawn(self._take_back)
+            if checkout.is_isolated:
+                # The one connection cannot be replaced. Cancelled again, this still takes its time.
+                _, cancelled = await insist(self._clean_up(), checkout.add_ender)
+            else:
+                await self._clean_up()
         except BaseException as failure:
             if self._is_ender:
                 await self._give_up(failure)
@@ -142,6 +148,13 @@ class BlockScope(Scope, ABC):
             checkout.note_cleanup_failure(failure, error)
         else:
             checkout.calm()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _clean_up(self) -> None:
+        async with asyncio.timeout(CANCEL_LIMIT):
+            await self._stop_statements()
+            await spawn(self._take_back)
 
     async def _give_up(self, failure: BaseException) -> None:
         checkout = self.checkout
@@ -230,6 +243,7 @@ class InnerScope(BlockScope):
     def __init__(self, outer: Scope) -> None:
         super().__init__(outer.checkout, outer)
         self._outer_scope = outer
+        self.is_waited_for = outer.is_waited_for or is_outside_scopes(outer.database)
         self.transaction = outer.transaction
 
     async def enter(self) -> None:

@@ -32,14 +32,14 @@ class Ending(Enum):
 class BlockState:
     """One block. ``outer`` is the block that it stands in, ``inner`` the one that stands in it."""
 
-    __slots__ = ("inner", "is_of_verb", "outer", "phase")
+    __slots__ = ("inner", "is_waited_for", "outer", "phase")
 
     def __init__(self, outer: BlockState | None = None) -> None:
         self.outer = outer
         self.inner: BlockState | None = None
         self.phase = Phase.NEW
-        self.is_of_verb = False
-        """Whether a single verb has opened it, which is waited for as a statement is."""
+        self.is_waited_for = False
+        """Whether the end of an outer block waits for it as for a statement: that of a verb."""
 
     @property
     def is_open(self) -> bool:
@@ -74,10 +74,12 @@ class BlockState:
         if self.phase is not Phase.OPEN:
             return Ending.NOTHING
         blocks = self.chain()
-        if is_clean and all(block.is_of_verb or block.phase is Phase.NEW for block in blocks[1:]):
-            # The verb inside, if there is one, may finish. What is about to open does so no more.
+        if is_clean and all(
+            block.is_waited_for or block.phase is Phase.NEW for block in blocks[1:]
+        ):
+            # What is waited for may finish. What is about to open does so no more.
             for block in blocks:
-                if block is self or not block.is_of_verb:
+                if block is self or not block.is_waited_for:
                     block.phase = Phase.ENDING
             return Ending.COMMIT
         for block in blocks:

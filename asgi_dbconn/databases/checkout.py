@@ -99,6 +99,16 @@ class Checkout:
         return self._async_connection
 
     @property
+    def is_isolated(self) -> bool:
+        """Whether it is the one connection of an isolated database."""
+        return self.crossing is not None
+
+    def add_ender(self, task: asyncio.Task[Any]) -> None:
+        """Let ``task`` end a block as long as it runs."""
+        self.enders.add(task)
+        task.add_done_callback(self.enders.discard)
+
+    @property
     def is_in_use(self) -> bool:
         """Whether a statement is under way on it."""
         lock = self._lock

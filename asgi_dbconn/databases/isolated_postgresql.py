@@ -61,6 +61,7 @@ class IsolatedPostgreSQL(PostgreSQLProfile):
 
     def adapt(self, connection: Any) -> None:
         adapt(connection, _IsolatedConnection, keeps_connection=True)
+        lock_of(connection).insists = True
 
     def find_fault(self, connection: Any) -> str | None:
         return None  # it is in a transaction, and stays there

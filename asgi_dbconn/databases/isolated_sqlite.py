@@ -16,7 +16,7 @@ from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.pools.dialects.aiosqlite_adapter import AdaptedConnection, adapt
 from asgi_dbconn.pools.dialects.sqlite import SQLiteProfile
 from asgi_dbconn.pools.dialects.sqlite_transaction import Terms
-from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, driver_of
+from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, driver_of, lock_of
 from asgi_dbconn.pools.undo_log import UndoLog, keep_log
 
 __all__ = ["IsolatedSQLite"]
@@ -62,6 +62,7 @@ class IsolatedSQLite(SQLiteProfile):
 
     def adapt(self, connection: Any) -> None:
         adapt(connection, _IsolatedConnection)
+        lock_of(connection).insists = True
         driver_of(connection).patience = _PATIENCE
 
     async def mark(self, connection: Any) -> Undo:

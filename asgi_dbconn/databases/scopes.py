@@ -34,14 +34,16 @@ from asgi_dbconn.loops.fifo_lock import FifoLock
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.pools.aborted import note_aborted, raise_if_aborted
 
-__all__ = ["Scope", "current_scope", "outside_scopes"]
+__all__ = ["Scope", "current_scope", "is_outside_scopes", "outside_scopes"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Task = asyncio.Task[Any]
 
-_NONE: Mapping[object, Scope] = MappingProxyType({})
-_scopes: ContextVar[Mapping[object, Scope]] = ContextVar("asgi_dbconn_scopes", default=_NONE)
+_NONE: Mapping[object, Scope | _HiddenScope] = MappingProxyType({})
+_scopes: ContextVar[Mapping[object, Scope | _HiddenScope]] = ContextVar(
+    "asgi_dbconn_scopes", default=_NONE
+)
 
 
 def current_scope(database: object) -> Scope | None:
@@ -52,6 +54,8 @@ def current_scope(database: object) -> Scope | None:
     scope = _scopes.get().get(database)
     if scope is None or scope.phase is Phase.OPEN:
         return scope
+    if isinstance(scope, _HiddenScope):
+        return scope.innermost_open()
     task = asyncio.current_task()
     if task in scope.checkout.enders:
         return scope  # a listener, say, that is called by the flush at the end of a session
@@ -60,24 +64,33 @@ def current_scope(database: object) -> Scope | None:
     raise scope.closed_error()
 
 
+def is_outside_scopes(database: object) -> bool:
+    """Return whether this context has left an isolated scope of ``database`` by the way out."""
+    return isinstance(_scopes.get().get(database), _HiddenScope)
+
+
 class outside_scopes:  # noqa: N801 - reads as a block: with outside_scopes(): ...
     """A way out: queries inside the block, and in tasks started there, join no open scope.
 
     Each takes a connection of its own and is committed by itself, as outside of all blocks. Other
-    context variables stay, the schema of ``with_schema()`` among them, and a database that is
-    isolated by ``models.rollback()`` stays isolated. Use it as ``with outside_scopes():`` around
-    an await or ``create_task()``, or as a decorator of an async function, a background task say.
-    May be entered again, by any task. Raises TypeError at the decoration of anything else.
+    context variables stay, the schema of ``with_schema()`` among them. A database that is isolated
+    by ``models.rollback()`` stays isolated; it has one connection, so queries on it take part in
+    the block as long as that is open, and its end waits for them. Use it as
+    ``with outside_scopes():`` around an await or ``create_task()``, or as a decorator of an async
+    function, a background task say. May be entered again, by any task. Raises TypeError at the
+    decoration of anything else.
     """
 
     __slots__ = ("_outer",)
 
     def __init__(self) -> None:
-        self._outer: list[Mapping[object, Scope]] = []
+        self._outer: list[Mapping[object, Scope | _HiddenScope]] = []
 
     def __enter__(self) -> None:
-        self._outer.append(_scopes.get())
-        _scopes.set(_NONE)
+        scopes = _scopes.get()
+        self._outer.append(scopes)
+        hidden = {database: scope.hidden() for database, scope in scopes.items()}
+        _scopes.set({database: scope for database, scope in hidden.items() if scope is not None})
 
     def __exit__(self, *exc_info: object) -> None:
         _scopes.set(self._outer.pop())
@@ -86,10 +99,41 @@ class outside_scopes:  # noqa: N801 - reads as a block: with outside_scopes(): .
         return in_block(function, outside_scopes)
 
 
+class _HiddenScope:
+    """In the place of a scope for those outside of it who have no connection but its own."""
+
+    __slots__ = ("_scope",)
+    phase = None
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def innermost_open(self) -> Scope | None:
+        """Return the scope, or the innermost open one around it."""
+        scope: BlockState | None = self._scope
+        while scope is not None and not scope.is_open:
+            scope = scope.outer
+        return cast("Scope | None", scope)
+
+    def hidden(self) -> _HiddenScope:
+        """Return itself."""
+        return self
+
+
 class Scope(BlockState):
     """One entering of a block. Belongs to the loop of its connection."""
 
-    __slots__ = ("callbacks", "checkout", "is_left", "lock", "owner", "session", "transaction")
+    __slots__ = (
+        "_is_entered_from_outside",
+        "callbacks",
+        "checkout",
+        "close_cursor",
+        "is_left",
+        "lock",
+        "owner",
+        "session",
+        "transaction",
+    )
 
     def __init__(self, checkout: Checkout, outer: Scope | None = None) -> None:
         super().__init__(outer)
@@ -100,6 +144,9 @@ class Scope(BlockState):
         self.lock = FifoLock()
         """Held by a statement of the scope, or by an inner block as long as it is open."""
         self.callbacks = CommitCallbacks()
+        self.close_cursor: Callable[[], object] | None = None
+        """Called before the block commits, in the greenlet: a stream is read in it."""
+        self._is_entered_from_outside = False
         self.session: AsyncSession | None = None
         """The session that the scope was opened for; its transaction is that of all statements."""
         self.transaction: Transaction | None = None
@@ -210,6 +257,8 @@ class Scope(BlockState):
         if task in self.checkout.enders:
             return None
         scope = _scopes.get().get(self.checkout.database)
+        if isinstance(scope, _HiddenScope):
+            scope = scope.innermost_open()
         if scope is None or scope.checkout is not self.checkout:
             scope = self  # from elsewhere: it may as long as the outermost block is open
         # A block that is about to open sends its BEGIN before.
@@ -226,7 +275,13 @@ class Scope(BlockState):
 
     def enter_context(self) -> None:
         """Be the current scope of this context."""
-        _scopes.set({**_scopes.get(), self.checkout.database: self})
+        scopes = _scopes.get()
+        self._is_entered_from_outside = isinstance(scopes.get(self.checkout.database), _HiddenScope)
+        _scopes.set({**scopes, self.checkout.database: self})
+
+    def hidden(self) -> _HiddenScope | None:
+        """Return what is left of the scope outside of it; None: a connection of one's own."""
+        return _HiddenScope(self) if self.checkout.is_isolated else None
 
     def leave_context(self) -> None:
         """Let the outer scope be the current one again, whatever order blocks are left in."""
@@ -237,7 +292,10 @@ class Scope(BlockState):
         while outer is not None and cast("Scope", outer).is_left_behind:
             outer = outer.outer
         others = {key: scope for key, scope in scopes.items() if key is not database}
-        _scopes.set(others if outer is None else {**others, database: cast("Scope", outer)})
+        if outer is not None:
+            scope = cast("Scope", outer)
+            others[database] = _HiddenScope(scope) if self._is_entered_from_outside else scope
+        _scopes.set(others)
 
     def _do(self, work: Callable[[Connection], T]) -> T:
         connection = self.checkout.connection
@@ -276,8 +334,9 @@ class Scope(BlockState):
 def _held_on(loop: asyncio.AbstractEventLoop, _: object) -> str | None:
     # What runs elsewhere meanwhile would wait for locks that this loop cannot give up, or try to
     # use a connection that cannot leave it.
-    for scope in _scopes.get().values():
-        if scope.is_open and scope.checkout.loop is loop:
+    for found in _scopes.get().values():
+        scope = found.innermost_open() if isinstance(found, _HiddenScope) else found
+        if scope is not None and scope.is_open and scope.checkout.loop is loop:
             return f"an open scope of database {scope.name!r}"
     return None
 

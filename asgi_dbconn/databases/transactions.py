@@ -151,7 +151,7 @@ class Savepoint(InnerScope):
                 "Give them to the outermost transaction()."
             )
         super().__init__(outer)
-        self.is_of_verb = options.is_of_verb
+        self.is_waited_for = self.is_waited_for or options.is_of_verb
         self.rolls_back = options.force_rollback
         self._savepoint: NestedTransaction
         self.value = Transaction(self, partial(_restart, self, self._begin))

@@ -77,6 +77,12 @@ class Place:
         """Whether a scope of the database is open in this context."""
         return current_scope(self.database) is not None
 
+    def close_at_end(self, close_cursor: Callable[[], object]) -> None:
+        """Let the end of the scope close a cursor before it commits."""
+        scope = current_scope(self.database)
+        if scope is not None:
+            scope.close_cursor = close_cursor
+
     async def run(self, work: Work[R], *, autocommit: bool, built_at: CallSite | None) -> R:
         """Do ``work`` there, inside one of SQLAlchemy's greenlets; see ``Database.run``."""
         schema = self.effective_schema()

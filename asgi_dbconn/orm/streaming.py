@@ -71,6 +71,8 @@ class Stream(Generic[T]):
             await self._scope.enter_async_context(self._place.database.connection())
         try:
             self._cursor = await self._run(self._open)
+            if self._has_scope:
+                self._place.close_at_end(self._cursor.close)
         except BaseException as error:
             await self._scope.__aexit__(type(error), error, error.__traceback__)
             raise
@@ -83,11 +85,13 @@ class Stream(Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         cursor, self._cursor = self._cursor, None
-        if error is not None and self._has_scope:
-            # The end of the scope stops whatever is under way, and is not to wait for it here.
-            await self._scope.__aexit__(kind, error, traceback)
-            if cursor is not None:
-                await spawn(cursor.discard)
+        if self._has_scope:
+            # The end of the scope closes the cursor, or stops whatever is under way.
+            try:
+                await self._scope.__aexit__(kind, error, traceback)
+            finally:
+                if cursor is not None:
+                    await spawn(cursor.discard)
             return
         try:
             if cursor is not None:

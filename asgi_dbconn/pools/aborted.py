@@ -15,8 +15,8 @@ from sqlalchemy.engine import Connection, Dialect, Engine, ExceptionContext
 from sqlalchemy.pool import PoolProxiedConnection
 
 from asgi_dbconn.errors import TransactionAborted
-from asgi_dbconn.pools.pooled_connection import PooledConnection
 from asgi_dbconn.pools.dialects.sqlite import AUTOCOMMIT
+from asgi_dbconn.pools.pooled_connection import PooledConnection
 
 __all__ = ["ABORTED", "forget_aborted", "install", "note_aborted", "raise_if_aborted"]
 

@@ -14,6 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
+from asgi_dbconn.errors import DBConnError
 from asgi_dbconn.pools.check_in import CheckIn, PooledRecord
 from asgi_dbconn.pools.gate import Gate, Permit, permit_of_acquire
 from asgi_dbconn.pools.goodbyes import Goodbyes
@@ -89,7 +90,9 @@ class GatedPool(AsyncAdaptedQueuePool):
                     # What SQLAlchemy does first with a new connection was interrupted. It forgets
                     # the connection then.
                     permit.aftermath = self.goodbyes.say(permit.connection)
-                if isinstance(error, self.check_in.driver_errors):
+                if isinstance(error, self.check_in.driver_errors) and not isinstance(
+                    error, DBConnError
+                ):
                     raise self.check_in.lost_while_opening(error) from error
                 raise
             # From here on it is in use: a drain must not close it under the question.

@@ -104,13 +104,28 @@ class PooledConnection(Connection):
         return self.refusal is not None and self.refusal() is not None
 
 
-def connect(engine: Engine) -> PooledConnection:
-    """Take a connection of ``engine``, inside SQLAlchemy's greenlet.
+class _EngineListeners:
+    """The listeners of the engine beside those of the connection, joined when one may be called."""
 
-    Without preparing for listeners where the engine has none, which would take as long as half of
-    the acquire. Those that are added later hear of later connections.
-    """
-    return PooledConnection(engine, _has_events=None if engine._has_events else False)
+    def __get__(self, connection: Any, cls: type[Any]) -> Any:
+        if connection is None:
+            return PooledConnection.dispatch
+        own: Any = PooledConnection.dispatch
+        joined = own._for_instance(connection)._join(connection.engine.dispatch)
+        # From here on found without this descriptor.
+        connection.__dict__["dispatch"] = joined
+        return joined
+
+
+class _BlockConnection(PooledConnection):
+    """That of a block. SQLAlchemy would join listeners first, as long as half of the acquire."""
+
+    dispatch: Any = _EngineListeners()
+
+
+def connect(engine: Engine) -> PooledConnection:
+    """Take a connection of ``engine`` for a block, inside SQLAlchemy's greenlet."""
+    return _BlockConnection(engine, _has_events=False)
 
 
 class _PooledOptionEngine(OptionEngine):

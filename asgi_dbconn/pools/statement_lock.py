@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from asgi_dbconn.loops.fifo_lock import FifoLock
+from asgi_dbconn.loops.insistence import insist
 
 __all__ = ["CANCEL_LIMIT", "Settle", "StatementLock", "driver_of", "lock_of"]
 
@@ -33,6 +34,7 @@ class StatementLock(FifoLock):
         "_settle",
         "cancel_limit",
         "checkouts",
+        "insists",
         "is_begin_due",
         "is_begin_in_doubt",
         "is_driver_exposed",
@@ -52,6 +54,8 @@ class StatementLock(FifoLock):
         """
         self.refusal: Callable[[], Exception | None] | None = None
         """Returns the error for a statement whose block has ended. Asked for each statement."""
+        self.insists = False
+        """Whether it is waited for even by a task that is cancelled again: nothing replaces it."""
         self.is_lost = False
         """Whether an interrupted statement did not end in time: the connection is of no use."""
         self.is_begin_due = False
@@ -117,13 +121,20 @@ class StatementLock(FifoLock):
 
     async def _wait_until_idle(self, limit: float) -> None:
         self.is_lost = True
-        if limit:
+        if limit and self.insists:
+            is_idle, _ = await insist(self._settle_within(limit))
+            self.is_lost = not is_idle
+        elif limit:
             try:
                 self.is_lost = not await self._settle(limit)
             except BaseException:
                 # Cancelled again: the connection is given up without waiting for it.
                 self.release()
                 raise
+
+
+    async def _settle_within(self, limit: float) -> bool:
+        return await self._settle(limit)
 
 
 def driver_of(connection: Any) -> Any:

@@ -91,6 +91,8 @@ class Run:
         if self.child is None:
             return
         if self.child.is_raw:
+            if self.kind.is_isolated and not self.child.can_be_interrupted(self.stage):
+                return  # it was waited for, and nobody stands between it and its caller
             assert isinstance(error, (TransactionClosed, *_DRIVER_ERRORS)), repr(error)
             return
         assert type(error) is TransactionClosed, repr(error)

@@ -310,7 +310,7 @@ async def test_no_cancelled_block_has_stored_in_silence(stage: Stage) -> None:
                 await stage.create(name)
                 transaction.on_commit(lambda: called.append(name))
         except asyncio.CancelledError as error:
-            notes = "\n".join(getattr(error, "__notes__", []))
+            notes = "\n".join(getattr(error, "__notes__", [])).lower()
             if "commit" in notes:
                 loud.add(name)
             if "unknown" in notes:

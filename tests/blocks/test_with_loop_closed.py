@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,18 @@ from asgi_dbconn import Registry, run_sync
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.filterwarnings("ignore::asgi_dbconn.UnclosedDatabaseWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::asgi_dbconn.UnclosedDatabaseWarning"),
+    # What asyncio and asyncpg have to say of such a loop is true, and hidden by default.
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def said_here() -> Iterator[None]:
+    """Let them say it before the next test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -56,16 +56,16 @@ class Kind:
     """Whether it is opened inside a transaction() that has begun."""
 
 
-# Calls are counted, and rounded up: SQLAlchemy's own are included, so that a release which makes
-# one dearer is noticed. Python 3.12 and later have fewer. Round trips are exact: an empty block has
-# nothing to begin, and every other one its BEGIN and its COMMIT, or its SAVEPOINT and its RELEASE.
+# Calls as counted, SQLAlchemy's own included, so that a release which makes one dearer is noticed.
+# Python 3.12 and later have fewer. Round trips are exact: an empty block has nothing to begin, and
+# every other one its BEGIN and its COMMIT, or its SAVEPOINT and its RELEASE.
 KINDS: Final[dict[str, Kind]] = {
-    "connection": Kind(run_connection, (145, 360, 1075), (0, 3, 7)),
-    "session": Kind(run_session, (295, 500, 1180), (0, 3, 7)),
-    "transaction": Kind(run_transaction, (195, 340, 845), (0, 3, 7)),
-    "savepoint": Kind(run_transaction, (215, 340, 845), (2, 3, 7), is_nested=True),
-    "joined connection": Kind(run_connection, (45, 220, 935), (0, 1, 5), is_nested=True),
-    "joined session": Kind(run_session, (190, 370, 1050), (0, 1, 5), is_nested=True),
+    "connection": Kind(run_connection, (159, 387, 1119), (0, 3, 7)),
+    "session": Kind(run_session, (224, 448, 1148), (0, 3, 7)),
+    "transaction": Kind(run_transaction, (180, 333, 821), (0, 3, 7)),
+    "savepoint": Kind(run_transaction, (251, 377, 865), (2, 3, 7), is_nested=True),
+    "joined connection": Kind(run_connection, (84, 267, 999), (0, 1, 5), is_nested=True),
+    "joined session": Kind(run_session, (164, 347, 1047), (0, 1, 5), is_nested=True),
 }
 
 

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Final, get_args
 
 from tests.histories import events
-from tests.histories.generator import EVERYTHING, generate
+from tests.histories.generator import generate
 from tests.histories.laboratory import Laboratory, Verdict, laboratory
 from tests.histories.listing import listing
 from tests.histories.shrinker import shrink, size
 from tests.histories.steps import Database, Program
+from tests.histories.vocabulary import EVERYTHING
 
 __all__ = ["main"]
 

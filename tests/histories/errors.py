@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tests.histories.fates import NEVER, BlockRun, History, Operation, is_a
-from tests.histories.finding import Finding
 from tests.histories.log import ErrorRecord
 from tests.histories.steps import CutCommit, Kill, Network, Program
 
-__all__ = ["label", "objections"]
+__all__ = ["Finding", "label", "objections"]
 
 _KNOWN_TEXTS: Final = (
     "another operation is in progress",
@@ -29,6 +29,18 @@ _KNOWN_TEXTS: Final = (
 )
 _CONFLICTS: Final = ("40001", "40P01")
 _IN_FAILED_TRANSACTION: Final = "25P02"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One broken promise: a symptom and what it looked like in this history."""
+
+    symptom: str
+    """The same for the same kind of fault, whatever the program was."""
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.symptom}: {self.detail}"
 
 
 def label(error: ErrorRecord) -> str:

@@ -169,6 +169,8 @@ class History:
     def fate(self, operation: Operation) -> tuple[Fate, object, float]:
         """Return the fate, the unit that shares it if it is unknown, and when it was settled."""
         fate, unit, settled = operation.own_fate, ("operation", operation.number), operation.ended
+        if fate != "absent" and self._may_be_in_autocommit(operation):
+            return "unknown", unit, NEVER
         if fate == "acknowledged" and self._may_be_in_a_savepoint_of_others(operation):
             fate = "unknown"
         if fate == "absent":
@@ -198,6 +200,19 @@ class History:
         if uncertain is not None:
             return "unknown", uncertain, NEVER
         return "acknowledged", None, settled
+
+    def _may_be_in_autocommit(self, operation: Operation) -> bool:
+        """Return whether the driver was used where nothing may have begun a transaction.
+
+        A ``connection()`` begins one with its first statement; the docs name the driver as the
+        exception, so that a LISTEN takes effect at once.
+        """
+        scope = self.outermost(operation.block)
+        return (
+            operation.name == "raw driver"
+            and scope is not None
+            and self.blocks[scope].type == "connection"
+        )
 
     def _may_be_in_a_savepoint_of_others(self, operation: Operation) -> bool:
         """Return whether a statement past the verbs was sent beside another task's savepoint.

@@ -6,75 +6,32 @@ Every kind of step that is possible at a place is about equally likely there.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from typing import Final, Literal
 
 from tests.histories import steps as language
-from tests.histories.steps import BlockKind, Database, Fault, Program, Request, Step, Steps, bodies
+from tests.histories.steps import Database, Fault, Program, Request, Step, Steps, bodies
+from tests.histories.vocabulary import BASE_TOKENS, COUNTERS, EVERYTHING, Vocabulary
 
-__all__ = ["BASE_TOKENS", "COUNTERS", "EVERYTHING", "PORTABLE", "Vocabulary", "generate"]
+__all__ = ["generate"]
 
-BASE_TOKENS: Final = tuple(f"base{number}" for number in range(8))
-"""Rows that exist before the program, and that all requests may change."""
-COUNTERS: Final = (1, 2)
-
+_CHANGED: Final = 8
+"""So many of them are changed by all requests."""
 _LONGEST_BODY: Final = 4
-_CONTAINERS: Final = (0.7, 0.45, 0.3, 0.15)
+_CONTAINERS: Final = (0.7, 0.5, 0.4, 0.15)
 """Share of containers among the steps at each depth; deeper there are none."""
-_RARE: Final = {"Raise": 0.6, "Violate": 0.3}
-"""Weights of what ends a body, so that most programs come to more than that."""
-_PAUSES: Final = (0.0, 0.001, 0.004, 0.02)
+_ALWAYS: Final = frozenset({"Block", "Create", "Sleep"})
+"""Kinds that no program does without, if there are any."""
+_WEIGHTS: Final = {"Raise": 0.6, "Violate": 0.3, "Sleep": 2.5, "Block": 5.0, "Spawn": 2.0}
+"""Other weights than 1: less of what ends a body, so that most programs come to more than that.
+
+More of the time in which other tasks go on, and of what comes in several kinds.
+"""
+_PAUSES: Final = (0.0, 0.002, 0.01, 0.03)
 _TIMES: Final = (0.0005, 0.002, 0.005, 0.015)
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The kinds of steps and faults that programs are made of."""
-
-    steps: frozenset[str]
-    faults: frozenset[str]
-    blocks: tuple[BlockKind, ...] = ("transaction", "transaction", "connection", "session")
-    has_options: bool = True
-    """Whether blocks take ``force_rollback`` and isolation levels."""
-    processes: int = 2
-    tasks_in_blocks: bool = True
-
-    def has(self, kind: str) -> bool:
-        return kind in self.steps
-
-    def without(self, kinds: Iterable[str]) -> Vocabulary:
-        """Return one that lacks these kinds of steps and faults."""
-        left_out = frozenset(kinds)
-        return replace(self, steps=self.steps - left_out, faults=self.faults - left_out)
-
-    def with_tasks_outside_of_blocks(self) -> Vocabulary:
-        """Return one whose blocks start no tasks."""
-        return replace(self, tasks_in_blocks=False)
-
-
-_ALL_STEPS: Final = frozenset(
-    name
-    for name, kind in vars(language).items()
-    if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__")
-)
-_ALL_FAULTS: Final = frozenset(
-    {"Cancel", "Kill", "Network", "CutCommit", "Hold", "Terminate"},
-)
-EVERYTHING: Final = Vocabulary(_ALL_STEPS, _ALL_FAULTS)
-PORTABLE: Final = Vocabulary(
-    frozenset({
-        *("Create", "Update", "Remove", "Increment", "Compute", "Get", "Count", "Slow", "Violate"),
-        *("Sleep", "Raise", "Block", "Gather", "Group", "Spawn", "Attempt", "Timeout"),
-    }),
-    frozenset({"Cancel", "Kill"}),
-    blocks=("transaction",),
-    has_options=False,
-    processes=1,
-)  # fmt: skip
-"""What every object mapper can say: transactions, rows and tasks."""
 
 
 def generate(seed: int, database: Database, vocabulary: Vocabulary = EVERYTHING) -> Program:
@@ -103,12 +60,21 @@ class _Author:
     def __init__(self, seed: int, database: Database, vocabulary: Vocabulary) -> None:
         self._seed = seed
         self._database = database
-        self._vocabulary = vocabulary
         self._random = random.Random(f"{database} {seed}")
+        self._vocabulary = self._choose(vocabulary)
         self._values = count(100)
         self._tokens = count(1)
         self._names = count(1)
         self._marks = count(1)
+
+    def _choose(self, vocabulary: Vocabulary) -> Vocabulary:
+        # Swarm testing: half of the programs do without half of the kinds, so that those which are
+        # left meet each other more often.
+        kinds = sorted(vocabulary.steps | vocabulary.faults)
+        dropped = [kind for kind in kinds if self._random.random() < 0.5]
+        if self._random.random() < 0.5:
+            return vocabulary
+        return vocabulary.without(kind for kind in dropped if kind not in _ALWAYS)
 
     def program(self) -> Program:
         chance = self._random
@@ -167,7 +133,7 @@ class _Author:
             task=task,
             # A statement is about three awaits, with its connection and its commit.
             at=chance.randint(1, 3 * tasks[task] + 2),
-            after=chance.choice((0.0, 0.0, 0.0003, 0.001, 0.003)),
+            after=chance.choice((0.0, 0.0, 0.0005, 0.003, 0.015)),
             again=chance.choice((None, None, 1, 1, 2, 3)),
         )
 
@@ -240,11 +206,11 @@ class _Author:
                     if self._vocabulary.has(kind)
                     and (has_tasks or kind not in ("Gather", "Group", "Spawn"))
                 }
-                # Blocks come in six kinds, and the others in one.
-                choices = [*containers, *(["Block"] * 5)]
-                return containers[chance.choice(choices)](place)
+                kinds = list(containers)
+                (kind,) = chance.choices(kinds, [_WEIGHTS.get(kind, 1.0) for kind in kinds])
+                return containers[kind](place)
         kinds = list(makers)
-        (kind,) = chance.choices(kinds, [_RARE.get(kind, 1.0) for kind in kinds])
+        (kind,) = chance.choices(kinds, [_WEIGHTS.get(kind, 1.0) for kind in kinds])
         return makers[kind](place)
 
     def _token(self) -> str:
@@ -265,7 +231,7 @@ class _Author:
 
     def _base(self) -> str:
         # Some rows are more popular than others, so that requests meet.
-        numbers = range(len(BASE_TOKENS))
+        numbers = range(_CHANGED)
         return BASE_TOKENS[min(self._random.choices(numbers, k=3))]
 
     def _increment(self, _: _Place) -> list[Step]:
@@ -351,7 +317,7 @@ class _Author:
         # A stream of its own is a scope without a handle.
         changes = {} if place.block else {"block": "stream", "outermost": "stream", "others": []}
         body = self._short_body(place, is_own=False, **changes)
-        return [language.Stream(self._random.randint(1, 3), body)]
+        return [language.Stream(self._random.choice((1, 3, 20)), body)]
 
     def _block(self, place: _Place) -> list[Step]:
         chance = self._random

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.histories import errors
+from tests.histories.errors import Finding
 from tests.histories.fates import NEVER, BlockRun, Fate, History, Operation, is_a
-from tests.histories.finding import Finding
-from tests.histories.generator import BASE_TOKENS, COUNTERS
 from tests.histories.log import Entry, ErrorRecord
 from tests.histories.steps import Program
+from tests.histories.vocabulary import BASE_TOKENS, COUNTERS
 from tests.histories.witness import Snapshot
 
 __all__ = ["Evidence", "judge"]

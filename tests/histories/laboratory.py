@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from tests.histories.finding import Finding
+from tests.histories.errors import Finding
 from tests.histories.judge import Evidence, judge
 from tests.histories.log import Entry, Log
 from tests.histories.network import BreakingProxy

@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.peers import python
-from tests.histories.finding import Finding
-from tests.histories.generator import PORTABLE, Vocabulary, generate
+from tests.histories.errors import Finding
+from tests.histories.generator import generate
 from tests.histories.judge import Evidence, judge
 from tests.histories.laboratory import laboratory
 from tests.histories.steps import Program
+from tests.histories.vocabulary import PORTABLE, Vocabulary
 from tests.histories.witness import PostgreSQLWitness
 from tests.support.postgres import PostgresServer
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from tests.histories.steps import Cancel, Fault, Program, Step, Steps, bodies, replace_bodies, walk
@@ -94,6 +94,7 @@ def _simpler(step: Step) -> Iterator[Steps]:
     for body in inner:
         yield body  # without the container
     if len(inner) > 1:
+        yield tuple(chain.from_iterable(inner))  # one after the other
         for number in range(len(inner)):
             yield (replace_bodies(step, inner[:number] + inner[number + 1 :]),)
     for number, body in enumerate(inner):

@@ -15,7 +15,7 @@ from typing import Final
 
 import asyncpg
 
-from tests.histories.generator import BASE_TOKENS, COUNTERS
+from tests.histories.vocabulary import BASE_TOKENS, COUNTERS
 from tests.support.observer import OBSERVER_NAME, Observer
 
 __all__ = ["PostgreSQLWitness", "SQLiteWitness", "Snapshot", "Witness"]

@@ -30,18 +30,18 @@ def changed(instance: Any) -> Any:
 # Counted, and rounded up: SQLAlchemy's included, so that a release which makes one dearer is
 # noticed. Python 3.12 and later have fewer.
 COSTS: Final[dict[str, tuple[Callable[[Cast, Any], Awaitable[Any]], int]]] = {
-    "get": (lambda cast, _: cast.User.query.get(1), 190),
-    "get by a name": (lambda cast, _: cast.User.query.get(id=1), 210),
-    "first": (lambda cast, _: cast.User.query.filter(id=1).first(), 230),
-    "a page": (lambda cast, _: cast.User.query.order_by("id").limit(ROWS), 310),
-    "values_list": (lambda cast, _: cast.User.query.filter(id=1).values_list("name"), 220),
-    "count": (lambda cast, _: cast.User.query.count(), 175),
-    "exists": (lambda cast, _: cast.User.query.filter(id=1).exists(), 190),
-    "create": (lambda cast, _: cast.User.query.create(name=str(next(numbers)), age=1), 220),
-    "save, new": (lambda cast, _: cast.User(name=str(next(numbers)), age=1).save(), 225),
-    "save, changed": (lambda cast, user: changed(user).save(), 205),
-    "update": (lambda cast, _: cast.User.query.filter(id=1).update(age=next(numbers)), 210),
-    "delete": (lambda cast, _: cast.User.query.filter(id=0).delete(), 205),
+    "get": (lambda cast, _: cast.User.query.get(1), 167),
+    "get by a name": (lambda cast, _: cast.User.query.get(id=1), 189),
+    "first": (lambda cast, _: cast.User.query.filter(id=1).first(), 206),
+    "a page": (lambda cast, _: cast.User.query.order_by("id").limit(ROWS), 286),
+    "values_list": (lambda cast, _: cast.User.query.filter(id=1).values_list("name"), 203),
+    "count": (lambda cast, _: cast.User.query.count(), 152),
+    "exists": (lambda cast, _: cast.User.query.filter(id=1).exists(), 168),
+    "create": (lambda cast, _: cast.User.query.create(name=str(next(numbers)), age=1), 197),
+    "save, new": (lambda cast, _: cast.User(name=str(next(numbers)), age=1).save(), 199),
+    "save, changed": (lambda cast, user: changed(user).save(), 181),
+    "update": (lambda cast, _: cast.User.query.filter(id=1).update(age=next(numbers)), 188),
+    "delete": (lambda cast, _: cast.User.query.filter(id=0).delete(), 184),
 }
 
 

@@ -1,0 +1,32 @@
+"""Bringing something to its end although the task that awaits it is cancelled meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+__all__ = ["insist"]
+
+T = TypeVar("T")
+Task = asyncio.Task[Any]
+
+
+async def insist(
+    work: Coroutine[Any, Any, T], begin: Callable[[Task], object] | None = None
+) -> tuple[T, asyncio.CancelledError | None]:
+    """Await ``work`` in a task of its own; return its result, and the cancellation meanwhile.
+
+    ``work`` has to bound its time by itself. ``begin`` is called with the task before it runs.
+    Raises what ``work`` raises.
+    """
+    task = asyncio.ensure_future(work)
+    if begin is not None:
+        begin(task)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return task.result(), cancelled
