@@ -302,11 +302,12 @@ def _follow_transactions(dialect: Dialect) -> None:
 def _own(dialect: Dialect, name: str) -> Callable[[PoolProxiedConnection], None]:
     """The dialect's ``do_commit`` or ``do_rollback``.
 
-    SQLAlchemy's own calls the driver's, and nothing else. That is called instead: each connection
-    that goes back to its pool is rolled back, and one call more would be one for every query.
+    SQLAlchemy's own calls the driver's, and nothing else but for ``skip_autocommit_rollback``. That
+    is called instead: each connection that goes back to its pool is rolled back, and one call more
+    would be one for every query.
     """
     is_default = getattr(type(dialect), name) is getattr(DefaultDialect, name)
-    if is_default and name not in vars(dialect):
+    if is_default and name not in vars(dialect) and not dialect.skip_autocommit_rollback:
         return methodcaller(name.removeprefix("do_"))
     method: Callable[[PoolProxiedConnection], None] = getattr(dialect, name)
     return method
