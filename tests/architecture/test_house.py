@@ -14,7 +14,7 @@ each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: modu
 
 @each_module
 def test_a_module_holds_one_concept(module: Module) -> None:
-    assert len(module.path.read_text().splitlines()) <= 350
+    assert len(module.path.read_text().splitlines()) <= 400
     assert module.path.stem not in {"utils", "helpers", "base", "common", "core", "misc"}
 
 
