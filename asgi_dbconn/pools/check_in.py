@@ -59,7 +59,7 @@ class CheckIn:
         """
         adapted: Any = record.dbapi_connection
         lock: StatementLock = adapted._execute_mutex
-        if lock.holder is not None:
+        if lock.holder is not None or lock.is_interrupted or lock.is_lost:
             self._report(record, "a statement was still under way on it")
             return False
         fault = self._profile.find_fault(adapted)

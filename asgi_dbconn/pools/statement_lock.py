@@ -38,6 +38,7 @@ class StatementLock(FifoLock):
         "is_begin_due",
         "is_begin_in_doubt",
         "is_driver_exposed",
+        "is_interrupted",
         "is_lost",
         "refusal",
     )
@@ -58,6 +59,8 @@ class StatementLock(FifoLock):
         """Whether it is waited for even by a task that is cancelled again: nothing replaces it."""
         self.is_lost = False
         """Whether an interrupted statement did not end in time: the connection is of no use."""
+        self.is_interrupted = False
+        """Whether an interrupted statement was not waited for: it may take effect any moment."""
         self.is_begin_due = False
         """Whether SQLAlchemy has begun a transaction whose BEGIN could not be sent."""
         self.is_begin_in_doubt = False
@@ -104,7 +107,10 @@ class StatementLock(FifoLock):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is not None and self.cancel_limit is not None:
+        if error is not None and self.cancel_limit is None:
+            if isinstance(error, TimeoutError) or not isinstance(error, Exception):
+                self.is_interrupted = True
+        elif error is not None and self.cancel_limit is not None:
             if isinstance(error, asyncio.CancelledError):
                 await self._wait_until_idle(self.cancel_limit)
             elif isinstance(error, TimeoutError):

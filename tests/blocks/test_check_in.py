@@ -19,7 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.blocks.children import driver_of
 from tests.blocks.ends import BlockError
-from tests.blocks.stage import HOLD, INSERT, Stage
+from tests.blocks.other_process import OtherProcess
+from tests.blocks.stage import HOLD, INSERT, Stage, open_stage
+from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until_async
 
 SECRET = "INSERT INTO items (name) VALUES ('spoiler')"
@@ -223,6 +225,29 @@ async def test_a_statement_under_way_on_the_engines_own_connection(
     assert task.done()
     task.exception()
     await stage.check()
+
+
+async def test_a_begin_that_was_cancelled_on_its_way(
+    postgres_url: str, proxy: Proxy, other_process: OtherProcess
+) -> None:
+    # The server hears of the BEGIN when the connection is back in the pool.
+    async with open_stage(postgres_url, other_process, through=proxy.url_for(postgres_url)) as it:
+
+        async def begin() -> None:
+            async with it.models.database.engine.connect() as connection:
+                driver = await driver_of(connection)
+                proxy.delay(0.2)
+                await driver.execute("BEGIN")
+
+        await it.create("before")
+        task = asyncio.create_task(begin())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+        await asyncio.sleep(0.2)
+        proxy.set_mode("pass")
+        await it.check("before")
 
 
 async def test_a_task_that_goes_on_with_a_driver_it_has_kept(stage: Stage) -> None:
