@@ -204,8 +204,11 @@ class _Judge:
         """Return whether the object and its row were the same afterwards, as far as is known."""
         if operation.error is not None or operation.name == _FINAL:
             return False  # the last save comes after all that is compared
-        if operation.name in ("load", "refresh"):
+        if operation.name == "load":
             return True
+        if operation.name == "refresh":
+            # Rolled back, the object shows again what it has shown before.
+            return self._history.fate(operation)[0] == "acknowledged"
         # A save may have had nothing to send, and what was rolled back has met nothing.
         has_put = any(kind == "put" for kind, _, _ in operation.writes)
         return has_put and self._history.fate(operation)[0] != "absent"
