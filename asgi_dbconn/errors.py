@@ -145,7 +145,8 @@ class ConnectionLost(DatabaseUnavailable):
 class QueryTimeout(ConnectionLost, TimeoutError):
     """Raised if a statement was not answered within ``query_timeout`` seconds.
 
-    It was cancelled on the server and its connection given up, without waiting for either.
+    It was cancelled on the server. In a block the connection stays, if the server answers in time;
+    outside of blocks it is given up, without waiting for either.
     """
 
     code = "DBC203"
