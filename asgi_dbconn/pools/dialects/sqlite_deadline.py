@@ -40,6 +40,8 @@ def begin(connection: Connection, *_: Any) -> None:
 
 def end(connection: Connection, *_: Any) -> None:
     """Note that it has ended."""
+    if connection.invalidated or connection.closed:
+        return  # nothing is left of it, and what ended it is the error
     deadline: _Deadline | None = connection.info.get(_KEY)
     if deadline is not None:
         deadline.at = math.inf
