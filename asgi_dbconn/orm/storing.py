@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -71,14 +72,25 @@ class _Verb(Session):
 
     def store(self) -> None:
         """Flush, and have what fails known: nothing of its transaction may be committed then."""
+        log = undo_log_of(self._bound_to)
+        restore = partial(self.undo.restore, uncertain=False)
+        if log is not None:
+            # A rollback that comes while it is under way, its own perhaps, undoes it first.
+            log.under_way.append(restore)
         try:
             self.flush()
         except BaseException as error:
-            self.undo.restore(uncertain=self._alone and not is_refusal(error))
+            if log is None:
+                self.undo.restore(uncertain=self._alone and not is_refusal(error))
+            elif restore in log.under_way:
+                log.under_way.remove(restore)
+                restore()
             if not self._alone:
                 # It rolled the transaction back, or was interrupted halfway, whatever the error.
                 note_aborted(self._bound_to, error)
             raise
+        if log is not None and restore in log.under_way:
+            log.under_way.remove(restore)
         self.undo.leave_changes()
         self.undo.note(self._bound_to)
 

@@ -6,13 +6,15 @@ as a COPY, would come before that, and would not be rolled back.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Engine, NestedTransaction, RootTransaction
 from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.util import await_only
 
 from asgi_dbconn.errors import DatabaseUnavailable, TransactionClosed
 from asgi_dbconn.pools.statement_lock import lock_of
@@ -64,6 +66,43 @@ class PooledConnection(Connection):
         pooled = super()._revalidate_connection()
         lock_of(pooled.dbapi_connection).reserve(self.refusal)
         return pooled
+
+    _beginner: asyncio.Task[Any] | None = None
+    """The task whose BEGIN is under way. SQLAlchemy takes others for inside of it meanwhile."""
+    _begun: asyncio.Event | None = None
+    """Set when it has ended, if somebody waits for that."""
+
+    def begin(self) -> RootTransaction:
+        if self._beginner is not None:
+            self._wait_for_begin()
+        return super().begin()
+
+    def begin_nested(self) -> NestedTransaction:
+        if self._beginner is not None:
+            self._wait_for_begin()
+        return super().begin_nested()
+
+    def _autobegin(self) -> None:
+        if self._beginner is not None:
+            self._wait_for_begin()
+        if self._transaction is None:
+            super()._autobegin()
+
+    def _begin_impl(self, transaction: RootTransaction) -> None:
+        self._beginner = asyncio.current_task()
+        try:
+            super()._begin_impl(transaction)
+        finally:
+            self._beginner = None
+            if self._begun is not None:
+                self._begun.set()
+                self._begun = None
+
+    def _wait_for_begin(self) -> None:
+        while self._beginner is not None and self._beginner is not asyncio.current_task():
+            if self._begun is None:
+                self._begun = asyncio.Event()
+            await_only(self._begun.wait())
 
     def _commit_impl(self) -> None:
         self._is_finishing = True

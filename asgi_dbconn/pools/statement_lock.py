@@ -138,7 +138,6 @@ class StatementLock(FifoLock):
                 self.release()
                 raise
 
-
     async def _settle_within(self, limit: float) -> bool:
         return await self._settle(limit)
 

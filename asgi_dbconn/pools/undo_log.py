@@ -108,7 +108,7 @@ def _living(known: dict[ref[Any], None]) -> list[Any]:
 class UndoLog:
     """The levels of one connection's transaction, from the outermost to the innermost."""
 
-    __slots__ = ("base", "is_committing", "level", "levels")
+    __slots__ = ("base", "is_committing", "level", "levels", "under_way")
 
     def __init__(self, *, is_isolated: bool = False) -> None:
         self.level = Level()
@@ -117,6 +117,8 @@ class UndoLog:
         self.base: list[Level] = []
         """Below them, the levels of an isolation, on whose connection everybody's transactions are
         savepoints. No commit ends them."""
+        self.under_way: list[Callable[[], object]] = []
+        """The undos of what has not come to its end; it comes after all that the levels know."""
         self.is_committing = False
         """A COMMIT was sent, and its answer has not come."""
         if is_isolated:
@@ -180,6 +182,8 @@ class UndoLog:
         self.levels, self.level = levels, levels[-1]
 
     def _undo(self, levels: list[Level]) -> None:
+        while self.under_way:
+            self.under_way.pop()()
         for level in reversed(levels):
             level.undo(uncertain=self.is_committing)
 
