@@ -208,7 +208,7 @@ class OutermostScope(BlockScope):
 
     async def _enter(self, pool: LoopPool) -> None:
         def acquire() -> None:
-            self.checkout.acquire(pool, self.refuse)
+            self.checkout.acquire(pool, self.refuse, self.turn)
             try:
                 self._begin()
             except BaseException:

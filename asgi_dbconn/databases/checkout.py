@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from asgi_dbconn.databases.crossing import Crossing
 from asgi_dbconn.errors import DatabaseUnavailable, TransactionClosed
+from asgi_dbconn.loops.fifo_lock import FifoLock
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.pooled_connection import connect
@@ -53,11 +54,16 @@ class Checkout:
         self._pool: LoopPool
         self._refusal: Callable[[], Exception | None]
 
-    def acquire(self, pool: LoopPool, refusal: Callable[[], Exception | None]) -> None:
-        """Take a connection of ``pool``. ``refusal`` is asked for each statement on it."""
+    def acquire(
+        self,
+        pool: LoopPool,
+        refusal: Callable[[], Exception | None],
+        turn: Callable[[], FifoLock | None],
+    ) -> None:
+        """Take a connection of ``pool``; see ``PooledConnection.reserve``."""
         connection = connect(pool.engine.sync_engine)
         self._pool, self._connection, self._refusal = pool, connection, refusal
-        connection.reserve(refusal)
+        connection.reserve(refusal, turn)
 
     def transaction_options(self, *, readonly: bool) -> Mapping[str, Any]:
         """Return the execution options that make a transaction what the dialect wants it to be."""

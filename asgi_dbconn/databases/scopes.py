@@ -256,13 +256,22 @@ class Scope(BlockState):
         task = asyncio.current_task()
         if task in self.checkout.enders:
             return None
-        scope = _scopes.get().get(self.checkout.database)
-        if isinstance(scope, _HiddenScope):
-            scope = scope.innermost_open()
-        if scope is None or scope.checkout is not self.checkout:
-            scope = self  # from elsewhere: it may as long as the outermost block is open
+        scope = self._scope_of_task()
         # A block that is about to open sends its BEGIN before.
         return None if scope.phase in (Phase.OPEN, Phase.NEW) else scope.closed_error()
+
+    def turn(self) -> FifoLock | None:
+        """Return the lock that this task has to take to commit or roll back by hand.
+
+        None if it has it, or ends a block.
+        """
+        task = asyncio.current_task()
+        if task in self.checkout.enders:
+            return None
+        scope = self._scope_of_task()
+        if scope.phase is not Phase.OPEN or scope.lock.holder is task:
+            return None
+        return scope.lock
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -296,6 +305,13 @@ class Scope(BlockState):
             scope = cast("Scope", outer)
             others[database] = _HiddenScope(scope) if self._is_entered_from_outside else scope
         _scopes.set(others)
+
+    def _scope_of_task(self) -> Scope:
+        """Return the scope of this context on the connection; else this, the outermost one."""
+        scope = _scopes.get().get(self.checkout.database)
+        if isinstance(scope, _HiddenScope):
+            scope = scope.innermost_open()
+        return self if scope is None or scope.checkout is not self.checkout else scope
 
     def _do(self, work: Callable[[Connection], T]) -> T:
         connection = self.checkout.connection

@@ -17,6 +17,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import await_only
 
 from asgi_dbconn.errors import DatabaseUnavailable, TransactionClosed
+from asgi_dbconn.loops.fifo_lock import FifoLock
 from asgi_dbconn.pools.statement_lock import lock_of
 
 __all__ = ["PooledConnection", "connect", "install"]
@@ -52,9 +53,18 @@ class PooledConnection(Connection):
     refusal: Callable[[], Exception | None] | None = None
     """Returns the error for using it when it is closed, and its block has ended."""
 
-    def reserve(self, refusal: Callable[[], Exception | None]) -> None:
-        """Let a block have the connection; ``refusal`` is asked for each statement."""
-        self.refusal = refusal
+    turn: Callable[[], FifoLock | None] | None = None
+    """Returns the lock that this task has to take to end the transaction by hand."""
+
+    def reserve(
+        self, refusal: Callable[[], Exception | None], turn: Callable[[], FifoLock | None]
+    ) -> None:
+        """Let a block have the connection.
+
+        ``refusal`` is asked for each statement, and ``turn`` before a commit or rollback by hand:
+        that must not come between two statements of another task's verb.
+        """
+        self.refusal, self.turn = refusal, turn
         lock_of(super().connection.dbapi_connection).reserve(refusal)
 
     def _revalidate_connection(self) -> PoolProxiedConnection:
@@ -105,6 +115,7 @@ class PooledConnection(Connection):
             await_only(self._begun.wait())
 
     def _commit_impl(self) -> None:
+        lock = self._take_turn()
         self._is_finishing = True
         try:
             super()._commit_impl()
@@ -114,10 +125,16 @@ class PooledConnection(Connection):
             raise
         finally:
             self._is_finishing = False
+            if lock is not None:
+                lock.release()
 
     def _rollback_impl(self) -> None:
         if self._is_refused():
             return  # the end of the block does that
+        try:
+            lock = self._take_turn()
+        except TransactionClosed:
+            return  # the block began to end meanwhile
         self.lost_transaction = None
         self._is_finishing = True
         try:
@@ -128,6 +145,15 @@ class PooledConnection(Connection):
             # The block began to end while this waited for its turn. What led here is the error.
         finally:
             self._is_finishing = False
+            if lock is not None:
+                lock.release()
+
+    def _take_turn(self) -> FifoLock | None:
+        """Take the lock that an end by hand needs, if any. Raises TransactionClosed."""
+        lock = None if self.turn is None else self.turn()
+        if lock is not None:
+            await_only(lock.acquire(asyncio.current_task()))
+        return lock
 
     def _rollback_to_savepoint_impl(self, name: str) -> None:
         if self._is_refused():
