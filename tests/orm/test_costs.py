@@ -34,7 +34,7 @@ COSTS: Final[dict[str, tuple[Callable[[Cast, Any], Awaitable[Any]], int]]] = {
     "get by a name": (lambda cast, _: cast.User.query.get(id=1), 189),
     "first": (lambda cast, _: cast.User.query.filter(id=1).first(), 206),
     "a page": (lambda cast, _: cast.User.query.order_by("id").limit(ROWS), 286),
-    "values_list": (lambda cast, _: cast.User.query.filter(id=1).values_list("name"), 206),
+    "values_list": (lambda cast, _: cast.User.query.filter(id=1).values_list("name"), 207),
     "count": (lambda cast, _: cast.User.query.count(), 152),
     "exists": (lambda cast, _: cast.User.query.filter(id=1).exists(), 168),
     "create": (lambda cast, _: cast.User.query.create(name=str(next(numbers)), age=1), 197),
