@@ -29,9 +29,15 @@ async def settle(driver: Any, limit: float) -> bool:
         return False
     if not protocol._is_cancelling():
         return True
-    return await _repeat_until(
+    requests = set(driver._cancellations)
+    has_answered = await _repeat_until(
         asyncio.ensure_future(protocol._wait_for_cancellation()), driver, limit, first=None
     )
+    under_way = {request for request in requests if not request.done()}
+    if under_way and driver.is_closed():
+        # The pool has hung up meanwhile: its loop is about to end, and would take them along.
+        await asyncio.wait(under_way, timeout=limit)
+    return has_answered
 
 
 async def cancel_and_wait(driver: Any, lock: StatementLock, limit: float) -> bool:

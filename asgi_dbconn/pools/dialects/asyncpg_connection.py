@@ -33,6 +33,8 @@ class Connection(asyncpg.Connection):
         super().__init__(*arguments, **named)
         self._closing: asyncio.Future[None] | None = None
         self._is_taken_care_of = False
+        self._requests: set[asyncio.Task[None]] = set()
+        """Those to cancel a statement that were under way when it was closed."""
         self.session_setup = ""
         """The statements that a reset of the session has to repeat."""
 
@@ -58,6 +60,11 @@ class Connection(asyncpg.Connection):
     def hang_up(self) -> None:
         """End it now, without asking the server."""
         super().terminate()
+
+    def _clean_tasks(self) -> None:
+        # asyncpg would take away the requests to cancel a statement, and that would run on.
+        self._requests = self._cancellations
+        self._cancellations: set[asyncio.Task[None]] = set()
 
     async def _close(self, timeout: float | None) -> None:
         if self._closing is not None:
