@@ -64,7 +64,7 @@ class BlockState:
 
     def chain(self) -> list[BlockState]:
         """Return the block and all blocks inside it, the innermost last."""
-        blocks = [self]
+        blocks: list[BlockState] = [self]
         while blocks[-1].inner is not None:
             blocks.append(blocks[-1].inner)
         return blocks

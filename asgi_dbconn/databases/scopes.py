@@ -52,10 +52,10 @@ def current_scope(database: object) -> Scope | None:
     Raises TransactionClosed if that scope's block has ended: a task outlived it.
     """
     scope = _scopes.get().get(database)
-    if scope is None or scope.phase is Phase.OPEN:
-        return scope
     if isinstance(scope, _HiddenScope):
         return scope.innermost_open()
+    if scope is None or scope.phase is Phase.OPEN:
+        return scope
     task = asyncio.current_task()
     if task in scope.checkout.enders:
         return scope  # a listener, say, that is called by the flush at the end of a session
@@ -103,7 +103,6 @@ class _HiddenScope:
     """In the place of a scope for those outside of it who have no connection but its own."""
 
     __slots__ = ("_scope",)
-    phase = None
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope

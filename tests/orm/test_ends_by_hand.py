@@ -29,10 +29,11 @@ async def test_a_family_is_stored_as_a_whole_or_not_at_all(
         await cast.models.create_all()
         for turns in range(40):
             name = f"user {turns}"
+            tasks: list[asyncio.Task[None]] = []
             try:
                 async with getattr(cast.models, kind)() as handle:
                     await cast.User.query.count()
-                    task = asyncio.create_task(save(name))
+                    tasks.append(asyncio.create_task(save(name)))
                     for _ in range(turns):
                         await asyncio.sleep(0 if turns % 2 else 0.0001)
                     await getattr(handle, end)()
@@ -40,8 +41,8 @@ async def test_a_family_is_stored_as_a_whole_or_not_at_all(
                         raise _BlockError
             except _BlockError:
                 pass
-            await asyncio.wait({task})
-            assert isinstance(task.exception(), TransactionClosed | None)
+            await asyncio.wait(tasks)
+            assert isinstance(tasks[0].exception(), TransactionClosed | None)
             users = await cast.User.query.filter(name=name).count()
             posts = await cast.Post.query.filter(title__startswith=f"{name} ").count()
             assert posts == 3 * users

@@ -61,7 +61,8 @@ class _ServerSideCursor(AsyncAdapt_asyncpg_ss_cursor):
 
     async def _prepare_and_execute(self, operation: Any, parameters: Any) -> None:
         await super()._prepare_and_execute(operation, parameters)  # type: ignore[no-untyped-call]
-        self._cursor = _LockedCursor(self._adapt_connection, self._cursor)
+        cursor: Any = _LockedCursor(self._adapt_connection, self._cursor)
+        self._cursor = cursor
 
 
 class AdaptedConnection(LockedConnection, AsyncAdapt_asyncpg_connection):

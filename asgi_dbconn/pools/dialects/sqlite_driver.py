@@ -150,7 +150,8 @@ class DriverConnection(ThreadedConnection):
     async def _execute(self, fn: Callable[..., T], *arguments: Any, **named: Any) -> T:
         # Whatever is asked for through aiosqlite's own methods.
         self._busy_timeout = None
-        return await self._execute_kind(Kind.WRITES, self._do, partial(fn, *arguments, **named))
+        work: Callable[[], T] = partial(fn, *arguments, **named)
+        return await self._execute_kind(Kind.WRITES, partial(self._do, work))
 
     async def _execute_kind(self, kind: Kind, function: Callable[..., T], *arguments: Any) -> T:
         self._kind = kind
@@ -294,10 +295,12 @@ class DriverConnection(ThreadedConnection):
     def _begin_immediate(self, file: sqlite3.Connection) -> None:
         """Wait for the write lock as SQLite would, but so that the waiting can be ended."""
         execute = partial(sqlite3.Connection.execute, file)
-        if self._busy_timeout is None:
-            (self._busy_timeout,) = execute("PRAGMA busy_timeout").fetchone()
+        busy_timeout = self._busy_timeout
+        if busy_timeout is None:
+            (busy_timeout,) = execute("PRAGMA busy_timeout").fetchone()
+            self._busy_timeout = busy_timeout
         self._is_waiting_over.clear()
-        give_up_at = time.monotonic() + self._busy_timeout / 1000
+        give_up_at = time.monotonic() + busy_timeout / 1000
         execute("PRAGMA busy_timeout=0")
         try:
             for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
