@@ -154,15 +154,20 @@ class Database:
         """
         with self._lock:
             step = self._leases.give_back(force=False)
-        self._pools.sweep()
-        if isinstance(step, Lead):
-            self._pools.leave_all()
-            if self._keeper is not None:
-                self._keeper.close()
-            with self._lock:
-                outcome = self._leases.closed()
-            outcome.set_result(None)
-            _log.info("database %s disconnected: its event loop was closed", self._target)
+        try:
+            self._pools.sweep()  # which warns, and warnings may be errors
+        finally:
+            if isinstance(step, Lead):
+                self._end_beside_closed_loop()
+
+    def _end_beside_closed_loop(self) -> None:
+        self._pools.leave_all()
+        if self._keeper is not None:
+            self._keeper.close()
+        with self._lock:
+            outcome = self._leases.closed()
+        outcome.set_result(None)
+        _log.info("database %s disconnected: its event loop was closed", self._target)
 
     async def __aenter__(self) -> Self:
         await self.connect()

@@ -191,8 +191,8 @@ def test_a_loop_that_is_closed_without_a_word_gives_its_count_back(
     forgotten = asyncio.new_event_loop()
     with cast.models.with_loop(forgotten):
         names(cast)
-    forgotten.close()
     with pytest.warns(UnclosedDatabaseWarning, match="closed with 1 connections"):
+        forgotten.close()
         with cast.models.with_loop(loop):
             names(cast)
     gc.collect()
