@@ -39,7 +39,7 @@ class BlockScope(Scope, ABC):
     def __init__(self, checkout: Checkout, outer: Scope | None = None) -> None:
         super().__init__(checkout, outer)
         self.rolls_back = False
-        """Whether a clean end takes everything back."""
+        """True if a clean end takes everything back."""
         self.ended_by: BaseException | None = None
         """The error that has ended the block."""
 
@@ -125,7 +125,7 @@ class BlockScope(Scope, ABC):
 
     @property
     def _is_ender(self) -> bool:
-        """Whether no outer block has begun to end meanwhile, and to do all of this itself."""
+        """Return whether this task still ends the block, and no outer block does it instead."""
         return asyncio.current_task() in self.checkout.enders
 
     async def _end_badly(self, error: BaseException | None) -> None:

@@ -12,7 +12,7 @@ __all__ = ["BlockState", "Ending", "Phase"]
 
 
 class Phase(Enum):
-    """Where a block is in its life. It goes forward only."""
+    """The stage of a block's life. It goes forward only."""
 
     NEW = "new"
     OPEN = "open"
@@ -21,7 +21,7 @@ class Phase(Enum):
 
 
 class Ending(Enum):
-    """What the end of a block does."""
+    """The work that the end of a block has to do."""
 
     COMMIT = "commit"
     ROLL_BACK = "roll back"
@@ -39,11 +39,11 @@ class BlockState:
         self.inner: BlockState | None = None
         self.phase = Phase.NEW
         self.is_waited_for = False
-        """Whether the end of an outer block waits for it as for a statement: that of a verb."""
+        """True if the end of an outer block waits for it as for a statement: that of a verb."""
 
     @property
     def is_open(self) -> bool:
-        """Whether statements and further blocks may begin in it."""
+        """Return whether statements and further blocks may begin in it."""
         return self.phase is Phase.OPEN
 
     def begin_to_open(self) -> None:

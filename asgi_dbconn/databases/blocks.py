@@ -24,7 +24,7 @@ class Entry(Protocol[V]):
 
     @property
     def value(self) -> V:
-        """What ``async with ... as`` gives, once it is entered."""
+        """The value of ``async with ... as``, once it is entered."""
         ...
 
     def enter(self) -> Coroutine[Any, Any, None]:

@@ -106,7 +106,7 @@ class Checkout:
 
     @property
     def is_isolated(self) -> bool:
-        """Whether it is the one connection of an isolated database."""
+        """Return whether it is the one connection of an isolated database."""
         return self.crossing is not None
 
     def add_ender(self, task: asyncio.Task[Any]) -> None:
@@ -116,7 +116,7 @@ class Checkout:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether a statement is under way on it."""
+        """Return whether a statement is under way on it."""
         lock = self._lock
         return lock is not None and lock.holder is not None
 

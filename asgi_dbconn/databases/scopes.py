@@ -139,7 +139,7 @@ class Scope(BlockState):
         self.checkout = checkout
         self.owner = asyncio.current_task()
         self.is_left = False
-        """Whether its own block was left; one that an outer block has ended may not be yet."""
+        """True if its own block was left; one that an outer block has ended may not be yet."""
         self.lock = FifoLock()
         """Held by a statement of the scope, or by an inner block as long as it is open."""
         self.callbacks = CommitCallbacks()
@@ -163,7 +163,7 @@ class Scope(BlockState):
 
     @property
     def is_left_behind(self) -> bool:
-        """Whether this task entered the block, which was left since, in another context say.
+        """Return whether this task entered the block, which was left since, in another context say.
 
         Queries of the task do not belong to it any more. Those of the tasks that it has started
         still do, and fail.

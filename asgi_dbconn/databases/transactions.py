@@ -38,7 +38,7 @@ class TransactionOptions:
     force_rollback: bool = False
     """Whether it is rolled back at its end, whatever happens."""
     is_of_verb: bool = False
-    """Whether a single verb has opened it."""
+    """True if a single verb has opened it."""
 
 
 class Transaction:

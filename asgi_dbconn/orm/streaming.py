@@ -57,7 +57,7 @@ class Stream(Generic[T]):
         self._cursor: _Cursor[T] | None = None
         self._was_entered = False
         self._has_scope = False
-        """Whether the block is a scope of its own."""
+        """True if the block is a scope of its own."""
 
     async def __aenter__(self) -> Self:
         if self._was_entered:

@@ -27,7 +27,7 @@ class PooledConnection(Connection):
     """Every connection of our engines."""
 
     _is_finishing = False
-    """Whether SQLAlchemy itself asks for the pooled connection, to commit or to roll back."""
+    """True if SQLAlchemy itself asks for the pooled connection, to commit or to roll back."""
 
     @property
     def connection(self) -> PoolProxiedConnection:
@@ -49,7 +49,7 @@ class PooledConnection(Connection):
         return super().connection.info if pooled is None else pooled.info
 
     lost_transaction: str | None = None
-    """Why the transaction is lost, where the connection was lost with it."""
+    """The reason why the transaction is lost, if the connection was lost with it."""
     refusal: Callable[[], Exception | None] | None = None
     """Returns the error for using it when it is closed, and its block has ended."""
 

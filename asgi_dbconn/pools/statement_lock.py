@@ -56,19 +56,19 @@ class StatementLock(FifoLock):
         self.refusal: Callable[[], Exception | None] | None = None
         """Returns the error for a statement whose block has ended. Asked for each statement."""
         self.insists = False
-        """Whether it is waited for even by a task that is cancelled again: nothing replaces it."""
+        """True if it is waited for even by a task that is cancelled again: nothing replaces it."""
         self.is_lost = False
-        """Whether an interrupted statement did not end in time: the connection is of no use."""
+        """True if an interrupted statement did not end in time: the connection is of no use."""
         self.is_interrupted = False
-        """Whether an interrupted statement was not waited for: it may take effect any moment."""
+        """True if an interrupted statement was not waited for: it may take effect any moment."""
         self.is_begin_due = False
-        """Whether SQLAlchemy has begun a transaction whose BEGIN could not be sent."""
+        """True if SQLAlchemy has begun a transaction whose BEGIN could not be sent."""
         self.is_begin_in_doubt = False
-        """Whether a BEGIN was interrupted, and the server may be in a transaction."""
+        """True if a BEGIN was interrupted, and the server may be in a transaction."""
         self.is_driver_exposed = False
-        """Whether the driver's own connection was handed out since the last check-out."""
+        """True if the driver's own connection was handed out since the last check-out."""
         self.checkouts = 0
-        """How often the connection was taken from the pool."""
+        """The number of times that the connection was taken from the pool."""
 
     def locked(self) -> bool:
         """Return whether a statement is under way."""

@@ -232,20 +232,21 @@ async def test_a_begin_that_was_cancelled_on_its_way(
 ) -> None:
     # The server hears of the BEGIN when the connection is back in the pool.
     async with open_stage(postgres_url, other_process, through=proxy.url_for(postgres_url)) as it:
+        said: list[int] = []
 
         async def begin() -> None:
             async with it.models.database.engine.connect() as connection:
                 driver = await driver_of(connection)
                 proxy.delay(0.2)
+                said.append(proxy.bytes_from_clients)
                 await driver.execute("BEGIN")
 
         await it.create("before")
         task = asyncio.create_task(begin())
-        await asyncio.sleep(0.1)
+        await wait_until_async(lambda: said and proxy.bytes_from_clients > said[0], 2)
         task.cancel()
         await asyncio.wait({task})
         assert task.cancelled()
-        await asyncio.sleep(0.2)
         proxy.set_mode("pass")
         await it.check("before")
 

@@ -135,7 +135,7 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_aiosqlite_connection):
 
     @property
     def is_autocommit(self) -> bool:
-        """Whether SQLAlchemy was asked for the isolation level AUTOCOMMIT."""
+        """Return whether SQLAlchemy was asked for the isolation level AUTOCOMMIT."""
         return bool(self._connection.is_autocommit)
 
     def begin(self, terms: Terms) -> None:

@@ -17,10 +17,10 @@ class DialectProfile(Protocol):
     """Facts and actions that differ between databases; without state, shared by all pools."""
 
     has_autocommit: bool
-    """Whether an adapted connection has ``begin_autocommit()``, which sends nothing."""
+    """True if an adapted connection has ``begin_autocommit()``, which sends nothing."""
 
     autocommit_options: Mapping[str, Any]
-    """Where it has not: execution options with which statements are committed one by one."""
+    """Execution options that commit statements one by one, where there is no such method."""
 
     driver_errors: tuple[type[Exception], ...]
     """The errors that the driver raises by itself, below SQLAlchemy's adapted connection."""

@@ -67,9 +67,9 @@ class DriverConnection(ThreadedConnection):
         self.patience = _WRITING_PATIENCE
         """Seconds for which a statement that may write is not interrupted."""
         self.is_autocommit = False
-        """Whether SQLAlchemy was asked for the isolation level AUTOCOMMIT."""
+        """True if SQLAlchemy was asked for the isolation level AUTOCOMMIT."""
         self.is_query_only = False
-        """Whether its transaction may not write."""
+        """True if its transaction may not write."""
         self._kind = Kind.WRITES
         self._is_waiting_over = threading.Event()
         self._busy_timeout: int | None = None

@@ -45,17 +45,17 @@ class ThreadedConnection(aiosqlite.Connection):
 
     @property
     def is_open(self) -> bool:
-        """Whether the thread has the file open."""
+        """Return whether the thread has the file open."""
         return self._connection is not None
 
     @property
     def is_idle(self) -> bool:
-        """Whether the thread has done everything that was submitted to it."""
+        """Return whether the thread has done everything that was submitted to it."""
         return self._submitted == self._done
 
     @property
     def has_unfinished_cursors(self) -> bool:
-        """Whether a statement may have rows left. Its lock is held as long."""
+        """Return whether a statement may have rows left. Its lock is held as long."""
         return bool(self._unfinished)
 
     async def submit(self, function: Callable[..., T], *arguments: Any) -> T:

@@ -21,13 +21,13 @@ _PRIMARY_CODE: Final = 0xFF
 
 
 class Terms(NamedTuple):
-    """How a transaction is to be begun."""
+    """The manner in which a transaction is begun."""
 
     statement: str | None
     """None if each statement is to be committed by itself."""
     readonly: bool = False
     can_restart: bool = False
-    """Whether it may be begun anew with the write lock, as long as it has only read."""
+    """True if it may be begun anew with the write lock, as long as it has only read."""
 
 
 class SQLiteTransaction:
@@ -44,7 +44,7 @@ class SQLiteTransaction:
 
     def __init__(self) -> None:
         self.is_permanent = False
-        """Whether everything on the connection is part of one transaction: it is isolated."""
+        """True if everything on the connection is part of one transaction: it is isolated."""
         self.end()
 
     def begin(self, terms: Terms) -> None:
@@ -57,7 +57,7 @@ class SQLiteTransaction:
         """Note that it has been committed or rolled back."""
         self.is_begun = False
         self.can_restart = False
-        """Whether it was begun without the write lock, and may be begun anew with it."""
+        """True if it was begun without the write lock, and may be begun anew with it."""
         self.ended_by: BaseException | None = None
         """The error with which SQLite rolled it back by itself."""
         self.savepoints: list[str] = []
@@ -65,15 +65,15 @@ class SQLiteTransaction:
 
     @property
     def is_anything_begun(self) -> bool:
-        """Whether there is something to commit or to roll back, where SQLite is in a transaction.
+        """Return whether there is something to commit or to roll back.
 
-        Isolated, it always is.
+        An isolated SQLite is always in a transaction, whether that is one to end or not.
         """
         return self.is_begun or bool(self.savepoints) or not self.is_permanent
 
     @property
     def may_wait_for_lock(self) -> bool:
-        """Whether a statement that writes has to get the write lock first."""
+        """Return whether a statement that writes has to get the write lock first."""
         if self.is_permanent:
             return False
         return not self.is_begun or (self.can_restart and self._done is Kind.CONTROLS)
