@@ -1,0 +1,57 @@
+"""Tasks that meet while the transaction of their block begins, or while its end refuses them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from asgi_dbconn import TransactionClosed
+from tests.blocks.ends import BlockError
+from tests.blocks.stage import INSERT, Stage
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_savepoint_beside_the_first_statement_of_the_handle(
+    stage: Stage, turns: int
+) -> None:
+    async def open_savepoint() -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with stage.models.transaction():
+            await stage.create("child")
+
+    async with stage.models.connection() as connection:
+        task = asyncio.create_task(open_savepoint())
+        await connection.execute(INSERT, {"name": "own"})
+        await task
+    await stage.check("child", "own")
+
+
+async def fail(turns: int) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    raise BlockError
+
+
+async def test_tasks_that_are_cancelled_when_their_block_ends(stage: Stage) -> None:
+    async def store_in_a_group(name: str, turns: int, tasks: list[asyncio.Task[object]]) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail(turns))
+            tasks.append(group.create_task(stage.create(name)))
+
+    ended_otherwise = []
+    for number in range(60):
+        tasks: list[asyncio.Task[object]] = []
+
+        with suppress(BlockError, ExceptionGroup):
+            async with stage.models.session():
+                family = store_in_a_group(f"{number}", number % 9, tasks)
+                await asyncio.gather(fail(number % 7), family)
+        await asyncio.wait(tasks, timeout=2)
+        task = tasks[0]
+        if task.cancelling() and not task.cancelled():
+            ended_otherwise.append(task.exception())
+    assert not [error for error in ended_otherwise if isinstance(error, TransactionClosed)]
+    await stage.check()
