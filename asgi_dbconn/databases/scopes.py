@@ -44,6 +44,10 @@ _NONE: Mapping[object, Scope | _HiddenScope] = MappingProxyType({})
 _scopes: ContextVar[Mapping[object, Scope | _HiddenScope]] = ContextVar(
     "asgi_dbconn_scopes", default=_NONE
 )
+_left: ContextVar[tuple[Mapping[object, Scope | _HiddenScope], ...]] = ContextVar(
+    "asgi_dbconn_left_scopes", default=()
+)
+"""The scopes around each way out that this context is in."""
 
 
 def current_scope(database: object) -> Scope | None:
@@ -81,19 +85,18 @@ class outside_scopes:  # noqa: N801 - reads as a block: with outside_scopes(): .
     decoration of anything else.
     """
 
-    __slots__ = ("_outer",)
-
-    def __init__(self) -> None:
-        self._outer: list[Mapping[object, Scope | _HiddenScope]] = []
+    __slots__ = ()
 
     def __enter__(self) -> None:
         scopes = _scopes.get()
-        self._outer.append(scopes)
+        _left.set((*_left.get(), scopes))
         hidden = {database: scope.hidden() for database, scope in scopes.items()}
         _scopes.set({database: scope for database, scope in hidden.items() if scope is not None})
 
     def __exit__(self, *exc_info: object) -> None:
-        _scopes.set(self._outer.pop())
+        *outer, scopes = _left.get()
+        _left.set(tuple(outer))
+        _scopes.set(scopes)
 
     def __call__(self, function: AsyncFunction[P, T]) -> AsyncFunction[P, T]:
         return in_block(function, outside_scopes)

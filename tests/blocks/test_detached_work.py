@@ -119,6 +119,33 @@ async def test_an_error_restores_the_scope(postgres_stage: Stage) -> None:
     await postgres_stage.check()
 
 
+async def test_one_way_out_for_tasks_beside_each_other(postgres_stage: Stage) -> None:
+    stage, way_out = postgres_stage, outside_scopes()
+    first_is_out, second_is_out, first_is_back = (asyncio.Event() for _ in range(3))
+
+    async def first() -> None:
+        async with stage.models.transaction():
+            with way_out:
+                first_is_out.set()
+                await second_is_out.wait()
+            first_is_back.set()
+            await stage.create("first")
+            raise BlockError
+
+    async def second() -> None:
+        await first_is_out.wait()
+        with way_out:
+            second_is_out.set()
+            await first_is_back.wait()
+            await stage.create("second")
+        await stage.create("after the second")
+
+    outcomes = await asyncio.gather(first(), second(), return_exceptions=True)
+    assert isinstance(outcomes[0], BlockError)
+    assert outcomes[1] is None
+    await stage.check("after the second", "second")
+
+
 async def test_other_context_variables_are_kept(stage: Stage) -> None:
     async def read() -> str:
         return request_id.get()
