@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -15,7 +14,6 @@ __all__ = ["BreakingProxy"]
 
 _COMMIT: Final = re.compile(rb"COMMIT[;\0]")
 """At the end of a statement: READ COMMITTED is none."""
-_CHUNK: Final = 65_536
 
 
 @dataclass
@@ -66,26 +64,6 @@ class _BreakingLink(Link):
         super().__init__(*arguments)  # type: ignore[arg-type]
         self._proxy = proxy
         self._breaks_at_answer = False
-
-    async def _receive(
-        self,
-        reader: asyncio.StreamReader,
-        held: asyncio.Queue[tuple[float, bytes | OSError]],
-        spoke: Callable[[int], None],
-    ) -> None:
-        clock = asyncio.get_running_loop().time
-        data: bytes | OSError
-        while True:
-            try:
-                data = await reader.read(_CHUNK)
-            except OSError as error:
-                data = error
-            if isinstance(data, bytes) and data:
-                spoke(len(data))
-                self._look_at(data, is_from_client=reader is self._client)
-            await held.put((clock() + self._conditions.latency, data))
-            if isinstance(data, OSError) or not data:
-                return
 
     def _look_at(self, data: bytes, *, is_from_client: bool) -> None:
         if is_from_client:

@@ -90,6 +90,9 @@ class Link:
             group.create_task(self._receive(reader, held, spoke))
             group.create_task(self._deliver(held, writer))
 
+    def _look_at(self, data: bytes, *, is_from_client: bool) -> None:
+        """See what one side says, before the other one does; for derived classes."""
+
     async def _receive(
         self,
         reader: asyncio.StreamReader,
@@ -105,6 +108,7 @@ class Link:
                 data = error
             if isinstance(data, bytes) and data:
                 spoke(len(data))
+                self._look_at(data, is_from_client=reader is self._client)
             await held.put((clock() + self._conditions.latency, data))
             if isinstance(data, OSError) or not data:
                 return
