@@ -26,8 +26,18 @@ __all__ = ["PooledConnection", "connect", "install"]
 class PooledConnection(Connection):
     """Every connection of our engines."""
 
+    lost_transaction: str | None = None
+    """The reason why the transaction is lost, if the connection was lost with it."""
+    refusal: Callable[[], Exception | None] | None = None
+    """Returns the error for using it when it is closed, and its block has ended."""
+    turn: Callable[[], FifoLock | None] | None = None
+    """Returns the lock that this task has to take to end the transaction by hand."""
     _is_finishing = False
     """True if SQLAlchemy itself asks for the pooled connection, to commit or to roll back."""
+    _beginner: asyncio.Task[Any] | None = None
+    """The task whose BEGIN is under way. SQLAlchemy takes others for inside of it meanwhile."""
+    _begun: asyncio.Event | None = None
+    """Set when it has ended, if another task waits for that."""
 
     @property
     def connection(self) -> PoolProxiedConnection:
@@ -47,14 +57,6 @@ class PooledConnection(Connection):
         """A dictionary that stays with the driver's connection. Sends nothing."""
         pooled = self._dbapi_connection
         return super().connection.info if pooled is None else pooled.info
-
-    lost_transaction: str | None = None
-    """The reason why the transaction is lost, if the connection was lost with it."""
-    refusal: Callable[[], Exception | None] | None = None
-    """Returns the error for using it when it is closed, and its block has ended."""
-
-    turn: Callable[[], FifoLock | None] | None = None
-    """Returns the lock that this task has to take to end the transaction by hand."""
 
     def reserve(
         self, refusal: Callable[[], Exception | None], turn: Callable[[], FifoLock | None]
@@ -76,11 +78,6 @@ class PooledConnection(Connection):
         pooled = super()._revalidate_connection()
         lock_of(pooled.dbapi_connection).reserve(self.refusal)
         return pooled
-
-    _beginner: asyncio.Task[Any] | None = None
-    """The task whose BEGIN is under way. SQLAlchemy takes others for inside of it meanwhile."""
-    _begun: asyncio.Event | None = None
-    """Set when it has ended, if somebody waits for that."""
 
     def begin(self) -> RootTransaction:
         if self._beginner is not None:
