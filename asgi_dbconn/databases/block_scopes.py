@@ -22,6 +22,7 @@ from asgi_dbconn.errors import NestingError, TransactionAborted
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.loops.insistence import insist
 from asgi_dbconn.pools.aborted import note_aborted
+from asgi_dbconn.pools.cleanup_failure import note_cleanup_failure
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT
 
@@ -145,7 +146,7 @@ class BlockScope(Scope, ABC):
                 await self._give_up(failure)
             if not isinstance(failure, Exception):
                 raise  # cancelled again
-            checkout.note_cleanup_failure(failure, error)
+            note_cleanup_failure(checkout.name, failure, error)
         else:
             checkout.calm()
         if cancelled is not None:

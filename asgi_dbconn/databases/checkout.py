@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from asgi_dbconn.databases.crossing import Crossing
-from asgi_dbconn.errors import DatabaseUnavailable, TransactionClosed
+from asgi_dbconn.errors import TransactionClosed
 from asgi_dbconn.loops.fifo_lock import FifoLock
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.pools.loop_pool import LoopPool
@@ -19,8 +18,6 @@ from asgi_dbconn.pools.pooled_connection import connect
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, StatementLock, lock_of
 
 __all__ = ["Checkout"]
-
-_log = logging.getLogger("asgi_dbconn")
 
 
 class Checkout:
@@ -151,17 +148,6 @@ class Checkout:
         lock = self._lock
         if lock is not None:
             lock.cancel_limit = CANCEL_LIMIT
-
-    def note_cleanup_failure(self, failure: BaseException, error: BaseException | None) -> None:
-        """Log what went wrong at the end of a block; note it on the ``error`` that leaves it."""
-        text = f"{type(failure).__name__}: {failure}".rstrip(": ").splitlines()[0]
-        level = logging.INFO if isinstance(failure, DatabaseUnavailable) else logging.WARNING
-        _log.log(level, "database %r: a block could not be rolled back: %s", self.name, text)
-        if error is not None:
-            error.add_note(
-                f"The block on database {self.name!r} could not be rolled back ({text}), and its "
-                "connection was given up. The server rolls back what was not committed."
-            )
 
     @property
     def _lock(self) -> StatementLock | None:

@@ -82,7 +82,7 @@ def refresh(instance: Any, names: tuple[str, ...]) -> Coroutine[Any, Any, None]:
 
 async def run(place: Place, work: Work[R], *, alone: bool, built_at: CallSite | None) -> R:
     """Do ``work``, which writes: in a transaction, unless it is ``alone``, a single statement."""
-    if alone or place.is_in_scope():
+    if alone or place.scope() is not None:
         return await place.run(work, autocommit=alone, built_at=built_at)
     place.effective_schema()  # refused before anything begins
     # SQLite: what reads first and writes later must have the write lock from the beginning.

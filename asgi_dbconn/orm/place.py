@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from asgi_dbconn.call_site import CallSite, building_line
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.schema_of_task import in_schema, is_out_of_play
-from asgi_dbconn.databases.scopes import current_scope
+from asgi_dbconn.databases.scopes import Scope, current_scope
 from asgi_dbconn.errors import InvalidSchemaName
 from asgi_dbconn.orm.binding import INHERIT, Binding, Choice, DatabaseChoice
 from asgi_dbconn.orm.origin import Origin, origin_in, whereabouts
@@ -73,26 +73,33 @@ class Place:
         """The line of the user's code that calls; only where a warning may need it."""
         return None if self.database.is_connected else building_line()
 
-    def is_in_scope(self) -> bool:
-        """Whether a scope of the database is open in this context."""
-        return current_scope(self.database) is not None
+    def scope(self) -> Scope | None:
+        """Return the scope of the database that is open in this context."""
+        return current_scope(self.database)
 
-    def close_at_end(self, close_cursor: Callable[[], object]) -> None:
-        """Let the end of the scope close a cursor before it commits."""
-        scope = current_scope(self.database)
-        if scope is not None:
-            scope.close_cursor = close_cursor
+    async def run(
+        self,
+        work: Work[R],
+        *,
+        autocommit: bool,
+        built_at: CallSite | None,
+        scope: Scope | None = None,
+    ) -> R:
+        """Do ``work`` there, inside one of SQLAlchemy's greenlets; see ``Database.run``.
 
-    async def run(self, work: Work[R], *, autocommit: bool, built_at: CallSite | None) -> R:
-        """Do ``work`` there, inside one of SQLAlchemy's greenlets; see ``Database.run``."""
+        On the connection of ``scope`` if that is given, whatever scope this context is in. Raises
+        TransactionClosed if its block has ended.
+        """
         schema = self.effective_schema()
-        return await self.database.run(
-            partial(
-                _in_schema, schema, origin_in(self.database, schema, self.binding, self.home), work
-            ),
-            autocommit=autocommit,
-            built_at=built_at,
+        work_in_schema = partial(
+            _in_schema, schema, origin_in(self.database, schema, self.binding, self.home), work
         )
+        if scope is None:
+            return await self.database.run(work_in_schema, autocommit=autocommit, built_at=built_at)
+        innermost = current_scope(self.database)
+        if innermost is None or innermost.checkout is not scope.checkout:
+            innermost = scope
+        return await innermost.run(work_in_schema)
 
 
 def refuse_on_sqlite(database: Database, schema: str | None) -> None:

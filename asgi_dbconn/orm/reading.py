@@ -52,7 +52,7 @@ class Reading(Building[T]):
         back at its end, however it is left; inside a scope it reads on that scope's connection,
         and takes turns with others for each fetch.
         """
-        return Stream(self._description, self._place, rows, self._place.built_at())
+        return Stream(self._description, self._place, rows)
 
     def get(self, pk: Any = NOT_GIVEN, /, **lookups: Any) -> Coroutine[object, None, T]:
         """The one object that matches: ``get(5)`` by primary key, ``get(name="x")`` by lookups.
@@ -193,7 +193,7 @@ class Reading(Building[T]):
         return shape(await self._place.run(work, autocommit=is_simple, built_at=built_at))
 
     def _check_lock(self, description: Description[T]) -> None:
-        if description.lock is not None and not self._place.is_in_scope():
+        if description.lock is not None and self._place.scope() is None:
             raise TransactionError(
                 "with_for_update() locks rows until the transaction ends, and here it would end at "
                 "once. Use it inside `async with models.transaction()`."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -11,7 +11,7 @@ from sqlalchemy import Select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from asgi_dbconn.call_site import CallSite
+from asgi_dbconn.databases.scopes import Scope
 from asgi_dbconn.errors import (
     ConfigurationError,
     DBConnError,
@@ -23,7 +23,7 @@ from asgi_dbconn.orm.description import Description
 from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.orm.loading import session_for, whole_objects
 from asgi_dbconn.orm.origin import Origin
-from asgi_dbconn.orm.place import Place
+from asgi_dbconn.orm.place import Place, Work
 from asgi_dbconn.pools.undo_log import undo_log_of
 
 __all__ = ["Stream"]
@@ -33,11 +33,12 @@ R = TypeVar("R")
 
 
 class Stream(Generic[T]):
-    """``async with`` it, then ``async for``; once. For the task that has entered it.
+    """``async with`` it, then ``async for``; once, one task at a time.
 
     The block is a scope like that of ``connection()``: queries inside join it, what they write is
     committed at its end, and rolled back if an error leaves it. Inside another scope it is a part
-    of that one, and others take their turns between two fetches.
+    of that one, and others take their turns between two fetches. Whichever task reads it, the rows
+    come over the connection of that scope. After its end, TransactionClosed is raised.
     """
 
     def __init__(
@@ -45,19 +46,19 @@ class Stream(Generic[T]):
         description: Description[T],
         place: Place,
         rows: int,
-        built_at: CallSite | None,
     ) -> None:
         if type(rows) is not int or rows < 1:
             raise ConfigurationError(f"stream() takes a number of rows of 1 or more, not {rows!r}.")
         self._description = description
         self._place = place
         self._rows = rows
-        self._built_at = built_at
-        self._scope = AsyncExitStack()
+        self._block = AsyncExitStack()
+        self._scope: Scope | None = None
+        """That of the connection; of its own block, or of one around it."""
         self._cursor: _Cursor[T] | None = None
         self._was_entered = False
-        self._has_scope = False
-        """True if the block is a scope of its own."""
+        self._has_block = False
+        """True if it opened a block for itself."""
 
     async def __aenter__(self) -> Self:
         if self._was_entered:
@@ -66,15 +67,16 @@ class Stream(Generic[T]):
             )
         self._was_entered = True
         self._place = self._place.settled()  # to load what is related from the same schema
-        self._has_scope = not self._place.is_in_scope()
-        if self._has_scope:
-            await self._scope.enter_async_context(self._place.database.connection())
+        if self._place.scope() is None:
+            self._has_block = True
+            await self._block.enter_async_context(self._place.database.connection())
+        self._scope = self._place.scope()
         try:
             self._cursor = await self._run(self._open)
-            if self._has_scope:
-                self._place.close_at_end(self._cursor.close)
+            if self._has_block and self._scope is not None:
+                self._scope.close_cursor = self._cursor.close
         except BaseException as error:
-            await self._scope.__aexit__(type(error), error, error.__traceback__)
+            await self._block.__aexit__(type(error), error, error.__traceback__)
             raise
         return self
 
@@ -85,22 +87,19 @@ class Stream(Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         cursor, self._cursor = self._cursor, None
-        if self._has_scope:
-            # The end of the scope closes the cursor, or stops whatever is under way.
+        if self._has_block:
+            # Its end closes the cursor, or stops whatever is under way.
             try:
-                await self._scope.__aexit__(kind, error, traceback)
+                await self._block.__aexit__(kind, error, traceback)
             finally:
                 if cursor is not None:
                     await spawn(cursor.discard)
             return
-        try:
-            if cursor is not None:
-                # An aborted transaction takes its cursors along, and so does a block that has
-                # ended. It is the error of the stream's block, or else the commit, that tells.
-                with suppress(TransactionAborted, *((TransactionClosed,) if error else ())):
-                    await self._run(cursor.close)
-        finally:
-            await self._scope.__aexit__(kind, error, traceback)
+        if cursor is not None:
+            # An aborted transaction takes its cursors along, and so does a block that has ended.
+            # It is the error of the stream's block, or else the commit, that tells.
+            with suppress(TransactionAborted, TransactionClosed):
+                await self._run(cursor.close)
 
     async def __aiter__(self) -> AsyncIterator[T]:
         while True:
@@ -117,8 +116,8 @@ class Stream(Generic[T]):
             for each in batch:
                 yield each
 
-    async def _run(self, work: Callable[[Connection, Mapping[str, Any], Origin], R]) -> R:
-        return await self._place.run(work, autocommit=False, built_at=self._built_at)
+    async def _run(self, work: Work[R]) -> R:
+        return await self._place.run(work, autocommit=False, built_at=None, scope=self._scope)
 
     def _open(
         self, connection: Connection, options: Mapping[str, Any], origin: Origin

@@ -183,7 +183,7 @@ class Writing(Reading[T]):
     ) -> tuple[T, bool]:
         made = self._description.model(**values)
         try:
-            if not self._place.is_in_scope():
+            if self._place.scope() is None:
                 return await objects.store(self._place, made, built_at, is_known=False), True
             # In a scope it may fail without taking the rest of the transaction along.
             async with self._place.database.verb_transaction():

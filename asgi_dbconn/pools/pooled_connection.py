@@ -7,6 +7,7 @@ as a COPY, would come before that, and would not be rolled back.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +17,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import await_only
 
-from asgi_dbconn.errors import DatabaseUnavailable, TransactionClosed
+from asgi_dbconn.errors import DatabaseUnavailable, TransactionAborted, TransactionClosed
 from asgi_dbconn.loops.fifo_lock import FifoLock
+from asgi_dbconn.pools.cleanup_failure import note_cleanup_failure
 from asgi_dbconn.pools.statement_lock import lock_of
 
 __all__ = ["PooledConnection", "connect", "install"]
@@ -134,12 +136,11 @@ class PooledConnection(Connection):
             return  # the block began to end meanwhile
         self.lost_transaction = None
         self._is_finishing = True
+        reason = sys.exc_info()[1]
         try:
             super()._rollback_impl()
-        except TransactionClosed:
-            if not self._is_refused():
-                raise
-            # The block began to end while this waited for its turn. What led here is the error.
+        except Exception as failure:
+            self._pass_over(failure, reason)
         finally:
             self._is_finishing = False
             if lock is not None:
@@ -155,11 +156,25 @@ class PooledConnection(Connection):
     def _rollback_to_savepoint_impl(self, name: str) -> None:
         if self._is_refused():
             return
+        reason = sys.exc_info()[1]
         try:
             super()._rollback_to_savepoint_impl(name)
-        except TransactionClosed:
-            if not self._is_refused():
-                raise
+        except Exception as failure:
+            self._pass_over(failure, reason)
+
+    def _pass_over(self, failure: Exception, reason: BaseException | None) -> None:
+        """Give the connection up because a rollback failed; raise that if it has no ``reason``.
+
+        The reason is the error that made the rollback necessary, and leaves the work.
+        """
+        if isinstance(failure, TransactionClosed) and self._is_refused():
+            return  # the block began to end while this waited; its end does that
+        if reason is None:
+            raise failure
+        if not isinstance(failure, TransactionAborted):  # then the database has done it already
+            self.invalidate(failure)
+        pool: Any = self.engine.pool
+        note_cleanup_failure(pool.gate.name, failure, reason)
 
     def _is_refused(self) -> bool:
         """Return whether the task has outlived the block whose connection this is."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from contextvars import Context
 from typing import Any
 
@@ -325,3 +325,55 @@ async def test_a_stream_stays_in_its_schema(postgres_url: str) -> None:
                     await user.posts[0].delete()
         for schema, left in (("a", 0), ("b", 5)):
             assert await cast.Post.query.using(schema=schema).count() == left
+
+
+@pytest.mark.parametrize("is_connected", [True, False])
+@pytest.mark.parametrize("scope", ["connection", "session", "transaction"])
+async def test_a_stream_that_is_left_after_its_scope_takes_no_connection(
+    database_url: str, scope: str, is_connected: bool
+) -> None:
+    async with crowd(database_url) as cast:
+        async with getattr(cast.models, scope)():
+            rows = names_of(cast)
+            await anext(rows)
+        acquired = cast.models.database.stats().acquired
+        if is_connected:
+            await rows.aclose()
+        assert cast.models.database.stats().acquired == acquired
+        assert idle(cast)
+    await rows.aclose()  # as the event loop does with a generator that nobody holds
+
+
+@pytest.mark.parametrize("scope", ["connection", "session", "transaction", None])
+async def test_a_stream_is_read_on_its_own_connection_by_any_task(
+    database_url: str, scope: str | None
+) -> None:
+    async with crowd(database_url, pool_size=2) as cast:
+        acquired = cast.models.database.stats().acquired
+        async with getattr(cast.models, scope)() if scope else nullcontext():
+            async with cast.User.query.order_by("id").stream(1) as users:
+                iterator = aiter(users)
+                loop = asyncio.get_running_loop()
+                for number in range(3):
+                    user = await loop.create_task(anext(iterator), context=Context())
+                    assert user.name == f"{number}"
+        assert cast.models.database.stats().acquired == acquired + 1
+        assert idle(cast)
+
+
+async def test_a_stream_is_not_read_in_another_scope_after_its_own(database_url: str) -> None:
+    async with crowd(database_url) as cast:
+        async with cast.models.transaction():
+            rows = names_of(cast)
+            await anext(rows)
+        async with cast.models.transaction():
+            with pytest.raises(TransactionClosed):
+                await anext(rows)
+            assert await cast.User.query.count() == 100
+        assert idle(cast)
+
+
+async def names_of(cast: Cast) -> AsyncGenerator[str]:
+    async with cast.User.query.order_by("id").stream(1) as users:
+        async for user in users:
+            yield user.name

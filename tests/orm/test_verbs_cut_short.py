@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
 from sqlalchemy import inspect
 
-from asgi_dbconn import Registry
+from asgi_dbconn import ConnectionLost, Registry
 from tests.cast import Cast, make_cast
 from tests.orm.test_changes_while_saving import while_executing
+from tests.support.proxy import Proxy
 
 Verb = Callable[[Cast, Any], Awaitable[object]]
 
@@ -66,3 +68,33 @@ async def test_an_object_saved_before_in_the_same_transaction_is_new(
         await user.save()
         names = await cast.User.query.order_by("name").values_list("name", flat=True)
         assert list(names) == ["ada", "bob"]
+
+
+@pytest.mark.parametrize("scope", [None, "transaction", "session", "connection"])
+async def test_a_cancellation_outlasts_the_loss_of_the_connection(
+    postgres_url: str, proxy: Proxy, scope: str | None
+) -> None:
+    cast = make_cast(Registry(proxy.url_for(postgres_url), pool_size=1))
+
+    async def store(name: str) -> None:
+        async with getattr(cast.models, scope)() if scope else nullcontext():
+            await cast.User(name=name, posts=[cast.Post(title="new")]).save()
+
+    async with cast.models:
+        await cast.models.create_all()
+        turns = 0
+        while True:  # in BEGIN, in a statement, between two of them, in COMMIT
+            with suppress(ConnectionLost):  # of the round before
+                await cast.User.query.count()
+            await cast.User.query.count()
+            task = asyncio.create_task(store(f"ada {turns}"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            proxy.reset_connections()
+            if not task.cancel():
+                break
+            await asyncio.wait({task})
+            assert task.cancelled(), (turns, task.exception())
+            turns += 1
+        assert turns > 5
+        assert cast.models.database.stats().in_use == 0
