@@ -128,7 +128,7 @@ class Proxy:
         await self._listen()
 
     async def _close(self) -> None:
-        self._stop_listening()
+        await self._stop_listening()
         await self._reset()
 
     async def _set_mode(self, mode: Mode, latency: float) -> None:
@@ -139,7 +139,7 @@ class Proxy:
         else:
             self._conditions.flowing.set()
         if mode == "refuse":
-            self._stop_listening()
+            await self._stop_listening()
         else:
             await self._listen()
         if mode == "reset":
@@ -151,11 +151,17 @@ class Proxy:
             self.port = bound.getsockname()[1]
             self._server = await asyncio.start_server(self._accepted, sock=bound, backlog=512)
 
-    def _stop_listening(self) -> None:
-        if self._server is not None:
-            # Not waited for: newer Pythons would wait for the connections to end as well.
-            self._server.close()
-            self._server = None
+    async def _stop_listening(self) -> None:
+        server, self._server = self._server, None
+        if server is None:
+            return
+        for listening in server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        # asyncio forgets a connection whose server was closed while it was being accepted.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        # Not waited for: newer Pythons would wait for the connections to end as well.
+        server.close()
 
     async def _reset(self) -> None:
         tasks = list(self._links)

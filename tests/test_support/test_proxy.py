@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 
 import asyncpg
 import pytest
 
 from tests.support.leftovers import assert_no_sessions
+from tests.support.ports import LOOPBACK
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
 from tests.support.stopwatch import taking
@@ -155,6 +158,22 @@ def test_refuse_lets_existing_connections_go_on(proxy: Proxy, postgres: Postgres
         await (await connect(url)).close()
 
     connected(url, use)
+
+
+@pytest.mark.filterwarnings("error")
+def test_refuse_forgets_nobody_who_was_accepted_at_that_moment(proxy: Proxy) -> None:
+    clients = []
+    for _ in range(50):
+        client = socket.socket()
+        client.setblocking(False)
+        client.connect_ex((LOOPBACK, proxy.port))
+        clients.append(client)
+        proxy.set_mode("refuse")
+        proxy.set_mode("pass")
+    for client in clients:
+        client.close()
+    wait_until(lambda: not proxy.open_connections, 5)
+    gc.collect()  # complains of what was forgotten
 
 
 def test_reset_breaks_old_and_new_connections(proxy: Proxy, postgres: PostgresServer) -> None:
