@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -31,7 +30,7 @@ from asgi_dbconn.orm.plain_storing import StoringPlan
 from asgi_dbconn.orm.store_lock import StoreLock, is_refusal
 from asgi_dbconn.orm.stored_columns import has_own_idea_of_null
 from asgi_dbconn.pools.aborted import note_aborted
-from asgi_dbconn.pools.undo_log import undo_log_of
+from asgi_dbconn.pools.undo_log import undo_log_of, undoing
 
 __all__ = [
     "gone",
@@ -72,27 +71,21 @@ class _Verb(Session):
 
     def store(self) -> None:
         """Flush, and have what fails known: nothing of its transaction may be committed then."""
-        log = undo_log_of(self._bound_to)
-        restore = partial(self.undo.restore, uncertain=False)
-        if log is not None:
-            # A rollback that comes while it is under way, its own perhaps, undoes it first.
-            log.under_way.append(restore)
         try:
-            self.flush()
+            # Its own rollback, too, undoes it before the rest of the transaction.
+            with undoing(self._bound_to, self._restore):
+                self.flush()
         except BaseException as error:
-            if log is None:
-                self.undo.restore(uncertain=self._alone and not is_refusal(error))
-            elif restore in log.under_way:
-                log.under_way.remove(restore)
-                restore()
             if not self._alone:
                 # It rolled the transaction back, or was interrupted halfway, whatever the error.
                 note_aborted(self._bound_to, error)
             raise
-        if log is not None and restore in log.under_way:
-            log.under_way.remove(restore)
         self.undo.leave_changes()
         self.undo.note(self._bound_to)
+
+    def _restore(self, error: BaseException | None) -> None:
+        is_uncertain = self._alone and error is not None and not is_refusal(error)
+        self.undo.restore(uncertain=is_uncertain)
 
 
 @event.listens_for(_Verb, "after_flush")
@@ -193,10 +186,11 @@ def remove_alone(
     """``instance``, deleted by one statement; for a class on which nothing hangs."""
     table: Any = instance_state(instance).mapper.local_table
     statement = delete(table).where(_identity(instance))
+    is_alone = not connection.in_transaction()
     try:
         answer = execute(connection, statement, None, options)
     except BaseException as error:
-        if not is_refusal(error) and undo_log_of(connection) is None:
+        if is_alone and not is_refusal(error):
             _forget(instance)  # it may be gone, and its key may be given to another row
         raise
     if answer.rowcount == 0:
@@ -223,7 +217,7 @@ def refresh(
         if not each.deferred or each.key in instance_dict(instance)
     ]
     before = Before(instance_state(instance))
-    try:
+    with undoing(connection, lambda _: before.restore(instance_state(instance), {})):
         with _Verb(connection, options, origin, alone=False) as session:
             session.add(instance)
             try:
@@ -240,9 +234,6 @@ def refresh(
                 others = [other for other in states if other is not state]
                 note_states(log, others, log.level)
             note_refreshed(log, state, before, names)
-    except BaseException:
-        before.restore(instance_state(instance), {})
-        raise
 
 
 def gone(instance: object) -> ObjectNotFound:

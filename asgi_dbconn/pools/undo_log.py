@@ -12,7 +12,8 @@ The objects are referred to weakly. Those that nobody else holds leave the log b
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import repeat
 from operator import methodcaller
 from typing import Any, Final, Protocol
@@ -26,10 +27,14 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from asgi_dbconn.errors import TransactionAborted
 
-__all__ = ["Level", "Participant", "UndoLog", "install", "keep_log", "undo_log_of"]
+__all__ = ["Level", "Participant", "UndoLog", "install", "keep_log", "undo_log_of", "undoing"]
 
 _log = logging.getLogger("asgi_dbconn")
 _KEY: Final = "asgi_dbconn.undo_log"
+
+Undo = Callable[[BaseException | None], object]
+"""Undoes work that has not come to its end. It is given the error that ended it if there is no
+transaction around it, and None if that is undone, too."""
 
 
 class Participant(Protocol):
@@ -117,7 +122,7 @@ class UndoLog:
         self.base: list[Level] = []
         """Below them, the levels of an isolation, on whose connection everybody's transactions are
         savepoints. No commit ends them."""
-        self.under_way: list[Callable[[], object]] = []
+        self.under_way: list[Undo] = []
         """The undos of what has not come to its end; it comes after all that the levels know."""
         self.is_committing = False
         """A COMMIT was sent, and its answer has not come."""
@@ -183,7 +188,7 @@ class UndoLog:
 
     def _undo(self, levels: list[Level]) -> None:
         while self.under_way:
-            self.under_way.pop()()
+            self.under_way.pop()(None)
         for level in reversed(levels):
             level.undo(uncertain=self.is_committing)
 
@@ -206,11 +211,15 @@ def undo_log_of(connection: Connection) -> UndoLog | None:
     """The log of the transaction that is open on the connection; None if there is none.
 
     To be asked after the statement: a transaction may begin as late as with its first one. Where
-    each statement commits itself there is no log.
+    each statement commits itself there is no log. Raises TransactionAborted if the connection was
+    given up meanwhile, by the end of its block say: whatever the statement did is rolled back.
     """
     pooled: Any = getattr(connection, "_dbapi_connection", None)
     if pooled is None:
-        return None  # the connection was lost, and all that was open on it
+        raise TransactionAborted(
+            "The connection was given up while this statement was under way, and its transaction "
+            "is rolled back. Await what uses a block inside of that block."
+        )
     log: UndoLog | None = pooled.info.get(_KEY)
     if log is None:
         # The driver also knows of transactions that plain SQL began, and of none for autocommit.
@@ -220,6 +229,29 @@ def undo_log_of(connection: Connection) -> UndoLog | None:
         if driver.in_transaction if ask is None else ask():
             log = pooled.info[_KEY] = UndoLog()
     return log
+
+
+@contextmanager
+def undoing(connection: Connection, undo: Undo) -> Iterator[None]:
+    """Call ``undo`` if an error leaves the block, or when the transaction is undone before that.
+
+    In this order: what the work has changed first, and then what the transaction has changed
+    before. The other way round, the work's undo would bring that back.
+    """
+    log = undo_log_of(connection)
+    if log is not None:
+        log.under_way.append(undo)
+    try:
+        yield
+    except BaseException as error:
+        if log is None:
+            undo(error)
+        elif undo in log.under_way:
+            log.under_way.remove(undo)
+            undo(None)
+        raise
+    if log is not None and undo in log.under_way:
+        log.under_way.remove(undo)
 
 
 def keep_log(record: ConnectionPoolEntry, log: UndoLog) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, event, inspect, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from asgi_dbconn import DBConnError, ObjectNotFound, Registry
+from asgi_dbconn import DBConnError, ObjectNotFound, Registry, TransactionAborted
 from asgi_dbconn.orm.object_undo import ObjectUndo, note_change
 from asgi_dbconn.pools.undo_log import undo_log_of
 from tests.orm.counting import calls_of_ours
@@ -307,6 +307,34 @@ async def test_refreshing_makes_known(database_url: str) -> None:
         item.count = 1  # as it was loaded
         await item.save()
         assert (await items(cast))[0][1] == 7
+
+
+async def test_an_object_is_not_stored_on_a_connection_that_is_given_up_meanwhile(
+    database_url: str,
+) -> None:
+    async with shop(database_url) as cast:
+        item = cast.Item(name="new")
+
+        async def store() -> None:
+            async with cast.models.connection() as connection:
+                sync = sync_connection_of(connection)
+
+                def give_up(*_: Any) -> None:
+                    # As the end of a block does, of another task, when the answer is there.
+                    sync.invalidate()
+
+                event.listen(engine, "after_cursor_execute", give_up)
+                try:
+                    await item.save()
+                finally:
+                    event.remove(engine, "after_cursor_execute", give_up)
+
+        engine = cast.models.database.engine.sync_engine
+        with pytest.raises(TransactionAborted):
+            await store()
+        assert inspect(item).key is None
+        await item.save()
+        assert await cast.Item.query.values_list("name", flat=True) == ["new"]
 
 
 @pytest.mark.postgres

@@ -30,22 +30,44 @@ async def _save_changed(cast: Cast, user: Any) -> None:
     await user.save()
 
 
-def cancel_this() -> None:
+async def _refresh(cast: Cast, user: Any) -> None:
+    await user.refresh()
+
+
+async def _load_relation(cast: Cast, user: Any) -> None:
+    await user.refresh("posts")
+
+
+VERBS = [
+    pytest.param(_delete, "DELETE", id="delete"),
+    pytest.param(_save_changed, "UPDATE", id="save changed"),
+    pytest.param(_refresh, "SELECT users", id="refresh"),
+    pytest.param(_load_relation, "SELECT posts", id="refresh a relation"),
+]
+
+
+def cancel_this(again: int | None = None) -> None:
+    """Cancel the task in its next await, and ``again`` so many turns of the loop later."""
     task = asyncio.current_task()
     assert task is not None
     task.cancel()
 
+    def later(turns: int) -> None:
+        if turns:
+            loop.call_soon(later, turns - 1)
+        else:
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    if again is not None:
+        later(again)
+
 
 @pytest.mark.parametrize("scope", ["transaction", "session", "connection"])
-@pytest.mark.parametrize(
-    ("verb", "begins"),
-    [
-        pytest.param(_delete, "DELETE", id="delete"),
-        pytest.param(_save_changed, "UPDATE", id="save changed"),
-    ],
-)
+@pytest.mark.parametrize("again", [None, 1, 2, 3])
+@pytest.mark.parametrize(("verb", "begins"), VERBS)
 async def test_an_object_saved_before_in_the_same_transaction_is_new(
-    database_url: str, verb: Verb, begins: str, scope: str
+    database_url: str, verb: Verb, begins: str, scope: str, again: int | None
 ) -> None:
     cast = make_cast(Registry(database_url, pool_size=1))
     async with cast.models:
@@ -55,7 +77,7 @@ async def test_an_object_saved_before_in_the_same_transaction_is_new(
         async def store_and_be_cancelled() -> None:
             async with getattr(cast.models, scope)():
                 await user.save()
-                with while_executing(cast, begins, cancel_this):  # type: ignore[arg-type]
+                with while_executing(cast, begins, lambda: cancel_this(again)):  # type: ignore[arg-type]
                     await verb(cast, user)
 
         task = asyncio.create_task(store_and_be_cancelled())
@@ -68,6 +90,58 @@ async def test_an_object_saved_before_in_the_same_transaction_is_new(
         await user.save()
         names = await cast.User.query.order_by("name").values_list("name", flat=True)
         assert list(names) == ["ada", "bob"]
+
+
+@pytest.mark.parametrize("scope", ["transaction", "session", "connection"])
+@pytest.mark.parametrize("again", [None, 1, 2, 3])
+@pytest.mark.parametrize(("verb", "begins"), VERBS)
+async def test_an_object_stored_before_stays_stored(
+    database_url: str, verb: Verb, begins: str, scope: str, again: int | None
+) -> None:
+    cast = make_cast(Registry(database_url, pool_size=1))
+    async with cast.models:
+        await cast.models.create_all()
+        user = await cast.User.query.create(name="ada", age=1)
+        key = user.id
+
+        async def be_cancelled() -> None:
+            async with getattr(cast.models, scope)():
+                with while_executing(cast, begins, lambda: cancel_this(again)):  # type: ignore[arg-type]
+                    await verb(cast, user)
+
+        task = asyncio.create_task(be_cancelled())
+        await asyncio.wait({task})
+        assert task.cancelled()
+
+        user.age = 3
+        await user.save()
+        assert user.id == key
+        assert list(await cast.User.query.values_list("id", "age")) == [(key, 3)]
+
+
+@pytest.mark.parametrize("scope", ["transaction", "session", "connection"])
+@pytest.mark.parametrize("again", [None, 1, 2, 3])
+async def test_an_object_on_which_nothing_hangs_stays_stored(
+    database_url: str, scope: str, again: int | None
+) -> None:
+    cast = make_cast(Registry(database_url, pool_size=1))
+    async with cast.models:
+        await cast.models.create_all()
+        user = await cast.User.query.create(name="ada")
+        post = await cast.Post.query.create(title="new", user_id=user.id)
+
+        async def be_cancelled() -> None:
+            async with getattr(cast.models, scope)():
+                with while_executing(cast, "DELETE", lambda: cancel_this(again)):  # type: ignore[arg-type]
+                    await post.delete()
+
+        task = asyncio.create_task(be_cancelled())
+        await asyncio.wait({task})
+        assert task.cancelled()
+
+        post.title = "changed"
+        await post.save()
+        assert list(await cast.Post.query.values_list("title", flat=True)) == ["changed"]
 
 
 @pytest.mark.parametrize("scope", [None, "transaction", "session", "connection"])
