@@ -16,6 +16,7 @@ from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 from asgi_dbconn.errors import DatabaseUnavailable, TransactionAborted, TransactionClosed
 from asgi_dbconn.loops.fifo_lock import FifoLock
@@ -80,6 +81,12 @@ class PooledConnection(Connection):
         pooled = super()._revalidate_connection()
         lock_of(pooled.dbapi_connection).reserve(self.refusal)
         return pooled
+
+    def in_transaction(self) -> bool:
+        # Those who ask begin if there is none.
+        if self._beginner is not None and in_greenlet():
+            self._wait_for_begin()
+        return self._transaction is not None and self._transaction.is_active
 
     def begin(self) -> RootTransaction:
         if self._beginner is not None:

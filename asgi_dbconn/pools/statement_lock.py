@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final
 
+from asgi_dbconn.errors import TransactionAborted
 from asgi_dbconn.loops.fifo_lock import FifoLock
 from asgi_dbconn.loops.insistence import insist
 
@@ -97,6 +98,12 @@ class StatementLock(FifoLock):
             await self.acquire(asyncio.current_task())
         try:
             self._raise_refusal()
+            if self.is_lost:
+                raise TransactionAborted(
+                    "This connection was given up, because a statement of another task on it was "
+                    "interrupted and did not end in time. This statement was not sent, and the "
+                    "transaction is rolled back."
+                )
         except BaseException:
             self.release()
             raise

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from asgi_dbconn import TransactionClosed
 from tests.blocks.ends import BlockError
@@ -24,6 +26,44 @@ async def test_a_savepoint_beside_the_first_statement_of_the_handle(
 
     async with stage.models.connection() as connection:
         task = asyncio.create_task(open_savepoint())
+        await connection.execute(INSERT, {"name": "own"})
+        await task
+    await stage.check("child", "own")
+
+
+async def _verb(stage: Stage) -> None:
+    await stage.create("child")
+
+
+async def _session(stage: Stage) -> None:
+    async with stage.models.session() as session:
+        await session.execute(INSERT, {"name": "child"})
+
+
+async def _plain_session(stage: Stage) -> None:
+    async with stage.models.connection() as connection, AsyncSession(connection) as session:
+        await session.execute(INSERT, {"name": "child"})
+        await session.commit()
+
+
+async def _stream(stage: Stage) -> None:
+    async with stage.Item.query.stream(1) as items:
+        assert {item.name async for item in items} <= {"own"}
+    await stage.create("child")
+
+
+@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("work", [_verb, _session, _plain_session, _stream])
+async def test_work_beside_the_first_statement_of_the_handle(
+    stage: Stage, work: Callable[[Stage], Awaitable[None]], turns: int
+) -> None:
+    async def begin_later() -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await work(stage)
+
+    async with stage.models.connection() as connection:
+        task = asyncio.create_task(begin_later())
         await connection.execute(INSERT, {"name": "own"})
         await task
     await stage.check("child", "own")
