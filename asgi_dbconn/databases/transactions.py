@@ -168,8 +168,9 @@ class Savepoint(InnerScope):
         connection, savepoint = self.checkout.connection, self._savepoint
         _end_inner_savepoints(connection, savepoint)
         if not savepoint.is_active and not connection.invalidated:
-            # SQLAlchemy takes it for ended: by a task that was refused, or by hand. The server
-            # has to hear of it in any case.
+            # SQLAlchemy takes it for ended: by a task that was refused, by hand, or by a RELEASE
+            # that was cut short. The server has to hear of it in any case.
+            savepoint.close()
             connection.dialect.do_rollback_to_savepoint(connection, savepoint._savepoint)
         _roll_back(self)
 

@@ -239,3 +239,31 @@ async def test_a_cancelled_statement_in_a_savepoint_around_a_joined_block(
         stage.watcher.release()
         await stage.create("more")
     await stage.check("outer", "more")
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_release_that_is_cut_short(stage: Stage, turns: int) -> None:
+    async def store() -> None:
+        async with stage.models.transaction():
+            await stage.create("inner")
+            is_about_to_end.set()
+
+    async def cancel_at_release() -> None:
+        task = asyncio.create_task(store())
+        await is_about_to_end.wait()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        outcomes.append(task.cancelled())
+
+    is_about_to_end = asyncio.Event()
+    outcomes: list[bool] = []
+    stored = []
+    with suppress(TransactionAborted):
+        async with stage.models.transaction():
+            await stage.create("outer")
+            await cancel_at_release()
+        stored = ["outer"] if outcomes == [True] else ["inner", "outer"]
+    # Where it is not known whether the savepoint was released, nothing is committed.
+    await stage.check(*stored)

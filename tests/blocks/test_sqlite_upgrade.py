@@ -17,6 +17,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from asgi_dbconn import ObjectNotFound
 from tests.blocks.ends import BlockError
 from tests.blocks.other_process import OtherProcess
 from tests.blocks.stage import INSERT, Stage, open_stage
@@ -215,6 +216,75 @@ async def test_read_compute_write_in_a_transaction_is_exact(stage: Stage) -> Non
     for _ in range(4):
         await asyncio.gather(*(increment() for _ in range(10)))
     assert (await stage.Item.query.get(name="seed")).n == 40
+
+
+# -- what locks rows before it writes
+
+
+@pytest.mark.parametrize("has_read", [True, False])
+@pytest.mark.parametrize("kind", ["session", "connection"])
+async def test_a_read_that_locks_takes_the_write_lock(
+    stage: Stage, kind: str, has_read: bool
+) -> None:
+    async def increment() -> None:
+        async with getattr(stage.models, kind)():
+            if has_read:
+                await stage.Item.query.count()
+                await asyncio.sleep(0)
+            item = await stage.Item.query.with_for_update().get(name="seed")
+            await asyncio.sleep(0)
+            item.n += 1
+            await item.save()
+
+    for _ in range(4):
+        await asyncio.gather(*(increment() for _ in range(10)))
+    assert (await stage.Item.query.get(name="seed")).n == 40
+
+
+async def test_a_read_that_locks_by_sqlalchemys_own_means(stage: Stage) -> None:
+    async def increment() -> None:
+        async with stage.models.session() as session:
+            item = await session.get_one(stage.Item, 1, with_for_update=True)
+            await asyncio.sleep(0)
+            item.n += 1
+
+    for _ in range(4):
+        await asyncio.gather(*(increment() for _ in range(10)))
+    assert (await stage.Item.query.get(name="seed")).n == 40
+
+
+@pytest.mark.parametrize("kind", ["session", "connection"])
+async def test_rows_that_are_gone_when_they_are_changed(stage: Stage, kind: str) -> None:
+    item, other = await stage.Item.query.get(name="seed"), await stage.create("other")
+    async with getattr(stage.models, kind)():
+        await stage.Item.query.count()
+        await write_elsewhere(stage, text("DELETE FROM items WHERE name = 'seed'"))
+        item.n = other.n = 5
+        assert await stage.Item.query.bulk_update([item, other], ["n"]) == 1
+    async with getattr(stage.models, kind)():
+        await stage.Item.query.count()
+        await write_elsewhere(stage, text("DELETE FROM items WHERE name = 'other'"))
+        with pytest.raises(ObjectNotFound):
+            await other.delete()
+    await stage.check()
+
+
+async def test_a_read_that_locks_in_a_transaction_that_has_written(stage: Stage) -> None:
+    async with stage.models.session():
+        await stage.create("own")
+        items = await stage.Item.query.order_by("name").with_for_update()
+        assert [item.name for item in items] == ["own", "seed"]
+    await stage.check("own", "seed")
+
+
+async def test_a_read_that_locks_beside_an_open_stream(stage: Stage) -> None:
+    async with stage.Item.query.stream(1) as items:
+        async for _ in items:
+            assert len(await stage.Item.query.with_for_update()) == 1
+    await stage.check("seed")
+
+
+# -- what cannot be
 
 
 @pytest.mark.parametrize("kind", ["session", "connection"])

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final, cast
 
 from sqlalchemy import event
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
@@ -20,6 +21,7 @@ from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.pools.dialects import sqlite_deadline
 from asgi_dbconn.pools.dialects.aiosqlite_adapter import AdaptedConnection, adapt
 from asgi_dbconn.pools.dialects.sqlite_driver import DriverConnection
+from asgi_dbconn.pools.dialects.sqlite_statements import LOCKING
 from asgi_dbconn.pools.dialects.sqlite_transaction import Terms
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, driver_of, lock_of
 
@@ -38,6 +40,13 @@ _PRAGMAS: Final = (
     "PRAGMA synchronous=NORMAL",
     "PRAGMA foreign_keys=ON",
 )
+
+
+class _Compiler(SQLiteCompiler):
+    """Lets the driver know of a SELECT that locks."""
+
+    def for_update_clause(self, select: Any, **_: Any) -> str:
+        return LOCKING
 
 
 class SQLiteProfile:
@@ -63,6 +72,7 @@ class SQLiteProfile:
         event.listen(engine, "close", _tell_of_its_end)
         event.listen(engine, "close_detached", _tell_of_its_end)
         event.listen(engine, "begin", self.begin)
+        engine.dialect.statement_compiler = _Compiler
         if options.query_timeout is not None:
             sqlite_deadline.install(engine, options.query_timeout)
 

@@ -262,21 +262,23 @@ class DriverConnection(ThreadedConnection):
     ) -> None:
         transaction, file = self.transaction, self._conn
         transaction.check(file, statement)
+        if transaction.needs_lock(kind, statement) and not self._unfinished:
+            self._restart(file)
         try:
             execute(statement, parameters)
         except sqlite3.OperationalError as error:
             if not transaction.needs_restart(error, kind):
                 raise
-            self._restart(file, error)
+            if self._unfinished:
+                raise explain_refused_restart(error) from None
+            self._restart(file)
             execute(statement, parameters)
         transaction.note_success(kind, statement)
         if statement[:6].upper() == "PRAGMA":
             self._busy_timeout = None  # maybe this was the one that sets it
 
-    def _restart(self, file: sqlite3.Connection, error: sqlite3.OperationalError) -> None:
+    def _restart(self, file: sqlite3.Connection) -> None:
         """Begin a transaction that has only read anew, with the write lock."""
-        if self._unfinished:
-            raise explain_refused_restart(error) from None
         transaction = self.transaction
         file.rollback()
         try:

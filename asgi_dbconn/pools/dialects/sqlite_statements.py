@@ -10,7 +10,10 @@ import re
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["Kind", "change_savepoints", "kind_of"]
+__all__ = ["LOCKING", "Kind", "change_savepoints", "kind_of"]
+
+LOCKING: Final = " /* FOR UPDATE */"
+"""The end of a SELECT that locks what it reads. SQLite has one lock, for all that is written."""
 
 
 class Kind(IntEnum):
@@ -53,7 +56,9 @@ _SAVEPOINT: Final = re.compile(
 def kind_of(statement: str) -> Kind:
     """Return what ``statement`` does."""
     kind = _QUICK.get(statement[:6])
-    return _look_closely(statement) if kind is None else kind
+    if kind is None:
+        return _look_closely(statement)
+    return Kind.WRITES if kind is Kind.READS and statement.endswith(LOCKING) else kind
 
 
 def change_savepoints(savepoints: list[str], statement: str) -> None:

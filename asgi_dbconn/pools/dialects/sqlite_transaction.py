@@ -12,7 +12,7 @@ import sqlite3
 from typing import Any, Final, NamedTuple
 
 from asgi_dbconn.errors import TransactionAborted
-from asgi_dbconn.pools.dialects.sqlite_statements import Kind, change_savepoints
+from asgi_dbconn.pools.dialects.sqlite_statements import LOCKING, Kind, change_savepoints
 
 __all__ = ["SQLiteTransaction", "Terms", "explain_refused_restart", "is_busy"]
 
@@ -96,6 +96,15 @@ class SQLiteTransaction:
         """Note whether SQLite has rolled everything back together with a statement that failed."""
         if self.is_begun and self.ended_by is None and not connection.in_transaction:
             self.ended_by = error
+
+    def needs_lock(self, kind: Kind, statement: str) -> bool:
+        """Return whether ``statement`` only reads, and wants the write lock that is not taken."""
+        return (
+            self.can_restart
+            and kind is Kind.WRITES
+            and self._done is not Kind.WRITES
+            and statement.endswith(LOCKING)
+        )
 
     def needs_restart(self, error: sqlite3.Error, kind: Kind) -> bool:
         """Return whether a statement that failed with ``error`` is to be sent once more.
