@@ -174,7 +174,7 @@ class ProductRunner(Runner):
                 )  # fmt: skip
             case language.OnCommit(mark):
                 self.log.write("registered", block=at.block, mark=mark)
-                at.handle.on_commit(lambda: self.log.write("called back", mark=mark))
+                await self.operation(at, "on_commit", [], lambda: self._register(at.handle, mark))
             case language.RollBack():
                 await self._by_hand(at, "rollback", at.handle.rollback)
             case language.SessionCommit():
@@ -264,6 +264,9 @@ class ProductRunner(Runner):
             else:
                 await driver.execute("BEGIN")
             await driver.execute(f"INSERT INTO items (token, value) VALUES ('{token}', -2)")
+
+    async def _register(self, handle: Any, mark: str) -> None:
+        handle.on_commit(lambda: self.log.write("called back", mark=mark))
 
     async def _add(self, session: Any, token: str, value: int) -> None:
         session.add(self._item(token=token, value=value))
