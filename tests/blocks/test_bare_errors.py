@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from asgi_dbconn import ConnectionLost, DatabaseUnavailable, TransactionAborted
+from asgi_dbconn import ConnectionLost, DatabaseUnavailable
 from tests.blocks.ends import BlockError
 from tests.blocks.other_process import OtherProcess
-from tests.blocks.stage import HOLD, INSERT, Stage, open_stage
+from tests.blocks.stage import INSERT, Stage, open_stage
 
 # -- a fetch that fails
 
@@ -377,42 +377,3 @@ async def test_an_error_at_the_end_of_the_block_does_not_reach_strangers(
         await item.save()
         assert f"item {number}" in stage.watcher.names()
     await stage.check("slow taken", *(f"item {number}" for number in range(5)))
-
-
-@pytest.mark.parametrize("turns", range(1, 6))
-@pytest.mark.parametrize("work", ["verb", "execute", "session.execute", "stream"])
-async def test_work_beside_a_task_that_is_cancelled_twice(
-    stage: Stage, work: str, turns: int
-) -> None:
-    # The connection is given up with its statement, and what waits for its turn is of the same
-    # transaction.
-    async def store() -> None:
-        async with stage.models.session() as session:
-            connection = await session.connection()
-            first = asyncio.create_task(connection.execute(text(HOLD)))
-            await stage.until_held()
-            waiting = {
-                "verb": lambda: stage.create("late"),
-                "execute": lambda: connection.execute(INSERT, {"name": "late"}),
-                "session.execute": lambda: session.execute(INSERT, {"name": "late"}),
-                "stream": read,
-            }[work]()
-            second = asyncio.ensure_future(waiting)
-            await asyncio.sleep(0)
-            first.cancel()
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            first.cancel()
-            await asyncio.wait({first, second}, timeout=3)
-            assert first.cancelled()
-            await second
-
-    async def read() -> None:
-        async with stage.Item.query.stream(1) as items:
-            assert [item async for item in items] == []
-
-    stage.watcher.hold()
-    with pytest.raises(TransactionAborted):
-        await store()
-    stage.watcher.release()
-    await stage.check()

@@ -1,4 +1,4 @@
-"""Tasks that meet while the transaction of their block begins, or while its end refuses them."""
+"""Tasks that meet on one connection: as its transaction begins, and when it is given up or ends."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from asgi_dbconn import TransactionClosed
+from asgi_dbconn import TransactionAborted, TransactionClosed
 from tests.blocks.ends import BlockError
-from tests.blocks.stage import INSERT, Stage
+from tests.blocks.stage import HOLD, INSERT, Stage
 
 
 @pytest.mark.parametrize("turns", range(5))
@@ -94,4 +95,43 @@ async def test_tasks_that_are_cancelled_when_their_block_ends(stage: Stage) -> N
         if task.cancelling() and not task.cancelled():
             ended_otherwise.append(task.exception())
     assert not [error for error in ended_otherwise if isinstance(error, TransactionClosed)]
+    await stage.check()
+
+
+@pytest.mark.parametrize("turns", range(1, 6))
+@pytest.mark.parametrize("work", ["verb", "execute", "session.execute", "stream"])
+async def test_work_beside_a_task_that_is_cancelled_twice(
+    stage: Stage, work: str, turns: int
+) -> None:
+    # The connection is given up with its statement, and what waits for its turn is of the same
+    # transaction.
+    async def store() -> None:
+        async with stage.models.session() as session:
+            connection = await session.connection()
+            first = asyncio.create_task(connection.execute(text(HOLD)))
+            await stage.until_held()
+            waiting = {
+                "verb": lambda: stage.create("late"),
+                "execute": lambda: connection.execute(INSERT, {"name": "late"}),
+                "session.execute": lambda: session.execute(INSERT, {"name": "late"}),
+                "stream": read,
+            }[work]()
+            second = asyncio.ensure_future(waiting)
+            await asyncio.sleep(0)
+            first.cancel()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            first.cancel()
+            await asyncio.wait({first, second}, timeout=3)
+            assert first.cancelled()
+            await second
+
+    async def read() -> None:
+        async with stage.Item.query.stream(1) as items:
+            assert [item async for item in items] == []
+
+    stage.watcher.hold()
+    with pytest.raises(TransactionAborted):
+        await store()
+    stage.watcher.release()
     await stage.check()
