@@ -1,4 +1,4 @@
-"""``python -m asgi_dbconn`` is the command ``asgi-dbconn``."""
+"""The command ``asgi-dbconn``, as ``python -m asgi_dbconn``."""
 
 from asgi_dbconn.cli.entry import main
 

@@ -38,7 +38,7 @@ _STARTERS: Final = (_folder(asyncio), _folder(anyio))
 
 @dataclass(frozen=True, slots=True)
 class CallSite:
-    """A line of somebody's code, kept without its frame, which would keep its variables alive."""
+    """A line of the user's code, kept without its frame, which would keep its variables alive."""
 
     filename: str
     line: int
@@ -57,12 +57,12 @@ class CallSite:
 
 
 def blamed_line(built_at: CallSite | None) -> CallSite:
-    """The line that awaits us; ``built_at`` if a task was started on the awaitable itself."""
+    """Return the line that awaits us; ``built_at`` if a task was started on the awaitable."""
     return _first_line(stop_at_starters=True) or built_at or building_line()
 
 
 def building_line() -> CallSite:
-    """The line that calls us; where a task was started on us, the one that runs its loop."""
+    """Return the line that calls us; for a task started on us, the one that runs its loop."""
     return _first_line(stop_at_starters=False) or CallSite("<unknown>", 1, {})
 
 
@@ -80,7 +80,7 @@ def _first_line(*, stop_at_starters: bool) -> CallSite | None:
 
 
 def calling_lines(limit: int) -> str:
-    """The user's lines that lead to us, the innermost last, as a traceback shows them.
+    """Return the user's lines that lead to us, the innermost last, as a traceback shows them.
 
     Inside one of SQLAlchemy's greenlets, too: there the stack goes on in the parent greenlet.
     """

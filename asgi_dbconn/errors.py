@@ -88,39 +88,43 @@ class DBConnError(Exception):
 
 
 class ConfigurationError(DBConnError, ValueError):
-    """Raised while objects are built, before any I/O, if an option, a name or a value is wrong."""
+    """Error raised while objects are built, before any I/O, if what they are given is wrong.
+
+    That is an option, a name or a value.
+    """
 
     code = "DBC100"
 
 
 class UnknownDatabase(ConfigurationError, LookupError):
-    """Raised if a name is not among the registry's databases; the text lists those that are."""
+    """Error raised if the registry has no database of a name; the text lists those that it has."""
 
     code = "DBC101"
 
 
 class UnsupportedURL(ConfigurationError):
-    """Raised if a database URL cannot be read, or names a driver that cannot be awaited."""
+    """Error raised if a database URL cannot be read, or names a driver that cannot be awaited."""
 
     code = "DBC102"
 
 
 class FieldError(ConfigurationError, TypeError):
-    """Raised while a query is built, if it names a field or a lookup that does not exist."""
+    """Error raised while a query is built, if it names a field or a lookup that does not exist."""
 
     code = "DBC103"
 
 
 class InvalidSchemaName(ConfigurationError):
-    """Raised before any SQL, if a schema name would not be used exactly as it is written, or if the
-    database has no schemas (SQLite).
+    """Error raised if a schema name would not be used exactly as it is written.
+
+    It is raised before any SQL; also if the database has no schemas (SQLite).
     """
 
     code = "DBC104"
 
 
 class DatabaseUnavailable(DBConnError, OSError):
-    """Raised if no connection could be opened; ``__cause__`` is the driver's own error.
+    """Error raised if no connection could be opened; ``__cause__`` is the driver's own error.
 
     The traceback below this error is dropped on purpose: the driver's frames hold the password.
     """
@@ -129,21 +133,23 @@ class DatabaseUnavailable(DBConnError, OSError):
 
 
 class ConnectTimeout(DatabaseUnavailable, TimeoutError):
-    """Raised if opening a connection took longer than ``connect_timeout`` or the acquire's rest."""
+    """Error raised if a connect took longer than ``connect_timeout`` or the acquire's rest."""
 
     code = "DBC201"
 
 
 class ConnectionLost(DatabaseUnavailable):
-    """Raised if the connection died while a statement was under way, or its server turned out to
-    be a read-only standby (SQLSTATE 25006). Whether the statement took effect is not known.
+    """Error raised if the connection died while a statement was under way.
+
+    Also if its server turned out to be a read-only standby (SQLSTATE 25006). Whether the statement
+    took effect is not known.
     """
 
     code = "DBC202"
 
 
 class QueryTimeout(ConnectionLost, TimeoutError):
-    """Raised if a statement was not answered within ``query_timeout`` seconds.
+    """Error raised if a statement was not answered within ``query_timeout`` seconds.
 
     It was cancelled on the server. In a block the connection stays, if the server answers in time;
     outside of blocks it is given up, without waiting for either.
@@ -153,55 +159,55 @@ class QueryTimeout(ConnectionLost, TimeoutError):
 
 
 class PoolError(DBConnError):
-    """The pool refused; nothing was sent to the server."""
+    """A refusal of the pool; nothing was sent to the server."""
 
     code = "DBC210"
 
 
 class PoolTimeout(PoolError, TimeoutError):
-    """Raised if no connection came free within ``acquire_timeout`` seconds."""
+    """Error raised if no connection came free within ``acquire_timeout`` seconds."""
 
     code = "DBC211"
 
 
 class PoolClosed(PoolError):
-    """Raised to new work and to waiters from the moment a database starts to disconnect."""
+    """Error raised to new work and to waiters from the moment a database starts to disconnect."""
 
     code = "DBC212"
 
 
 class PoolOverloaded(PoolError):
-    """Raised at once to an acquire that finds ``max_waiting`` others in the queue."""
+    """Error raised immediately to an acquire that finds ``max_waiting`` others in the queue."""
 
     code = "DBC213"
 
 
 class TransactionError(DBConnError, RuntimeError):
-    """A scope was used in a way that it cannot be used any more."""
+    """Error raised if a scope is used in a way that it cannot be used any more."""
 
     code = "DBC220"
 
 
 class TransactionAborted(TransactionError):
-    """Raised by queries after one of the same transaction failed; the text says how to go on."""
+    """Error raised by queries after one of their transaction failed; the text says how to go on."""
 
     code = "DBC221"
 
 
 class TransactionClosed(TransactionError):
-    """Raised to a task that goes on using a scope whose ``async with`` block has ended."""
+    """Error raised to a task that goes on using a scope whose ``async with`` block has ended."""
 
     code = "DBC222"
 
 
 class LifespanError(DBConnError, RuntimeError):
-    """The lifespan conversation between the server and the application went wrong."""
+    """A failure of the lifespan conversation between the server and the application."""
 
     code = "DBC300"
 
 
 class StartupFailed(LifespanError):
-    """Raised out of the lifespan call after the wrapped application reported a failed startup.
+    """Error raised by the lifespan call after the wrapped application reported a failed startup.
 
     Returning instead would hang test clients that wait for the reason. ``models.wsgi(app)`` raises
     it for requests while the databases cannot be connected.
@@ -211,7 +217,7 @@ class StartupFailed(LifespanError):
 
 
 class ShutdownFailed(LifespanError):
-    """Raised out of the lifespan call after the wrapped application reported a failed shutdown.
+    """Error raised by the lifespan call after the wrapped application reported a failed shutdown.
 
     As with a failed startup, returning would leave a waiting test client without the reason.
     """
@@ -220,31 +226,31 @@ class ShutdownFailed(LifespanError):
 
 
 class LifespanClosed(LifespanError):
-    """Raised into a wrapped application that calls ``receive`` after its lifespan has ended."""
+    """Error raised into a wrapped application that calls ``receive`` after its lifespan."""
 
     code = "DBC303"
 
 
 class LoopError(DBConnError, RuntimeError):
-    """Event loops were combined in a way that cannot work."""
+    """A combination of event loops that cannot work."""
 
     code = "DBC400"
 
 
 class DeadlockError(LoopError):
-    """Raised instead of waiting for something that waits for the caller."""
+    """Error raised instead of waiting for something that waits for the caller."""
 
     code = "DBC401"
 
 
 class LoopGoneError(LoopError):
-    """Raised if the event loop that shall do the work is closed, or is closed while it does it."""
+    """Error raised if the event loop that shall do the work is closed, or is closed meanwhile."""
 
     code = "DBC402"
 
 
 class NestingError(LoopError, TransactionError):
-    """Raised if a block ends while one inside it is open, or ``run_sync`` is nested too deeply.
+    """Error raised if a block ends while one inside it is open, or ``run_sync`` nests too deeply.
 
     Of the block nothing was committed.
     """
@@ -253,7 +259,7 @@ class NestingError(LoopError, TransactionError):
 
 
 class RunSyncTimeout(LoopError, TimeoutError):
-    """Raised if the work has not finished within the ``timeout`` of ``run_sync``.
+    """Error raised if the work has not finished within the ``timeout`` of ``run_sync``.
 
     It has been cancelled, and has had up to 5 seconds to unwind.
     """
@@ -262,7 +268,7 @@ class RunSyncTimeout(LoopError, TimeoutError):
 
 
 class MigrationError(DBConnError, RuntimeError):
-    """Raised if a revision failed, or if Alembic refused what it was asked for.
+    """Error raised if a revision failed, or if Alembic refused what it was asked for.
 
     ``__cause__`` is the error itself. The text says which revision of which database failed, and
     where the database is now.
@@ -272,7 +278,7 @@ class MigrationError(DBConnError, RuntimeError):
 
 
 class MigrationLocked(MigrationError, TimeoutError):
-    """Raised if somebody else migrates the same database for longer than ``lock_timeout``.
+    """Error raised if another migration of the same database takes longer than ``lock_timeout``.
 
     Nothing was changed.
     """
@@ -281,7 +287,7 @@ class MigrationLocked(MigrationError, TimeoutError):
 
 
 class DatabaseNotConnectedWarning(UserWarning):
-    """Issued at the caller's line when a query runs on an engine made for it alone.
+    """Warning at the caller's line about a query that runs on an engine made for it alone.
 
     Turned into an error it is raised before anything is opened.
     """
@@ -290,6 +296,6 @@ class DatabaseNotConnectedWarning(UserWarning):
 
 
 class UnclosedDatabaseWarning(ResourceWarning):
-    """Issued when an event loop died without ending and left database connections behind."""
+    """Warning about an event loop that died without ending and left database connections behind."""
 
     code: ClassVar[str] = "DBC902"

@@ -1,4 +1,4 @@
-"""What belongs to this process: its settings, and what tools look at: registry, application."""
+"""The state of this process: its settings, and what tools look at: registry, application."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ __all__ = ["Instance", "monkay"]
 
 @dataclass(frozen=True, init=False)
 class Instance:
-    """What the command line and the shell find: ``monkay.set_instance(Instance(registry=models))``.
+    """The registry and the application that the command line and the shell find.
 
-    Lives until another one is set; setting it connects nothing.
+    They are set by ``monkay.set_instance(Instance(registry=models))``. Lives until another one is
+    set; setting it connects nothing.
     """
 
     registry: Registry
@@ -45,7 +46,7 @@ class Instance:
 
     def __repr__(self) -> str:
         # Whatever is there: while __init__ raises, error reporters ask for our repr.
-        return f"Instance({', '.join(f'{name}={each!r}' for name, each in vars(self).items())})"
+        return f"Instance({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
 class _SettingsNotFound(ConfigurationError, ImportError):

@@ -1,4 +1,4 @@
-"""What can be chosen about a database: checked when written, frozen afterwards."""
+"""The options of a database: checked when written, frozen afterwards."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _RESERVED_ENGINE_OPTIONS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseOptions:
-    """Times are seconds. Every field says what happens at its limit.
+    """Options of a database. Times are seconds. Every field says what happens at its limit.
 
     A wrong value is a :class:`~asgi_dbconn.errors.ConfigurationError` here, before any I/O.
     """
@@ -137,7 +137,7 @@ class DatabaseOptions:
     @classmethod
     def checked(cls, arguments: Mapping[str, Any]) -> DatabaseOptions:
         """Build the options, or say which of ``arguments`` is no option and what was meant."""
-        known = [each.name for each in fields(cls)]
+        known = [option.name for option in fields(cls)]
         for name in arguments:
             if name not in known:
                 meant = get_close_matches(name, known, 1)
@@ -149,7 +149,7 @@ class DatabaseOptions:
 
 
 def hide_password(arguments: OptionArguments) -> OptionArguments:
-    """The same arguments, with a plain password wrapped so that it is never printed."""
+    """Return the same arguments, with a plain password wrapped so that it is never printed."""
     password = arguments.get("password")
     if isinstance(password, str):
         arguments["password"] = SecretStr(password)

@@ -16,13 +16,13 @@ names begin alike would share one schema."""
 _MISREAD: Final = re.compile(
     r"__\[SCHEMA_|__\[POSTCOMPILE_|__EXECMANY_TOKEN__|_IMV_VALUES_COUNTER|%|\$\d|'"
 )
-"""What SQLAlchemy does not leave alone after it has put the schema into a statement: it numbers the
-parameters of an INSERT of many rows anew, and names a sequence inside of quotes that a quote in the
-schema's name would end."""
+"""Texts that SQLAlchemy does not leave alone after it has put the schema into a statement: it
+numbers the parameters of an INSERT of many rows anew, and names a sequence inside of quotes that a
+quote in the schema's name would end."""
 
 
 def check_schema(name: object) -> str | None:
-    """``name``, if PostgreSQL would use it as it is; None is no schema.
+    """Return ``name`` if PostgreSQL would use it as it is; None is no schema.
 
     Raises InvalidSchemaName. There is no normalisation: what looks alike and is not stays two.
     """
@@ -32,7 +32,7 @@ def check_schema(name: object) -> str | None:
         raise InvalidSchemaName(
             f"A schema is named by a string with something in it, or by None, not {name!r}."
         )
-    if any(unicodedata.category(each) in {"Cc", "Cs"} for each in name):
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
         raise InvalidSchemaName(
             f"The schema name {name!r} contains a control character, or half of one that is "
             "written in two parts. Use letters, digits and punctuation."

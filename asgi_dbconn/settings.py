@@ -47,7 +47,7 @@ else:
 __all__ = ["Settings"]
 
 _DEFAULTS: Final = DatabaseOptions()
-_OPTIONS: Final = tuple(each.name for each in fields(DatabaseOptions))
+_OPTIONS: Final = tuple(option.name for option in fields(DatabaseOptions))
 
 
 def _read_url(value: Any) -> DatabaseURL:
@@ -63,7 +63,7 @@ _EXTRA: Final = TypeAdapter(
 
 
 class _DefaultsByName(ModelMetaclass):
-    """Lets ``class Mine(Settings): pool_size = 20`` change a default and keep everything else."""
+    """Metaclass that lets ``class Mine(Settings): pool_size = 20`` change that default alone."""
 
     def __new__(
         mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any
@@ -90,7 +90,7 @@ class _DefaultsByName(ModelMetaclass):
 
 
 class Settings(BaseSettings, metaclass=_DefaultsByName):
-    """Read from keyword arguments, variables that start with ``ASGI_DBCONN_``, and ``.env``.
+    """Settings from keyword arguments, variables that start with ``ASGI_DBCONN_``, and ``.env``.
 
     Derive your own class and name it in ``ASGI_DBCONN_SETTINGS_MODULE``: ``package.module.Class``.
     A wrong value is a ConfigurationError that names the variable it came from.
@@ -162,7 +162,7 @@ class Settings(BaseSettings, metaclass=_DefaultsByName):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment before the file, and in each of them our names before others'."""
+        """Put the environment before the file, and in each of them our names before others'."""
         return (
             init_settings,
             env_settings,
@@ -176,7 +176,7 @@ class Settings(BaseSettings, metaclass=_DefaultsByName):
     def _refuse_unknown(cls, values: dict[str, Any]) -> None:
         if cls.model_config.get("extra") != "ignore":
             return  # pydantic keeps them, or refuses them itself
-        known = [each for field in cls.model_fields for each in argument_names(cls, field)]
+        known = [name for field in cls.model_fields for name in argument_names(cls, field)]
         for name in values:
             if name not in known and not name.startswith("_"):
                 values.clear()
@@ -232,7 +232,7 @@ class Settings(BaseSettings, metaclass=_DefaultsByName):
                 raise ConfigurationError(
                     'preloads are separated by commas, or a JSON array: ["shop.models"].'
                 ) from None
-        return tuple(each.strip() for each in value.split(",") if each.strip())
+        return tuple(preload.strip() for preload in value.split(",") if preload.strip())
 
     @field_validator("migration_directory")
     @classmethod
@@ -262,7 +262,7 @@ class Settings(BaseSettings, metaclass=_DefaultsByName):
     @field_serializer("database", "extra", "password", when_used="json")
     def _write_masked(self, value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {name: str(each) for name, each in value.items()}
+            return {name: str(url) for name, url in value.items()}
         return None if value is None else str(value)
 
 

@@ -16,14 +16,16 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
-"""Deliberately wide: each framework has types of its own for scope, receive and send."""
+"""An ASGI application; deliberately wide: each framework has types of its own for scope, receive
+and send."""
 
 
 class Lifetime(Protocol):
-    """What is open between startup and shutdown; it must bear being entered again afterwards.
+    """A context that is open between startup and shutdown.
 
-    One application object may live several lives in one process: a test client entered twice, a
-    serverless adapter, a server with a loop per thread.
+    It must bear being entered again afterwards: one application object may live several lives in
+    one process, as a test client entered twice, a serverless adapter, or a server with a loop per
+    thread.
     """
 
     async def __aenter__(self) -> Any: ...

@@ -33,7 +33,7 @@ _HOW_TO_QUOTE: Final = (
 
 
 class DatabaseURL:
-    """Where a database is, as an immutable value; equal and hashable by everything it contains.
+    """The place of a database, as an immutable value; equal and hashable by all that it contains.
 
     Takes a string, a ``sqlalchemy.URL`` or another ``DatabaseURL``. ``str()``, ``repr()`` and
     f-strings show ``***`` for the password and for every query value whose key sounds secret;
@@ -84,7 +84,7 @@ class DatabaseURL:
 
     @property
     def query(self) -> Mapping[str, str | tuple[str, ...]]:
-        """What follows the ``?``, secrets masked."""
+        """The query after the ``?``, secrets masked."""
         return {
             key: MASK if _SECRET_KEY.search(key) else value
             for key, value in self._url.query.items()
@@ -96,7 +96,7 @@ class DatabaseURL:
 
     @property
     def is_memory(self) -> bool:
-        """Whether the database lives in this process's memory and vanishes when disconnected."""
+        """True if the database lives in this process's memory and vanishes when disconnected."""
         if self.dialect != "sqlite":
             return False
         return (
@@ -106,7 +106,7 @@ class DatabaseURL:
         )
 
     def replace(self, **parts: Any) -> DatabaseURL:
-        """A copy with other ``drivername, username, password, host, port, database, query``.
+        """Return a copy with other ``drivername, username, password, host, port, database, query``.
 
         Values are taken as they are: nothing is quoted or unquoted a second time.
         """
@@ -126,11 +126,11 @@ class DatabaseURL:
         return DatabaseURL(parsed)
 
     def reveal(self) -> str:
-        """The whole URL with the password in it. Never log what this returns."""
+        """Return the whole URL with the password in it. Never log what this returns."""
         return self._url.render_as_string(hide_password=False)
 
     def without_password(self) -> URL:
-        """What SQLAlchemy is given: all of the URL but its password, which a connect asks for."""
+        """Return all of the URL but its password, which a connect asks for: for SQLAlchemy."""
         return self._url._replace(password=None)
 
     def __str__(self) -> str:
@@ -155,7 +155,7 @@ class DatabaseURL:
 
 
 def parse_url(url: str | URL | DatabaseURL) -> DatabaseURL | UnsupportedURL:
-    """The URL, or the error to raise once nothing in reach holds the raw one any more."""
+    """Return the URL, or the error to raise once nothing in reach holds the raw one any more."""
     if isinstance(url, DatabaseURL):
         return url
     parsed = _parse(url)
@@ -208,7 +208,7 @@ def _has_stray_at(source: str) -> bool:
 
 
 def _with_drivers_words(parsed: URL) -> URL:
-    """`sslmode`, which libpq and hosting services write, is `ssl` to asyncpg."""
+    """Replace ``sslmode``, which libpq and hosting services write, by ``ssl`` for asyncpg."""
     if "sslmode" not in parsed.query or parsed.drivername.endswith(("+psycopg", "+psycopg2")):
         return parsed
     mode = parsed.query["sslmode"]

@@ -33,30 +33,30 @@ __all__ = [
 ]
 
 SETTINGS_MODULE: Final = "ASGI_DBCONN_SETTINGS_MODULE"
-"""Names the class of the settings, and so is none of them."""
+"""The variable that names the class of the settings, and so is none of them."""
 _ON_PLATFORMS: Final = {"database": "DATABASE_URL"}
-"""What hosting services call a setting."""
+"""The names that hosting services have for a setting."""
 _CLOSE: Final = 0.8
-"""How alike (1 is equal) two names are of which one is a slip of the fingers. Below, somebody
-else's variable would be taken for one of ours."""
+"""The likeness (1 is equal) of two names of which one is a slip of the fingers. Below, a variable
+of another program would be taken for one of ours."""
 _BETWEEN: Final = frozenset(
     {"asgi_dbconn", "click", "functools", "monkay", "pydantic", "pydantic_settings"}
 )
 
 
 def variables_of(settings: type[BaseSettings], field: str) -> list[str]:
-    """The names that ``field`` is looked for by, in this order, as a person writes them."""
+    """Return the names that ``field`` is looked for by, in this order, as a person writes them."""
     names = _own_names(settings, field)
     return [*names, _ON_PLATFORMS[field]] if field in _ON_PLATFORMS else names
 
 
 def argument_names(settings: type[BaseSettings], field: str) -> list[str]:
-    """What ``field`` is called as a keyword argument."""
+    """Return the names of ``field`` as a keyword argument."""
     return [field, *_aliases(settings, field)]
 
 
 def how_to_set(settings: type[BaseSettings], field: str) -> str:
-    """One sentence for somebody who has to give ``field`` a value."""
+    """Return one sentence for a user who has to give ``field`` a value."""
     names = " or ".join(variables_of(settings, field))
     return (
         f"Set {names} in the environment or in .env, write {settings.__name__}({field}=...), or "
@@ -65,9 +65,9 @@ def how_to_set(settings: type[BaseSettings], field: str) -> str:
 
 
 class Beside(PydanticBaseSettingsSource):
-    """What stands beside our own names, in the environment or in a ``.env`` file.
+    """A source of the names beside our own, in the environment or in a ``.env`` file.
 
-    Gives what hosting services call ``DATABASE_URL``, and warns of names that are misspelt.
+    Returns what hosting services call ``DATABASE_URL``, and warns of names that are misspelt.
     """
 
     def __init__(self, settings: type[BaseSettings], own: PydanticBaseSettingsSource) -> None:
@@ -97,29 +97,29 @@ class Beside(PydanticBaseSettingsSource):
 
 @dataclass(frozen=True)
 class Origins:
-    """Where the values of one settings object came from, so that a wrong one can be named."""
+    """The origins of the values of one settings object, so that a wrong one can be named."""
 
     settings: type[BaseSettings]
     arguments: Mapping[str, frozenset[str]]
-    """What the object was called with, and the keys of those that are mappings; no values."""
+    """The arguments of the object, and the keys of those that are mappings; no values."""
     sources: Sequence[EnvSettingsSource]
-    """Where variables were looked for; the first wins."""
+    """The sources of the variables; the first wins."""
 
     def explain(self, error: ValidationError) -> ConfigurationError:
-        """``error`` in our words; nothing in it holds a value, or the frames that had them."""
+        """Return ``error`` in our words; nothing in it holds a value, or frames that had them."""
         kinds: list[type[ConfigurationError]] = []
         lines: list[str] = []
-        for each in error.errors(include_url=False, include_input=False):
-            cause = each.get("ctx", {}).get("error")
-            path = [str(part) for part in each["loc"]] or [""]
+        for details in error.errors(include_url=False, include_input=False):
+            cause = details.get("ctx", {}).get("error")
+            path = [str(part) for part in details["loc"]] or [""]
             field = self._field(path[0])
             kind = ConfigurationError
             if isinstance(cause, ConfigurationError):
                 kind, message = type(cause), str(cause.args[0])
-            elif each["type"] == "missing" and len(path) == 1 and field is not None:
+            elif details["type"] == "missing" and len(path) == 1 and field is not None:
                 message = f"a value is missing. {how_to_set(self.settings, field)}"
             else:
-                message = f"{each['msg'].removeprefix('Value error, ').rstrip('.')}."
+                message = f"{details['msg'].removeprefix('Value error, ').rstrip('.')}."
             kinds.append(kind)
             lines.append(f"{self._of(path)}: {message}")
         if len(lines) == 1:
@@ -128,7 +128,7 @@ class Origins:
         return ConfigurationError(f"{len(lines)} settings are wrong:{several}")
 
     def explain_json(self, field: str) -> ConfigurationError:
-        """For a value that is written in JSON, and cannot be read as such."""
+        """Return the error for a value that is written in JSON, and cannot be read as such."""
         kind = self.settings.model_fields[field].annotation if field else None
         example = '{"name": "value"}' if _is_mapping(kind) else '["value"]'
         return ConfigurationError(
@@ -151,12 +151,14 @@ class Origins:
                     written = nested if source.case_sensitive else nested.upper()
                     return f"{written} ({_place(source)})"
                 if _key(source, name) in source.env_vars:
-                    return f"{name}{''.join(f'[{each!r}]' for each in keys)} ({_place(source)})"
+                    return f"{name}{''.join(f'[{key!r}]' for key in keys)} ({_place(source)})"
         return ".".join([owner, field, *keys])
 
     def _field(self, name: str) -> str | None:
         fields = self.settings.model_fields
-        return next((each for each in fields if name in argument_names(self.settings, each)), None)
+        return next(
+            (field for field in fields if name in argument_names(self.settings, field)), None
+        )
 
 
 def _aliases(settings: type[BaseSettings], field: str) -> list[str]:
@@ -164,14 +166,16 @@ def _aliases(settings: type[BaseSettings], field: str) -> list[str]:
     if alias is None:
         return []
     choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
-    return [str(each.path[0] if isinstance(each, AliasPath) else each) for each in choices]
+    return [str(choice.path[0] if isinstance(choice, AliasPath) else choice) for choice in choices]
 
 
 def _own_names(settings: type[BaseSettings], field: str) -> list[str]:
     names = _aliases(settings, field)
     if not names or settings.model_config.get("populate_by_name"):
         names.append(f"{settings.model_config.get('env_prefix', '')}{field}")
-    return names if settings.model_config.get("case_sensitive") else [n.upper() for n in names]
+    return (
+        names if settings.model_config.get("case_sensitive") else [name.upper() for name in names]
+    )
 
 
 def _place(source: EnvSettingsSource) -> str:
@@ -196,9 +200,9 @@ def _misspelt(settings: type[BaseSettings], source: EnvSettingsSource) -> Iterat
     prefix = settings.model_config.get("env_prefix", "")
     delimiter = source.env_nested_delimiter or "__"
     used = {
-        _key(source, each)
+        _key(source, variable)
         for field in settings.model_fields
-        for each in variables_of(settings, field)
+        for variable in variables_of(settings, field)
     }
     used.add(_key(source, SETTINGS_MODULE))
     for written in source.env_vars:
@@ -227,7 +231,7 @@ def _nested(settings: type[BaseSettings], written: str, delimiter: str) -> str |
 
 
 def level_of_users_line(frame: FrameType) -> int:
-    """The ``stacklevel`` of the first line outside of us and what we are made with."""
+    """Return the ``stacklevel`` of the first line outside of us and what we are made with."""
     level = 1
     while frame.f_back is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] not in _BETWEEN:

@@ -21,11 +21,11 @@ _FAREWELL: Final = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """How one database answered, or why it did not."""
+    """The answer of one database, or the reason for which there is none."""
 
     name: str
     url: str
-    """Without its password."""
+    """The URL without its password."""
     optional: bool
     server: str
     pool_size: int
@@ -34,7 +34,7 @@ class Answer:
     """One statement, there and back, on a connection that is open."""
     error: str | None = None
     code: str | None = None
-    """The error's own, where it is one of ours."""
+    """The error's own code, where it is one of ours."""
 
     @property
     def status(self) -> Literal["up", "down"]:

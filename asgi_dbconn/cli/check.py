@@ -53,7 +53,7 @@ def check(ctx: click.Context, *, wait: float, names: tuple[str, ...], as_json: b
         answers = asyncio.run(_ask_all(databases, wait))
     report = _report(answers)
     if as_json:
-        found = [{"status": each.status, **asdict(each)} for each in answers]
+        found = [{"status": answer.status, **asdict(answer)} for answer in answers]
         click.echo(json.dumps({"status": report.status, "databases": found}, indent=2))
     else:
         _print_table(answers)
@@ -72,31 +72,33 @@ async def _ask_all(databases: Mapping[str, Database], wait: float) -> list[Answe
             progress.answered(name)
 
     async with progress.shown():
-        return await asyncio.gather(*(ask_one(*each) for each in databases.items()))
+        return await asyncio.gather(
+            *(ask_one(name, database) for name, database in databases.items())
+        )
 
 
 def _report(answers: Sequence[Answer]) -> HealthReport:
     # The same words as those of a health endpoint.
     return HealthReport(
         {
-            each.name: DatabaseHealth(each.status == "up", is_optional=each.optional)
-            for each in answers
+            answer.name: DatabaseHealth(answer.status == "up", is_optional=answer.optional)
+            for answer in answers
         }
     )
 
 
 def _print_table(answers: Sequence[Answer]) -> None:
-    name_width = max(len(each.name) for each in answers)
-    url_width = max(len(each.url) for each in answers)
-    for each in answers:
-        colour = "green" if each.status == "up" else "yellow" if each.optional else "red"
-        status = click.style(f"{each.status:4}", fg=colour)
-        line = f"{status}  {each.name:{name_width}}  {each.url:{url_width}}"
-        if each.status == "up":
-            version = f"{each.server} {each.version}"
-            line += f"  {version}  {each.latency_ms:.2f} ms  pool of {each.pool_size}"
-        elif each.optional:
+    name_width = max(len(answer.name) for answer in answers)
+    url_width = max(len(answer.url) for answer in answers)
+    for answer in answers:
+        colour = "green" if answer.status == "up" else "yellow" if answer.optional else "red"
+        status = click.style(f"{answer.status:4}", fg=colour)
+        line = f"{status}  {answer.name:{name_width}}  {answer.url:{url_width}}"
+        if answer.status == "up":
+            version = f"{answer.server} {answer.version}"
+            line += f"  {version}  {answer.latency_ms:.2f} ms  pool of {answer.pool_size}"
+        elif answer.optional:
             line += "  optional: the application starts without it"
         click.echo(line.rstrip())
-        if each.error is not None:
-            click.echo(f"      {each.error}")
+        if answer.error is not None:
+            click.echo(f"      {answer.error}")

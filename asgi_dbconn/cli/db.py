@@ -93,11 +93,11 @@ def stamp(
         _done(asyncio.run(stamped))
 
 
-for each in (
+for command in (
     init, makemigrations, revision, merge, edit, migrate,
     current, history, heads, branches, show, check,
 ):  # fmt: skip
-    db.add_command(each)
+    db.add_command(command)
 
 
 def _asked(

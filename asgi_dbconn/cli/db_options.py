@@ -1,4 +1,4 @@
-"""What the verbs of ``asgi-dbconn db`` have in common: which folder, which databases."""
+"""The options that the verbs of ``asgi-dbconn db`` share: which folder, which databases."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
 
 NEGATIVE_NUMBERS: Final = {"ignore_unknown_options": True}
-"""So that ``-1`` is a revision and not an option."""
+"""Settings that make ``-1`` a revision and not an option."""
 
 
 def _all(*decorators: Decorator) -> Callable[[F], F]:
-    return lambda function: reduce(lambda made, each: each(made), reversed(decorators), function)
+    return lambda function: reduce(
+        lambda made, decorator: decorator(made), reversed(decorators), function
+    )
 
 
 with_folder: Final = _all(
@@ -87,12 +89,12 @@ with_revision_options: Final = _all(
 def migrations_of(
     target: Target, directory: str | None, x: Sequence[str], tag: str | None = None
 ) -> Migrations:
-    """Those of the application, told of on the terminal as they are run."""
+    """Return the application's migrations; the terminal tells of them as they are run."""
     return target.registry.migrations.at(directory, x=x, tag=tag, tell=click.echo)
 
 
 def names_of(target: Target, names: Sequence[str]) -> Names:
-    """What was chosen by ``--database``. Raises BadParameter, naming the known ones."""
+    """Return the names chosen by ``--database``. Raises BadParameter, naming the known ones."""
     if not names:
         return INHERIT
     registry = target.registry
@@ -103,5 +105,5 @@ def names_of(target: Target, names: Sequence[str]) -> Names:
 
 
 def schema_of(schema: str | None) -> str | Choice:
-    """What was chosen by ``--schema``."""
+    """Return the schema chosen by ``--schema``."""
     return INHERIT if schema is None else schema

@@ -42,7 +42,7 @@ def current(target: Target, /, *, verbose: bool, **asked: Any) -> None:
             label = name or "default"
             if verbose:
                 label = f"{label} ({target.registry.databases[name].url})"
-            told = [each.cmd_format(verbose) for each in scripts.get_revisions(revisions)]
+            told = [script.cmd_format(verbose) for script in scripts.get_revisions(revisions)]
             click.echo(f"{label}: {', '.join(told) or 'base'}")
 
 
@@ -71,17 +71,17 @@ def history(
         migrations, heads = _current(target, **asked)
     else:
         migrations = migrations_of(target, asked["directory"], asked["x"])
-    at = {each for revisions in heads.values() for each in revisions}
+    at = {revision for revisions in heads.values() for revision in revisions}
     with alembic_used():
         scripts = scripts_of(migrations.folder.config())
         # Alembic takes several heads here as well, which its annotations do not say.
         base = tuple(at) if start == "current" else start or "base"
         head = tuple(at) if end == "current" else end or "heads"
-        for each in scripts.walk_revisions(cast("str", base), cast("str", head)):
-            told = each.cmd_format(
+        for script in scripts.walk_revisions(cast("str", base), cast("str", head)):
+            told = script.cmd_format(
                 verbose, include_branches=True, include_doc=True, include_parents=True
             )
-            names = [name or "default" for name, found in heads.items() if each.revision in found]
+            names = [name or "default" for name, found in heads.items() if script.revision in found]
             mark = f" (current: {', '.join(names)})" if indicate_current and names else ""
             click.echo(f"{told}{mark}")
 
@@ -126,12 +126,12 @@ def show(target: Target, /, *, revision: str, **asked: Any) -> None:
     wanted = [revision]
     if revision == "current":
         migrations, found = _current(target, **asked)
-        wanted = sorted({each for heads in found.values() for each in heads})
+        wanted = sorted({head for heads in found.values() for head in heads})
     else:
         migrations = migrations_of(target, asked["directory"], asked["x"])
     with alembic_used():
-        for each in wanted:
-            command.show(migrations.folder.config(stdout=sys.stdout), each)
+        for revision_id in wanted:
+            command.show(migrations.folder.config(stdout=sys.stdout), revision_id)
 
 
 @click.command()

@@ -59,8 +59,8 @@ def revision(target: Target, /, *, autogenerate: bool, **asked: Any) -> None:
     if autogenerate:
         _generate(target, **asked)
         return
-    for each in ("names", "schema"):  # there is a place for every database in it
-        asked.pop(each)
+    for option in ("names", "schema"):  # there is a place for every database in it
+        asked.pop(option)
     migrations = migrations_of(target, asked.pop("directory"), asked.pop("x"))
     asked["depends_on"] = list(asked["depends_on"]) or None
     click.echo(f"wrote {_shown(migrations.revision(asked.pop('message'), **asked))}")
@@ -111,12 +111,12 @@ def edit(
         found = asyncio.run(
             migrations.current(database=names_of(target, names), schema=schema_of(schema))
         )
-        wanted = sorted({each for heads in found.values() for each in heads})
+        wanted = sorted({head for heads in found.values() for head in heads})
     if not wanted:
         raise Failure("The databases have no revision yet, so there is nothing to edit.")
     with alembic_used():
-        for each in wanted:
-            command.edit(migrations.folder.config(), each)
+        for revision_id in wanted:
+            command.edit(migrations.folder.config(), revision_id)
 
 
 @click.command(

@@ -24,7 +24,7 @@ _NAMES: Final = ("main", "app", "application", "asgi")
 
 
 class Target:
-    """What a command is about: found when it is first asked for, and then kept.
+    """The application that a command is about: found when it is first asked for, and then kept.
 
     Its modules are imported, and nothing is connected. Asking raises Misuse if nothing is found,
     with all that was tried.
@@ -60,7 +60,7 @@ class Target:
 
 
 def _named(name: str, by: str) -> Instance:
-    """The Instance that ``name``, written as ``module:attribute`` or ``module``, leads to."""
+    """Return the Instance that ``name`` leads to, written as ``module:attribute`` or ``module``."""
     module_name, _, path = name.partition(":")
     before = monkay.instance
     try:
@@ -79,7 +79,7 @@ def _named(name: str, by: str) -> Instance:
 
 
 def _discovered() -> Instance:
-    """What the modules of the usual names have; the first that has something, or that fails."""
+    """Return what the modules of the usual names have: the first that has something, or fails."""
     tried = ["--app: not given", "ASGI_DBCONN_APP: not set", "preloads: none has set an instance"]
     for name in _modules_here():
         before = monkay.instance
@@ -93,7 +93,7 @@ def _discovered() -> Instance:
         tried.append(
             f"{', '.join(_NAMES)}: no other module of these names in {Path.cwd()} or below"
         )
-    listed = "\n".join(f"  {each}" for each in "\n".join(tried).splitlines())
+    listed = "\n".join(f"  {line}" for line in "\n".join(tried).splitlines())
     raise Misuse(
         f"No application was found. Tried, in this order:\n{listed}\n"
         "Say where it is: asgi-dbconn --app package.module:app"
@@ -103,7 +103,7 @@ def _discovered() -> Instance:
 def _modules_here() -> Iterator[str]:
     here = Path.cwd()
     yield from _modules_in(here, "")
-    for folder in sorted(each for each in here.iterdir() if each.is_dir()):
+    for folder in sorted(path for path in here.iterdir() if path.is_dir()):
         if folder.name.isidentifier() and not folder.joinpath("pyvenv.cfg").exists():
             yield from _modules_in(folder, f"{folder.name}.")
 

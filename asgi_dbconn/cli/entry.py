@@ -1,4 +1,4 @@
-"""Where the command begins, and where it says what is missing if it cannot."""
+"""The start of the command, and the message about what is missing if it cannot start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """What ``asgi-dbconn`` and ``python -m asgi_dbconn`` run. Ends with an exit code."""
+    """Run ``asgi-dbconn``, or ``python -m asgi_dbconn``. Ends with an exit code."""
     if find_spec("click") is None:
         sys.stderr.write('asgi-dbconn needs click: pip install "asgi-dbconn[cli]"\n')
         sys.exit(2)

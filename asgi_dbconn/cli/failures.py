@@ -13,18 +13,18 @@ __all__ = ["Failure", "Misuse", "told_to_the_user"]
 
 
 class Failure(click.ClickException):
-    """Ends the command with a message: it was right, and did not succeed."""
+    """An error that ends the command with a message: it was right, and did not succeed."""
 
 
 class Misuse(Failure):
-    """Something was written that cannot work, on the command line or in the user's code."""
+    """A mistake on the command line or in the user's code: what was written cannot work."""
 
     exit_code = 2
 
 
 @contextmanager
 def told_to_the_user() -> Iterator[None]:
-    """Turns errors of this package into a :class:`Failure`; others are bugs, and pass."""
+    """Turn errors of this package into a :class:`Failure`; others are bugs, and pass."""
     try:
         yield
     except DBConnError as error:
@@ -38,12 +38,12 @@ def told_to_the_user() -> Iterator[None]:
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from _leaves(each)
+        for exception in error.exceptions:
+            yield from _leaves(exception)
     else:
         yield error
 
 
 def _failure(errors: list[BaseException]) -> Failure:
-    is_mistake = all(isinstance(each, ConfigurationError) for each in errors)
+    is_mistake = all(isinstance(error, ConfigurationError) for error in errors)
     return (Misuse if is_mistake else Failure)("\n".join(map(str, errors)))

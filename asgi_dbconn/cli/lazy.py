@@ -21,7 +21,7 @@ class Later(NamedTuple):
     """A command that is not imported yet."""
 
     where: str
-    """As ``module:attribute``."""
+    """The place of the command, as ``module:attribute``."""
     help: str
     needs: str = "click"
     """The package without which it cannot be imported, and the extra of ours that brings it."""
@@ -29,7 +29,7 @@ class Later(NamedTuple):
 
 
 class LazyGroup(click.Group):
-    """Lists its commands without importing any; says which extra a command needs."""
+    """A group that lists its commands without importing any, and says which extra one needs."""
 
     def __init__(self, *args: Any, later: Mapping[str, Later], **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -53,14 +53,14 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, each.help) for name, each in self._later.items()])
+            formatter.write_dl([(name, later.help) for name, later in self._later.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
         commands = [
-            CompletionItem(name, help=each.help)
-            for name, each in self._later.items()
+            CompletionItem(name, help=later.help)
+            for name, later in self._later.items()
             if name.startswith(incomplete)
         ]
         return commands + click.Command.shell_complete(self, ctx, incomplete)
@@ -71,6 +71,6 @@ class LazyGroup(click.Group):
 
 
 def imported(where: str) -> Any:
-    """The attribute of a module of ours, named as ``module:attribute``."""
+    """Return the attribute of a module of ours, named as ``module:attribute``."""
     module, _, attribute = where.partition(":")
     return getattr(import_module(module), attribute)

@@ -18,7 +18,7 @@ _REMEMBERED: Final = 2000
 
 @contextmanager
 def line_editing(names: dict[str, Any]) -> Iterator[None]:
-    """In the block ``input()`` completes ``names``, and remembers what was typed, also next time.
+    """Let ``input()`` complete ``names`` in the block, and remember what was typed for next time.
 
     Without readline (Windows) it does neither.
     """
@@ -47,6 +47,6 @@ def line_editing(names: dict[str, Any]) -> Iterator[None]:
 
 
 def history_file() -> Path:
-    """Where the XDG base directories want it."""
+    """Return the path of the history, as the XDG base directories want it."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state, "asgi-dbconn", "shell_history")

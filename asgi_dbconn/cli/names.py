@@ -1,4 +1,4 @@
-"""What a shell has in scope: the models of a registry, and what one needs beside them."""
+"""The names in a shell's scope: the models of a registry, and what is needed beside them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["mapped_classes", "names_in_scope"]
 
 
 def names_in_scope(instance: Instance) -> dict[str, Any]:
-    """The models by their names; then ``models``, ``app``, ``settings``, ``select``, ``run_sync``.
+    """Return the models by name, then ``models``, ``app``, ``settings``, ``select``, ``run_sync``.
 
     The latter win over a model of the same name.
     """
@@ -28,26 +28,26 @@ def names_in_scope(instance: Instance) -> dict[str, Any]:
 
 
 def mapped_classes(registry: Registry) -> list[type[Any]]:
-    """Every class that is mapped by now on a base of ``registry``."""
+    """Return every class that is mapped by now on a base of ``registry``."""
     found = dict.fromkeys(_below(Queryable))
     return [
-        each
-        for each in found
-        if getattr(each, "__dbconn__", (None,))[0] is registry
-        and inspect(each, raiseerr=False) is not None
+        subclass
+        for subclass in found
+        if getattr(subclass, "__dbconn__", (None,))[0] is registry
+        and inspect(subclass, raiseerr=False) is not None
     ]
 
 
 def _models(registry: Registry) -> Iterator[tuple[str, type[Any]]]:
     models = mapped_classes(registry)
-    for each in models:
+    for model in models:
         # Two of one name: a guess would be wrong for somebody who writes, so neither gets it.
-        is_alone = sum(other.__name__ == each.__name__ for other in models) == 1
-        module = each.__module__.replace(".", "_")
-        yield each.__name__ if is_alone else f"{module}_{each.__name__}", each
+        is_alone = sum(other.__name__ == model.__name__ for other in models) == 1
+        module = model.__module__.replace(".", "_")
+        yield model.__name__ if is_alone else f"{module}_{model.__name__}", model
 
 
 def _below(base: type[Any]) -> Iterator[type[Any]]:
-    for each in base.__subclasses__():
-        yield each
-        yield from _below(each)
+    for subclass in base.__subclasses__():
+        yield subclass
+        yield from _below(subclass)

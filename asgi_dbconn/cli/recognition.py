@@ -1,4 +1,4 @@
-"""What something that the user named is: an Instance, a Registry, an application, a factory."""
+"""Recognition of what the user named: an Instance, a Registry, an application, a factory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FACTORIES: Final = ("create_app", "make_app", "get_app")
 
 
 def recognised(found: Any, name: str, module: ModuleType) -> Instance:
-    """``found`` as an Instance; a factory is called, an application is asked for its Registry.
+    """Return ``found`` as an Instance: call a factory, ask an application for its Registry.
 
     Raises UserCodeError with the reason if there is no Registry to be had.
     """
@@ -48,8 +48,10 @@ def recognised(found: Any, name: str, module: ModuleType) -> Instance:
 
 
 def in_module(module: ModuleType, before: Instance | None) -> Instance:
-    """What ``module`` offers: the Instance it has set (``before`` was there before), an
-    application, a factory, or its only Registry. Raises UserCodeError if it has none of them.
+    """Return what ``module`` offers, as an Instance.
+
+    That is the Instance it has set (``before`` was there before), an application, a factory, or
+    its only Registry. Raises UserCodeError if it has none of them.
     """
     instance = monkay.instance
     if instance is not None and instance is not before:
@@ -86,15 +88,15 @@ def _is_factory(found: Any) -> bool:
 
 
 def _registry_around(app: Any) -> Registry | None:
-    """The Registry of the middleware around or inside of ``app``."""
+    """Return the Registry of the middleware around or inside of ``app``."""
     for layer in _layers(app):
         if isinstance(layer, LifespanMiddleware) and isinstance(layer.registry, Registry):
             return layer.registry
-        for each in _attributes(layer).get("user_middleware", ()):  # Starlette's list of them
-            kind: object = getattr(each, "cls", None)
-            if isinstance(each, Middleware) and kind is LifespanMiddleware:
-                given = (*each.args, *each.kwargs.values())
-                return next((one for one in given if isinstance(one, Registry)), None)
+        for middleware in _attributes(layer).get("user_middleware", ()):  # Starlette's list of them
+            kind: object = getattr(middleware, "cls", None)
+            if isinstance(middleware, Middleware) and kind is LifespanMiddleware:
+                given = (*middleware.args, *middleware.kwargs.values())
+                return next((value for value in given if isinstance(value, Registry)), None)
     return None
 
 
@@ -117,7 +119,9 @@ def _registry_set() -> Registry | None:
 
 def _registry_in(module: ModuleType) -> Registry | None:
     # By the type alone: `isinstance` would bring a lazy proxy to life.
-    found = {id(each): each for each in vars(module).values() if issubclass(type(each), Registry)}
+    found = {
+        id(value): value for value in vars(module).values() if issubclass(type(value), Registry)
+    }
     if len(found) > 1:
         raise UserCodeError(
             f"{module.__name__} has {len(found)} registries: name one of them, as module:name"

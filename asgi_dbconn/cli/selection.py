@@ -13,16 +13,19 @@ from asgi_dbconn.registry.registry import Registry
 __all__ = ["DEFAULT", "chosen"]
 
 DEFAULT: Final = "default"
-"""What the database without a name is called."""
+"""The name that stands for the database without a name."""
 
 
 def chosen(registry: Registry, names: Sequence[str]) -> dict[str, Database]:
-    """Those of ``names``, or all if there are none. Raises BadParameter, naming the known ones."""
-    known = {name or DEFAULT: each for name, each in registry.databases.items()}
+    """Return the databases of ``names``, or all if there are none.
+
+    Raises BadParameter, naming the known ones.
+    """
+    known = {name or DEFAULT: database for name, database in registry.databases.items()}
     for name in names:
         if name not in known:
             raise click.BadParameter(
                 f"there is no database {name!r}; the names are: {', '.join(known)}",
                 param_hint="--database",
             )
-    return {name: each for name, each in known.items() if not names or name in names}
+    return {name: database for name, database in known.items() if not names or name in names}

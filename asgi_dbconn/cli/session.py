@@ -17,10 +17,10 @@ __all__ = ["connected"]
 
 @contextmanager
 def connected(instance: Instance, *, lifespan: bool) -> Iterator[None]:
-    """``run_sync`` works in the block, on a loop of its own on which everything is connected.
+    """Let ``run_sync`` work in the block, on a loop of its own on which everything is connected.
 
     The loop has a thread. So it goes on while the user thinks: what the application has started
-    lives, and a query that was interrupted is cancelled on the server at once.
+    lives, and a query that was interrupted is cancelled on the server immediately.
     """
     own = OwnLoop()
     with ExitStack() as stack:

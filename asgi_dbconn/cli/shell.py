@@ -55,7 +55,10 @@ def shell(ctx: click.Context, *, code: str | None, plain: bool, no_lifespan: boo
 
 def _banner(registry: Registry, names: dict[str, Any]) -> str:
     width = max(len(name or DEFAULT) for name in registry.databases)
-    urls = [f"{name or DEFAULT:{width}}  {each.url}" for name, each in registry.databases.items()]
+    urls = [
+        f"{name or DEFAULT:{width}}  {database.url}"
+        for name, database in registry.databases.items()
+    ]
     lines = [
         f"asgi-dbconn shell on Python {platform.python_version()}; Ctrl-D leaves",
         *(f"{'' if number else 'databases':9}  {url}" for number, url in enumerate(urls)),

@@ -17,9 +17,9 @@ __all__ = ["ALLOW_AWAIT", "run_code", "run_source", "without_our_frames"]
 
 ALLOW_AWAIT: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _FEATURES: Final = reduce(
-    or_, (getattr(__future__, each).compiler_flag for each in __future__.all_feature_names)
+    or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 )
-"""What a ``from __future__ import`` of one statement means for those that follow."""
+"""The flags by which a ``from __future__ import`` of one statement affects those that follow."""
 
 
 def run_source(source: str, names: dict[str, Any], filename: str) -> bool:
@@ -53,8 +53,9 @@ def run_code(code: CodeType, names: dict[str, Any]) -> None:
 
 
 def without_our_frames(error: BaseException, filename: str) -> TracebackType | None:
-    """The traceback of ``error``, which was raised by code from ``filename``, from the frame on
-    that calls this code: as an interpreter would have it that calls it directly.
+    """Return the traceback of ``error`` from the frame on that calls the code from ``filename``.
+
+    This code raised ``error``. An interpreter that calls it directly has the same traceback.
     """
     found = error.__traceback__
     while found is not None:

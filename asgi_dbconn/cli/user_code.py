@@ -17,7 +17,7 @@ _OURS: Final = str(Path(__file__).parents[1])
 
 
 class UserCodeError(Exception):
-    """The user's own code cannot be imported or called; the text says what and where."""
+    """An error for user code that cannot be imported or called; the text says what and where."""
 
 
 def importable_here() -> None:
@@ -28,7 +28,10 @@ def importable_here() -> None:
 
 
 def imported_module(name: str) -> ModuleType:
-    """The module; UserCodeError says whether it is missing, or what in it failed, and where."""
+    """Import and return the module ``name``.
+
+    UserCodeError says whether it is missing, or what in it failed, and where.
+    """
     with telling_the_line(f"{name} could not be imported"):
         try:
             return importlib.import_module(name)
@@ -41,14 +44,14 @@ def imported_module(name: str) -> ModuleType:
 
 
 def called(factory: Callable[[], Any], name: str) -> Any:
-    """What the user's factory makes; UserCodeError if it raises."""
+    """Return what the user's factory makes. Raises UserCodeError if the factory fails."""
     with telling_the_line(f"{name}() failed"):
         return factory()
 
 
 @contextmanager
 def telling_the_line(what: str) -> Iterator[None]:
-    """Turns whatever the user's code raises into a UserCodeError with their file and line."""
+    """Turn whatever the user's code raises into a UserCodeError with its file and line."""
     try:
         yield
     except UserCodeError:
@@ -60,15 +63,15 @@ def telling_the_line(what: str) -> Iterator[None]:
 def _described(error: BaseException) -> Iterator[str]:
     # Without the lines of code: one that makes a Registry may have a password in it.
     frames = [
-        each
-        for each in traceback.extract_tb(error.__traceback__)
-        if not each.filename.startswith((_OURS, "<frozen importlib", importlib.__file__))
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((_OURS, "<frozen importlib", importlib.__file__))
     ]
     here = Path.cwd()
-    own = [each for each in frames if Path(each.filename).is_relative_to(here)]
-    for each in own or frames[-1:]:
-        path = Path(each.filename)
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(here)]
+    for frame in own or frames[-1:]:
+        path = Path(frame.filename)
         shown = path.relative_to(here) if path.is_relative_to(here) else path
-        yield f"  {shown}, line {each.lineno}, in {each.name}"
+        yield f"  {shown}, line {frame.lineno}, in {frame.name}"
     for text in traceback.format_exception_only(error):
         yield from (f"  {line}" for line in text.splitlines())

@@ -19,7 +19,7 @@ _PERIOD: Final = 0.2
 
 
 class Progress(Observer):
-    """Shown on the standard error output while ``shown()``, if that is a terminal."""
+    """A line on the standard error output while ``shown()``, if that is a terminal."""
 
     def __init__(self, names: Collection[str], seconds: float) -> None:
         self._waited_for = list(names)
@@ -30,7 +30,7 @@ class Progress(Observer):
         self._why = f": {error}"
 
     def answered(self, name: str) -> None:
-        """Nobody waits for that one any more."""
+        """Note that ``name`` is no longer waited for."""
         self._waited_for.remove(name)
         self._why = ""
 
@@ -61,7 +61,7 @@ class Progress(Observer):
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """What the package logs is not printed, unless the user's code has set logging up."""
+    """Keep the package's log from being printed, unless the user's code has set logging up."""
     nowhere = logging.NullHandler()
     logger = logging.getLogger("asgi_dbconn")
     logger.addHandler(nowhere)

@@ -1,1 +1,1 @@
-"""What the pools do, for the tools that watch applications; each needs an extra of its own."""
+"""Metrics of the pools, for the tools that watch applications; each needs an extra of its own."""

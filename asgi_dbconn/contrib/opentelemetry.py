@@ -87,5 +87,5 @@ class OpenTelemetryMetrics(Observer):
 
     def _databases(self) -> Iterable[tuple[str, Database]]:
         if not self._is_closed:
-            for each in dict.fromkeys(self._models.databases.values()):
-                yield each.name or "default", each
+            for database in dict.fromkeys(self._models.databases.values()):
+                yield database.name or "default", database

@@ -55,8 +55,8 @@ class PrometheusMetrics(Observer):
     def close(self) -> None:
         """Forget ``models``; the names may be used again."""
         self._stop()
-        for each in (self._snapshot, self._wait, self._hold, self._connect):
-            self._registry.unregister(each)
+        for collector in (self._snapshot, self._wait, self._hold, self._connect):
+            self._registry.unregister(collector)
 
     def acquired(self, database: str, seconds: float) -> None:
         self._wait.labels(database).observe(seconds)
@@ -73,20 +73,20 @@ class _Snapshot(Collector):
         self._models = models
 
     def collect(self) -> Iterator[Metric]:
-        stats = {each.name or "default": each.stats() for each in self._databases()}
+        stats = {database.name or "default": database.stats() for database in self._databases()}
         yield _gauge("connections_max", "Connections that the pools may have", stats, "size")
         yield _gauge("waiting", "Acquires in the queue", stats, "waiting")
         connections = GaugeMetricFamily(
             f"{_PREFIX}_connections", "Connections that are open", labels=("database", "state")
         )
-        for name, each in stats.items():
-            connections.add_metric((name, "idle"), each.idle)
-            connections.add_metric((name, "used"), each.in_use)
+        for name, pool_stats in stats.items():
+            connections.add_metric((name, "idle"), pool_stats.idle)
+            connections.add_metric((name, "used"), pool_stats.in_use)
         yield connections
         for field, text in _COUNTED.items():
             counter = CounterMetricFamily(f"{_PREFIX}_{field}", text, labels=("database",))
-            for name, each in stats.items():
-                counter.add_metric((name,), getattr(each, field))
+            for name, pool_stats in stats.items():
+                counter.add_metric((name,), getattr(pool_stats, field))
             yield counter
 
     def _databases(self) -> Iterator[Database]:
@@ -95,8 +95,8 @@ class _Snapshot(Collector):
 
 def _gauge(name: str, text: str, stats: dict[str, PoolStats], field: str) -> Metric:
     gauge = GaugeMetricFamily(f"{_PREFIX}_{name}", text, labels=("database",))
-    for database, each in stats.items():
-        gauge.add_metric((database,), getattr(each, field))
+    for database, pool_stats in stats.items():
+        gauge.add_metric((database,), getattr(pool_stats, field))
     return gauge
 
 

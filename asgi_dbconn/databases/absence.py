@@ -23,9 +23,9 @@ _END_LIMIT: Final = 2.0
 
 
 class Absence:
-    """Lasts until the database answers, is disconnected, or the loop that connected it ends.
+    """An absence until the database answers, is disconnected, or the loop that connected it ends.
 
-    While it lasts, queries fail at once instead of each finding out for itself.
+    While it lasts, queries fail immediately instead of each finding out for itself.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class Absence:
 
     @property
     def lasts(self) -> bool:
-        """Whether somebody is still trying; for any thread."""
+        """True if a task is still trying; for any thread."""
         return not self._trying.done() and not self._loop.is_closed()
 
     def error(self) -> DatabaseUnavailable:
-        """What a query of this moment gets; a new one for each."""
+        """Return the error for a query of this moment; a new one for each."""
         (reason,) = self._failure.args
         error = DatabaseUnavailable(
             f"{reason} It is optional, has not answered since it was connected, and is asked "

@@ -12,13 +12,15 @@ __all__ = ["beside"]
 
 
 def beside(database: Database, **options: Unpack[OptionArguments]) -> Database:
-    """One connection to the same URL, with the options of ``database`` but for ``options``.
+    """Return a Database of one connection to the same URL.
 
-    Nobody has to queue or pay for it: it is not counted by ``max_connections``, and ``optional``
+    It has the options of ``database`` but for ``options``.
+
+    No task has to queue or pay for it: it is not counted by ``max_connections``, and ``optional``
     does not hide that it failed.
     """
     chosen: dict[str, Any] = {
-        each.name: getattr(database.options, each.name) for each in fields(database.options)
+        field.name: getattr(database.options, field.name) for field in fields(database.options)
     }
     chosen |= {"pool_size": 1, "max_waiting": None, "max_connections": None}
     chosen |= {"leak_after": None, "optional": False, **options}

@@ -29,7 +29,7 @@ from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT
 __all__ = ["BlockScope", "InnerScope", "OutermostScope", "PoolSource"]
 
 PoolSource = Callable[[], LoopPool | AbstractAsyncContextManager[LoopPool]]
-"""Returns the pool for a block, or what has to be entered around the block to have one."""
+"""A function that returns the pool for a block, or what has to be entered around it for one."""
 
 
 class BlockScope(Scope, ABC):
@@ -126,7 +126,7 @@ class BlockScope(Scope, ABC):
 
     @property
     def _is_ender(self) -> bool:
-        """Return whether this task still ends the block, and no outer block does it instead."""
+        """True if this task still ends the block, and no outer block does it instead."""
         return asyncio.current_task() in self.checkout.enders
 
     async def _end_badly(self, error: BaseException | None) -> None:
@@ -233,7 +233,7 @@ class OutermostScope(BlockScope):
         self.checkout.release()
 
     def _release(self) -> None:
-        """There are no siblings: others have connections of their own."""
+        """Do nothing: there are no siblings, as others have connections of their own."""
 
 
 class InnerScope(BlockScope):
@@ -278,7 +278,7 @@ class InnerScope(BlockScope):
         self._outer_scope.callbacks.take_over(self.callbacks)
 
     def _finish(self) -> None:
-        """The connection is the outer scope's."""
+        """Do nothing: the connection is the outer scope's."""
 
     def _release(self) -> None:
         self._outer_scope.lock.release()

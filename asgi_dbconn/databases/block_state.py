@@ -43,11 +43,11 @@ class BlockState:
 
     @property
     def is_open(self) -> bool:
-        """Return whether statements and further blocks may begin in it."""
+        """True if statements and further blocks may begin in it."""
         return self.phase is Phase.OPEN
 
     def begin_to_open(self) -> None:
-        """Be the inner block of the outer one, which has nobody else inside."""
+        """Be the inner block of the outer one, which has no other block inside."""
         if self.outer is not None:
             self.outer.inner = self
 

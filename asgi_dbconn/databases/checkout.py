@@ -21,7 +21,7 @@ __all__ = ["Checkout"]
 
 
 class Checkout:
-    """Shared by the outermost block and all blocks inside it. Belongs to the loop of its pool.
+    """A connection shared by the outermost block and all blocks inside it, on its pool's loop.
 
     Methods without ``async`` run inside SQLAlchemy's greenlet.
     """
@@ -103,7 +103,7 @@ class Checkout:
 
     @property
     def is_isolated(self) -> bool:
-        """Return whether it is the one connection of an isolated database."""
+        """True if it is the one connection of an isolated database."""
         return self.crossing is not None
 
     def add_ender(self, task: asyncio.Task[Any]) -> None:
@@ -113,7 +113,7 @@ class Checkout:
 
     @property
     def is_in_use(self) -> bool:
-        """Return whether a statement is under way on it."""
+        """True if a statement is under way on it."""
         lock = self._lock
         return lock is not None and lock.holder is not None
 
@@ -138,7 +138,7 @@ class Checkout:
         await spawn(self._connection.invalidate)
 
     def hurry(self) -> None:
-        """From now on an interrupted statement costs the connection, and is not waited for."""
+        """Let an interrupted statement cost the connection from now on, and not be waited for."""
         lock = self._lock
         if lock is not None:
             lock.cancel_limit = 0.0

@@ -14,7 +14,7 @@ from asgi_dbconn.loops.awaitables import discard
 __all__ = ["Callback", "CommitCallbacks"]
 
 Callback = Callable[[], object]
-"""Called without arguments; what it returns is awaited if it can be."""
+"""A function called without arguments; what it returns is awaited if it can be."""
 
 
 class CommitCallbacks:
@@ -30,7 +30,7 @@ class CommitCallbacks:
         self._follows: Connection | None = None
 
     def add(self, callback: Callback) -> None:
-        """Raises ConfigurationError if it cannot be called."""
+        """Add a callback. Raises ConfigurationError if it cannot be called."""
         if not callable(callback):
             discard(callback)
             raise ConfigurationError(

@@ -34,13 +34,13 @@ class Crossing:
 
     @property
     def is_needed(self) -> bool:
-        """Whether another loop than that one is running here."""
+        """True if another loop than that one is running here."""
         return asyncio.get_running_loop() is not self.loop
 
     async def do(self, work: Work[T]) -> T:
-        """What ``work`` gives there, in this context. Cancelled, it is cancelled there.
+        """Return what ``work`` returns there, in this context. Cancelled, it is cancelled there.
 
-        Raises LoopError, LoopGoneError or DeadlockError instead of waiting for nobody.
+        Raises LoopError, LoopGoneError or DeadlockError instead of waiting in vain.
         """
         self._look()
         errand = _Errand(work)
@@ -112,7 +112,7 @@ class _Errand(Generic[T]):
     def __init__(self, work: Work[T]) -> None:
         self.outcome: Future[T] = Future()
         self.was_cancelled = False
-        """Whether somebody there has cancelled it, as a loop that ends does."""
+        """True if it was cancelled there, as by a loop that ends."""
         self._work = work
         self._task: asyncio.Task[T] | None = None
 

@@ -1,4 +1,4 @@
-"""A database: connected as long as somebody counts on it, with one pool per event loop."""
+"""A database: connected as long as it is counted on, with one pool per event loop."""
 
 from __future__ import annotations
 
@@ -49,8 +49,10 @@ _DEFAULT_NAME: Final = "default"
 
 
 class Database:
-    """Lives as long as you hold it; connected between the first ``connect()`` and the last
-    ``disconnect()`` of the whole process.
+    """A database that lives as long as you hold it.
+
+    It is connected between the first ``connect()`` and the last ``disconnect()`` of the whole
+    process.
 
     Making one opens nothing and needs no event loop. Every method may be called from any task,
     thread and loop; each loop gets a pool of its own, and a loop that ends takes its pool along.
@@ -85,12 +87,12 @@ class Database:
 
     @property
     def is_connected(self) -> bool:
-        """Whether queries find a pool. True on every loop as soon as it is on one."""
+        """True if queries find a pool. It is so on every loop as soon as it is so on one."""
         return self._leases.state is State.OPEN
 
     @property
     def is_isolated(self) -> bool:
-        """Whether a test rolls back whatever is done; see :meth:`force_rollback`."""
+        """True if a test rolls back whatever is done; see :meth:`force_rollback`."""
         return self._isolations.current is not None
 
     @property
@@ -102,7 +104,7 @@ class Database:
     # -- connecting and disconnecting
 
     async def connect(self) -> None:
-        """Count on the database, and open it if nobody did before.
+        """Count on the database, and open it if it was not open before.
 
         Proves that the server answers; tries again what may pass until ``startup_timeout``.
         Concurrent callers share one outcome. Raises DatabaseUnavailable, and then holds nothing.
@@ -177,17 +179,17 @@ class Database:
         await self.disconnect()
 
     async def ping(self, *, built_at: CallSite | None = None) -> None:
-        """One statement to the server and back. Raises what a query would."""
+        """Send one statement to the server and back. Raises what a query would."""
         await self.run(select_one, autocommit=True, built_at=built_at)
 
     def stats(self) -> PoolStats:
-        """A snapshot of the pools of all loops, and what was counted since the process began."""
+        """Return a snapshot of the pools of all loops, and all counts since the process began."""
         transient = self._transient
         counted = PoolStats(**asdict(transient.counters), transient_uses=transient.uses)
         return self._pools.stats() + self._isolations.stats() + counted
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Tell ``observer`` of every event from now on; returns how to stop. For any thread."""
+        """Tell ``observer`` of every event from now on; return how to stop. For any thread."""
         return self._target.observers.add(observer)
 
     async def refresh(self) -> None:
@@ -217,14 +219,14 @@ class Database:
         return pool.engine
 
     def connection(self) -> Block[AsyncConnection]:
-        """One connection for the block, shared with the queries inside; committed at its end.
+        """Return a block with one connection, shared with the queries inside; committed at its end.
 
         May be entered again, each time anew, and decorates async functions.
         """
         return self._scopes.connection(partial(self._pool, self._line()))
 
     def session(self) -> Block[AsyncSession]:
-        """A plain ``AsyncSession`` for the block; committed at its end, rolled back on errors.
+        """Return a block with a plain ``AsyncSession``; committed at its end, rolled back on error.
 
         Inside another scope it joins that one: its commit flushes, its rollback takes the whole
         transaction back. Objects do not expire on commit. May be entered again, each time anew,
@@ -240,19 +242,19 @@ class Database:
         force_rollback: bool = False,
         built_at: CallSite | None = None,
     ) -> Block[Transaction]:
-        """Everything in the block, or nothing. Inside another scope it is a savepoint.
+        """Return a block that takes effect as a whole, or not at all; a savepoint in another scope.
 
-        With ``force_rollback`` it is nothing in the end, however the block ends; its
-        ``on_commit`` callbacks are not called. SQLite: takes the write lock at once unless
-        ``readonly``. May be entered again, each time anew, and decorates async functions.
-        ``built_at`` is the line to blame, if not this one.
+        With ``force_rollback`` it is nothing in the end, however the block ends; its ``on_commit``
+        callbacks are not called. SQLite: takes the write lock immediately unless ``readonly``. May
+        be entered again, each time anew, and decorates async functions. ``built_at`` is the line to
+        blame, if not this one.
         """
         pool = partial(self._pool, built_at or self._line())
         options = TransactionOptions(isolation_level, readonly, force_rollback)
         return self._scopes.transaction(pool, options)
 
     def verb_transaction(self) -> Block[Transaction]:
-        """A transaction, or a savepoint, around the statements of a single verb; for our own use.
+        """Return a transaction or savepoint for the statements of a single verb; for our own use.
 
         A block that ends well beside it waits for it, as for a statement.
         """
@@ -260,13 +262,12 @@ class Database:
         return self._scopes.transaction(partial(self._pool, self._line()), options)
 
     def force_rollback(self) -> AbstractAsyncContextManager[None]:
-        """For a test: whatever anybody does with the database meanwhile is rolled back at the end.
+        """Roll back at the end whatever is done with the database meanwhile; for a test.
 
-        Everybody shares one connection, in any task and on any loop; every transaction is a
-        savepoint, and so is every single query, so that code cannot tell the difference. Nested,
-        it rolls back its own part. Connects the database for that time; may be left in another
-        task. Scopes that are open already are not a part of it; inside one of them it raises
-        TransactionError.
+        All share one connection, in any task and on any loop; every transaction is a savepoint, and
+        so is every single query, so that code cannot tell the difference. Nested, it rolls back its
+        own part. Connects the database for that time; may be left in another task. Scopes that are
+        open already are not a part of it; inside one of them it raises TransactionError.
         """
         return self._isolations.block(self)
 
@@ -281,7 +282,7 @@ class Database:
 
         In the scope that is open, else on a pooled connection of its own, committed at the end:
         with ``autocommit`` each statement by itself, in one round trip where the driver can.
-        ``built_at`` is the line to blame if nobody's line awaits this.
+        ``built_at`` is the line to blame if no line awaits this.
         """
         scope = current_scope(self)
         if scope is not None:

@@ -17,14 +17,14 @@ _PRIMARY_CODE: Final = 0xFF
 
 
 def driver_error(error: BaseException) -> BaseException | None:
-    """What the driver raised; None if SQLAlchemy wraps nothing."""
+    """Return what the driver raised; None if SQLAlchemy wraps nothing."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         return error.driver_exception
     return None
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether the same transaction may well succeed if it is run once more, from its beginning."""
+    """Return whether the same transaction may well succeed if it is run once more as a whole."""
     original = driver_error(error)
     code = getattr(original, "sqlite_errorcode", None)
     if isinstance(code, int):

@@ -24,7 +24,7 @@ __all__ = ["IsolatedPostgreSQL"]
 
 
 class _IsolatedConnection(AdaptedConnection):
-    """Leaves the one transaction alone: only savepoints in it are rolled back."""
+    """A connection that leaves the one transaction alone: only savepoints in it are rolled back."""
 
     __slots__ = ()
 
@@ -40,7 +40,7 @@ class _IsolatedConnection(AdaptedConnection):
 
 
 class IsolatedPostgreSQL(PostgreSQLProfile):
-    """For one pool, which has one connection."""
+    """The profile of an isolated PostgreSQL, for one pool, which has one connection."""
 
     # Each statement in a savepoint of its own: one that fails would take everything along.
     has_autocommit = False

@@ -1,7 +1,7 @@
-"""What isolating a database asks of its dialect: one connection, in a transaction without an end.
+"""The demands of an isolation on its dialect: one connection, in a transaction without an end.
 
-What looks like a transaction to everybody who uses that connection is a savepoint in this one, down
-to SQLAlchemy's own connections and sessions, so code behaves in it as it does without it.
+What looks like a transaction to all who use that connection is a savepoint in this one, down to
+SQLAlchemy's own connections and sessions, so code behaves in it as it does without it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Undo = Callable[[], Awaitable[object]]
 
 
 class IsolatedProfile(DialectProfile, Protocol):
-    """For one pool only: it knows whether its connection was opened already."""
+    """A profile for one pool only: it knows whether its connection was opened already."""
 
     undo_log: UndoLog
     """The objects that go back at the end. A mark begins a part of it."""
 
     async def mark(self, connection: Any) -> Undo:
-        """Begin a savepoint on the driver's connection; gives how to go back to it."""
+        """Begin a savepoint on the driver's connection; return how to go back to it."""
         ...
 
 

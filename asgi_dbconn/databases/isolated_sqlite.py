@@ -28,7 +28,7 @@ _numbers: Final = count(1)
 
 
 class _IsolatedConnection(AdaptedConnection):
-    """Its transactions are savepoints in the one that has no end."""
+    """A connection whose transactions are savepoints in the one that has no end."""
 
     __slots__ = ()
 
@@ -44,7 +44,7 @@ class _IsolatedConnection(AdaptedConnection):
 
 
 class IsolatedSQLite(SQLiteProfile):
-    """For one pool, which has one connection."""
+    """The profile of an isolated SQLite, for one pool, which has one connection."""
 
     autocommit_options: Mapping[str, Any] = {}
 

@@ -20,7 +20,7 @@ _YEARS: Final = 3e8
 
 @dataclass(frozen=True)
 class IsolatedTarget(Target):
-    """For one isolation."""
+    """The target of one isolation."""
 
     origin: Target | None = None
 

@@ -1,4 +1,4 @@
-"""One connection for everybody, and whatever they do on it is rolled back in the end."""
+"""One connection for all, and whatever they do on it is rolled back in the end."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Leave = Callable[[], Awaitable[None]]
 
 
 class Isolation:
-    """Belongs to the loop that began it, and serves every other one.
+    """An isolation that belongs to the loop that began it, and serves every other one.
 
-    A pool of one connection stands in for those of the database: whoever needs a connection waits
-    for his turn, and gets a PoolTimeout that names who has it if that takes too long.
+    A pool of one connection stands in for those of the database: a task that needs a connection
+    waits for its turn, and gets a PoolTimeout that names the holder if that takes too long.
     """
 
     def __init__(self, target: Target) -> None:
@@ -66,24 +66,24 @@ class Isolation:
         self._target.profile.undo_log.end()
 
     async def mark(self) -> Leave:
-        """Begin a part that is rolled back before the rest; gives how to leave it."""
+        """Begin a part that is rolled back before the rest; return how to leave it."""
         undo = await self._there(self._mark)
         return partial(self._there, partial(self._undo, undo))
 
     async def run(self, work: Callable[[Connection], T], *, autocommit: bool) -> T:
-        """Like a pool's; from any loop."""
+        """Do ``work`` as a pool does; from any loop."""
         pool = await self._opened()
         return await self._there(partial(pool.run, work, autocommit=autocommit))
 
     @asynccontextmanager
     async def pool(self) -> AsyncIterator[LoopPool]:
-        """For a scope. Raises LoopError on another loop."""
+        """Yield the pool for a scope. Raises LoopError on another loop."""
         self._stay_here()
         yield await self._opened()
 
     @property
     def engine(self) -> AsyncEngine:
-        """SQLAlchemy's, whose one connection it is. Raises LoopError on another loop."""
+        """The engine of SQLAlchemy whose one connection it is. Raises LoopError on another loop."""
         self._stay_here()
         if not self._opening.done():
             raise PoolClosed(
@@ -95,7 +95,7 @@ class Isolation:
         return self._pools.stats()
 
     def leave_to_parent(self) -> None:
-        """In a child after a fork: forget the connection without touching it."""
+        """Forget the connection in a child after a fork, without touching it."""
         self._pools.leave_to_parent()
 
     async def _opened(self) -> LoopPool:

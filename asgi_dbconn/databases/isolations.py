@@ -1,4 +1,4 @@
-"""Whether a database is isolated, as it is for a test, and how it comes to be."""
+"""The isolation of a database, as for a test, and how it comes to be."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from asgi_dbconn.pools.target import Target
 __all__ = ["Isolations"]
 
 Connected = AbstractAsyncContextManager[object]
-"""Connected inside, as a database is."""
+"""A block in which something is connected, as a database is."""
 
 
 class Isolations:
-    """Whether a database is isolated, and by what; nested ones are parts of the first."""
+    """The isolation of a database, if there is one; nested ones are parts of the first."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._lock = threading.Lock()
         self._past = PoolStats()
         self.current: Isolation | None = None
-        """Read for every query that is in no scope: an attribute, and None but in tests."""
+        """The isolation, if any; an attribute, since it is read for every query in no scope."""
 
     @property
     def crossing(self) -> Crossing | None:
@@ -38,7 +38,9 @@ class Isolations:
         return None if self.current is None else self.current.crossing
 
     def block(self, database: Connected) -> AbstractAsyncContextManager[None]:
-        """Isolated inside, and ``database`` connected; may be left in another task.
+        """Return a block in which ``database`` is isolated and connected.
+
+        It may be left in another task.
 
         Raises TransactionError if a scope of it is open in this context.
         """
@@ -98,7 +100,7 @@ class Isolations:
         return self._past if self.current is None else self._past + self.current.stats()
 
     def after_fork(self) -> None:
-        """In a child: the isolated connection, and its end, are the parent's."""
+        """Forget, in a child, the isolated connection and its end: they are the parent's."""
         self._lock = threading.Lock()
         isolation, self.current = self.current, None
         if isolation is not None:

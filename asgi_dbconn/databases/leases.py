@@ -1,4 +1,4 @@
-"""Who counts on a database, decided without awaiting.
+"""The leases on a database, decided without awaiting.
 
 Every method is called under the database's lock and returns what to do next; the doing happens
 outside. One caller leads a change of state; all who come meanwhile wait for its outcome, in
@@ -17,7 +17,7 @@ Outcome = Future[BaseException | None]
 
 
 class State(Enum):
-    """Named as a person would say it; ``repr(database)`` shows it."""
+    """The state, named as a person would say it; ``repr(database)`` shows it."""
 
     CLOSED = "not connected"
     CONNECTING = "connecting"
@@ -27,12 +27,12 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """Make the change yourself, then report it with ``opened``, ``failed`` or ``closed``."""
+    """The order to make the change and report it by ``opened``, ``failed`` or ``closed``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Somebody else makes a change; ask again when ``outcome`` is there, unless it is an error."""
+    """The order to ask again when another's change has an ``outcome``, unless that is an error."""
 
     outcome: Outcome
 
@@ -46,7 +46,7 @@ class Leases:
     _outcome: Outcome = field(default_factory=Future)
 
     def take(self) -> Lead | Wait | None:
-        """A connect. None: one more lease was taken on an open database."""
+        """Take a lease for a connect. None: one more was taken on an open database."""
         match self.state:
             case State.OPEN:
                 self.count += 1
@@ -57,7 +57,7 @@ class Leases:
                 return Wait(self._outcome)
 
     def give_back(self, *, force: bool) -> Lead | Wait | None:
-        """A disconnect. None: there was nothing to close, or somebody still counts on it."""
+        """Give a lease back for a disconnect. None: nothing was to be closed, or some are left."""
         match self.state:
             case State.OPEN if self.count > 1 and not force:
                 self.count -= 1
@@ -71,20 +71,20 @@ class Leases:
                 return Wait(self._outcome)
 
     def opened(self) -> Outcome:
-        """The leader connected, and holds the first lease."""
+        """Note that the leader connected, and holds the first lease."""
         self.count = 1
         return self._settle(State.OPEN)
 
     def failed(self) -> Outcome:
-        """The leader could not connect; nothing is held."""
+        """Note that the leader could not connect; nothing is held."""
         return self._settle(State.CLOSED)
 
     def closed(self) -> Outcome:
-        """The leader has drained everything."""
+        """Note that the leader has drained everything."""
         return self._settle(State.CLOSED)
 
     def after_fork(self) -> None:
-        """In a child: a change that was under way goes on in the parent only."""
+        """Forget, in a child, a change that was under way: it goes on in the parent only."""
         if self.state is not State.OPEN:
             self.state, self.count = State.CLOSED, 0
 

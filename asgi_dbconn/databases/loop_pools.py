@@ -38,7 +38,9 @@ class _Member:
 
 
 class LoopPools:
-    """Loops are strong keys: a pooled connection refers to its loop, so a weak key would never go.
+    """The pools of one database, by loops that are strong keys.
+
+    A pooled connection refers to its loop, so a weak key would never go.
 
     Instead a loop that ends reports it, and one that was closed without a word is swept.
     """
@@ -59,7 +61,7 @@ class LoopPools:
         return len(self._members)
 
     def here(self, leases: Leases, lock: threading.Lock) -> LoopPool | None:
-        """The running loop's pool, made now if the database is open; None if it is not.
+        """Return the running loop's pool, made now if the database is open; None if it is not.
 
         Raises PoolClosed while the database disconnects.
         """
@@ -79,7 +81,7 @@ class LoopPools:
             return self._add(loop, LoopPool(self._target))
 
     async def open_or_wait_for(self, prove: Callable[[LoopPool], Awaitable[None]]) -> None:
-        """Like :meth:`open_first` for an optional database, which may follow later."""
+        """Do as :meth:`open_first` does for an optional database, which may follow later."""
         try:
             await self.open_first(prove)
         except DatabaseUnavailable as failure:
@@ -100,13 +102,14 @@ class LoopPools:
         return pool
 
     async def drain_all(self) -> DrainReport:
-        """End every pool, each on its own loop, all at once."""
+        """End every pool, each on its own loop, all at the same time."""
         if self._absence is not None:
             await self._absence.end()
             self._absence = None
         self.sweep()
         outcomes = await asyncio.gather(
-            *(self._end(each.pool) for each in list(self._members.values())), return_exceptions=True
+            *(self._end(member.pool) for member in list(self._members.values())),
+            return_exceptions=True,
         )
         report = DrainReport()
         for outcome in outcomes:
@@ -116,26 +119,28 @@ class LoopPools:
         return report
 
     def stats(self) -> PoolStats:
-        """All pools there are, and what those that have ended counted."""
+        """Return the sum of all pools there are, and of what those that have ended counted."""
         self.sweep()
-        pools = [each.pool for each in list(self._members.values())]
+        pools = [member.pool for member in list(self._members.values())]
         counted = Counters()
-        for each in (self._ended, *(pool.counters for pool in pools)):
-            counted.add(each)
-        return sum((each.stats() for each in pools), PoolStats(**asdict(counted)))
+        for counters in (self._ended, *(pool.counters for pool in pools)):
+            counted.add(counters)
+        return sum((pool.stats() for pool in pools), PoolStats(**asdict(counted)))
 
     async def refresh_all(self) -> None:
         """Renew the connections of every pool: now, or where its loop cannot, at their next use."""
         here = asyncio.get_running_loop()
         members = list(self._members.items())
-        for _, each in members:
-            each.pool.outdate()
+        for _, member in members:
+            member.pool.outdate()
         await asyncio.gather(
             *(
-                each.pool.renew()
+                member.pool.renew()
                 if loop is here
-                else asyncio.wrap_future(asyncio.run_coroutine_threadsafe(each.pool.renew(), loop))
-                for loop, each in members
+                else asyncio.wrap_future(
+                    asyncio.run_coroutine_threadsafe(member.pool.renew(), loop)
+                )
+                for loop, member in members
                 if loop.is_running() and not is_blocked(loop)
             )
         )
@@ -156,7 +161,7 @@ class LoopPools:
         self._home = None
 
     def forget_all(self) -> None:
-        """What is left after :meth:`drain_all`, or instead of it, is cut."""
+        """Cut what is left after :meth:`drain_all`, or instead of it."""
         for member in list(self._members.values()):
             if not member.pool.ended.done():
                 member.pool.cut()
@@ -166,7 +171,7 @@ class LoopPools:
         self._home = None
 
     def leave_to_parent(self) -> None:
-        """In a child after a fork: forget the pools without touching them."""
+        """Forget the pools in a child after a fork, without touching them."""
         for member in self._members.values():
             member.guard.disarm()  # a child may end the loop that it inherited
         park((self._members, self._absence))

@@ -1,8 +1,8 @@
 """SQLite databases that live in memory, for as long as they are connected.
 
-A private ``:memory:`` database exists once per connection, and one connection for everybody mixes
-the transactions of all tasks. SQLite's ``memdb`` file system gives a memory database a name, so
-that it has a real pool, on any number of loops; it lives while one connection to it is open.
+A private ``:memory:`` database exists once per connection, and one connection for all mixes the
+transactions of all tasks. SQLite's ``memdb`` file system gives a memory database a name, so that it
+has a real pool, on any number of loops; it lives while one connection to it is open.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _numbers = count(1)
 
 
 def named_memory(url: DatabaseURL) -> DatabaseURL:
-    """The URL under which every connection of this process finds one new, empty database."""
+    """Return the URL under which every connection of this process finds one new, empty database."""
     query = {key: value for key, value in url.query.items() if key not in ("mode", "cache")}
     name = f"file:/asgi-dbconn-{next(_numbers)}"
     return url.replace(database=name, query={**query, "vfs": "memdb", "uri": "true"})

@@ -1,4 +1,4 @@
-"""Waiting for a change of state that somebody else makes, in whatever loop or thread."""
+"""Waiting for a change of state that another task makes, in whatever loop or thread."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["outcome_of", "same_again"]
 
 
 async def outcome_of(outcome: Outcome) -> BaseException | None:
-    """What went wrong, or None. One waiter's cancellation does not cancel what the others await."""
+    """Return what went wrong, or None. A cancelled waiter does not cancel what the others await."""
     return await asyncio.shield(asyncio.wrap_future(outcome))
 
 
 def same_again(error: BaseException) -> BaseException:
-    """A copy for each waiter: one exception raised in several tasks mixes up their tracebacks."""
+    """Return a copy for each waiter: one exception raised in several tasks mixes up tracebacks."""
     copy = type(error)(*error.args)
     copy.__cause__ = error.__cause__
     return copy

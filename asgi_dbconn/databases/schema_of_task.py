@@ -1,4 +1,4 @@
-"""Which schema the statements on one connection are about, for each task that shares it.
+"""The schema of the statements on one connection, for each task that shares it.
 
 SQLAlchemy translates schemas by an option of the connection, which all who share it would see
 change: while one task's statement is under way in its schema, the next one's is prepared already.
@@ -33,7 +33,7 @@ _schemas: ContextVar[Mapping[Connection, str | None]] = ContextVar(
 
 
 def is_out_of_play(connection: Connection, schema: str | None) -> bool:
-    """Whether a block in ``schema`` would change nothing: no schema was ever used on it."""
+    """Return whether a block in ``schema`` would change nothing: no schema was ever used on it."""
     return (
         schema is None
         and not isinstance(connection, _SharedConnection)
@@ -45,10 +45,11 @@ def is_out_of_play(connection: Connection, schema: str | None) -> bool:
 def in_schema(
     connection: Connection, schema: str | None, *, others: str | None = None
 ) -> Iterator[None]:
-    """Statements that this task, and those it starts, put on ``connection`` inside the block are
-    about ``schema``; None is no schema.
+    """Let statements on ``connection`` inside the block be about ``schema``; None is no schema.
 
-    ``others`` is what tasks see that are in no such block, if nobody has said so before. It may be
+    These are the statements of this task and of those it starts.
+
+    ``others`` is what tasks see that are in no such block, if that was not said before. It may be
     left after the connection was closed.
     """
     if others is None and is_out_of_play(connection, schema):
@@ -95,4 +96,4 @@ class _SharedConnection(PooledConnection):
 
 
 class _OurMap(dict[str | None, str | None]):
-    """So that it can be told from one that was set by hand. An empty one is none."""
+    """A map that can be told from one that was set by hand. An empty one is none."""

@@ -30,7 +30,7 @@ __all__ = ["ScopeManager"]
 
 
 class ScopeManager:
-    """Makes the blocks of one database; for any task, thread and loop."""
+    """The maker of the blocks of one database; for any task, thread and loop."""
 
     def __init__(
         self, database: object, name: str, crossing: Callable[[], Crossing | None]

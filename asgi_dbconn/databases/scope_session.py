@@ -14,7 +14,7 @@ __all__ = ["ScopeSession"]
 
 
 class ScopeSession(Session):
-    """Made by ``session()``; behaves as any other Session."""
+    """A Session made by ``session()``; it behaves as any other."""
 
     place: Any = None
     """The origin of its objects; None if it is not to be noted on them."""

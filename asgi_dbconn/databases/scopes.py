@@ -103,7 +103,7 @@ class outside_scopes:  # noqa: N801 - reads as a block: with outside_scopes(): .
 
 
 class _HiddenScope:
-    """In the place of a scope for those outside of it who have no connection but its own."""
+    """A stand-in for a scope, for those outside of it who have no connection but its own."""
 
     __slots__ = ("_scope",)
 
@@ -144,7 +144,7 @@ class Scope(BlockState):
         self.is_left = False
         """True if its own block was left; one that an outer block has ended may not be yet."""
         self.lock = FifoLock()
-        """Held by a statement of the scope, or by an inner block as long as it is open."""
+        """The lock held by a statement of the scope, or by an inner block as long as it is open."""
         self.callbacks = CommitCallbacks()
         self.close_cursor: Callable[[], object] | None = None
         """Called before the block commits, in the greenlet: a stream is read in it."""
@@ -166,7 +166,7 @@ class Scope(BlockState):
 
     @property
     def is_left_behind(self) -> bool:
-        """Return whether this task entered the block, which was left since, in another context say.
+        """True if this task entered the block, which was left since, in another context say.
 
         Queries of the task do not belong to it any more. Those of the tasks that it has started
         still do, and fail.

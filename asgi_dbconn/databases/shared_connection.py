@@ -91,10 +91,10 @@ class JoinedConnection(InnerScope):
             await super()._prepare()
 
     def _begin(self) -> None:
-        """The transaction is the outer scope's."""
+        """Do nothing: the transaction is the outer scope's."""
 
     def _commit(self) -> None:
-        """The transaction is the outer scope's."""
+        """Do nothing: the transaction is the outer scope's."""
 
     def _roll_back(self) -> None:
         self.callbacks.forget()
@@ -138,7 +138,7 @@ class JoinedSession(InnerScope):
 
 
 class _JoinedAsyncSession(AsyncSession):
-    """Its commit flushes: the transaction is the block's. Its rollback takes all of that back."""
+    """A session of the block's transaction: a commit flushes, a rollback takes all of it back."""
 
     async def rollback(self) -> None:
         await super().rollback()

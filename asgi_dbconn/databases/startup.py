@@ -24,7 +24,7 @@ _LONGEST_DELAY: Final = 1.8
 async def prove_it_answers(pool: LoopPool) -> None:
     """Open a connection and get one answer, trying again until ``startup_timeout`` has passed.
 
-    Raises DatabaseUnavailable (or ConnectTimeout) with the number of attempts; at once for what
+    Raises DatabaseUnavailable (or ConnectTimeout) with the number of attempts; immediately for what
     another attempt would not change, as a wrong password or an unknown database.
     """
     target, clock = pool.target, pool.loop.time
@@ -45,12 +45,12 @@ async def prove_it_answers(pool: LoopPool) -> None:
 
 
 async def prove_it_answers_now(pool: LoopPool) -> None:
-    """The same with one attempt; what goes wrong is raised as it is."""
+    """Do the same with one attempt; what goes wrong is raised as it is."""
     await _ping(pool)
 
 
 def select_one(connection: Connection) -> None:
-    """The cheapest statement that proves an answer."""
+    """Execute the cheapest statement that proves an answer."""
     connection.exec_driver_sql("SELECT 1")
 
 

@@ -40,16 +40,16 @@ async def drop_tables(database: Database, metadata: MetaData, schema: str | None
 def _create(connection: Connection, metadata: MetaData, schema: str | None) -> None:
     if connection.dialect.name == "postgresql":
         named = {table.schema for table in metadata.tables.values()} | {schema}
-        for each in sorted(name for name in named if name is not None):
+        for schema_name in sorted(name for name in named if name is not None):
             # Asked for first: to create one "if not exists" takes a right that the role may lack.
-            if not inspect(connection).has_schema(each):
-                connection.execute(CreateSchema(each, if_not_exists=True))
+            if not inspect(connection).has_schema(schema_name):
+                connection.execute(CreateSchema(schema_name, if_not_exists=True))
     with in_schema(connection, schema):
         metadata.create_all(connection)
 
 
 def _drop(connection: Connection, metadata: MetaData, schema: str | None) -> None:
-    tables = [each for each in metadata.tables.values() if schema is None or each.schema is None]
+    tables = [table for table in metadata.tables.values() if schema is None or table.schema is None]
     with in_schema(connection, schema):
         metadata.drop_all(connection, tables=tables)
 

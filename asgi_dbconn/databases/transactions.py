@@ -33,16 +33,16 @@ class TransactionOptions:
     """The arguments of ``transaction()``."""
 
     isolation_level: IsolationLevel | None = None
-    """None is the database's own."""
+    """The isolation level; None is the database's own."""
     readonly: bool = False
     force_rollback: bool = False
-    """Whether it is rolled back at its end, whatever happens."""
+    """True if it is rolled back at its end, whatever happens."""
     is_of_verb: bool = False
     """True if a single verb has opened it."""
 
 
 class Transaction:
-    """The handle that ``async with models.transaction() as transaction`` gives.
+    """The handle that ``async with models.transaction() as transaction`` returns.
 
     Lives as long as the block. For the tasks of the block only, on its loop.
     """

@@ -1,4 +1,4 @@
-"""Queries on a database that nobody connected: an engine for each, and a warning of its price."""
+"""Queries on a database that is not connected: an engine for each, and a warning of its price."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GRACE: Final = 0.0  # seconds: nobody else can be using an engine that was made
 
 
 class TransientPools:
-    """Makes, bounds and disposes of the engines of unconnected use; one per database."""
+    """The engines of unconnected use, made, bounded and disposed of; one per database."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -34,7 +34,7 @@ class TransientPools:
 
     @asynccontextmanager
     async def pool(self, site: CallSite) -> AsyncIterator[LoopPool]:
-        """A pool for one verb or scope, drained when the block ends.
+        """Yield a pool for one verb or scope, drained when the block ends.
 
         Warns at ``site`` first; where that warning is an error, nothing is opened. At most
         ``pool_size`` of these exist at once on a loop; more wait up to ``acquire_timeout``.

@@ -9,7 +9,7 @@ __all__ = ["TwoSteps"]
 
 
 class TwoSteps(AbstractAsyncContextManager[None]):
-    """Entered by ``enter``, which gives how to leave it. Once.
+    """A manager entered once, by ``enter``, which returns how to leave it.
 
     There is no generator in between: a loop that ends closes those that are suspended, all at the
     same time, and those inside each other fail then.

@@ -76,8 +76,8 @@ async def audit(_: Request) -> Response:
     entries = await Entry.query.order_by("id").limit(100)
     return JSONResponse(
         [
-            {"event": each.event, "note": each.note_id, "at": f"{each.happened_at:{_TIME}}"}
-            for each in entries
+            {"event": entry.event, "note": entry.note_id, "at": f"{entry.happened_at:{_TIME}}"}
+            for entry in entries
         ]
     )
 

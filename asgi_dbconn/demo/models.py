@@ -24,11 +24,11 @@ def _now() -> datetime:
 
 
 class Base(Queryable, DeclarativeBase, registry=models):
-    """Every model of the demo."""
+    """The base of every model of the demo."""
 
 
 class Note(Base):
-    """A line of text that somebody wanted to keep."""
+    """A line of text that a user wanted to keep."""
 
     __tablename__ = "notes"
 

@@ -1,1 +1,1 @@
-"""Whether the databases answer, for those who ask often."""
+"""The health of the databases: whether they answer, for callers that ask often."""

@@ -1,4 +1,4 @@
-"""What a health check says: values that may be shown to anybody who asks."""
+"""The results of a health check: values that may be shown to every caller."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["DatabaseHealth", "HealthReport"]
 
 @dataclass(frozen=True, slots=True)
 class DatabaseHealth:
-    """How one database answered."""
+    """The answer of one database."""
 
     is_healthy: bool
     seconds: float | None = None
-    """From the question to the answer, acquiring a connection included; None without an answer."""
+    """Time from the question to the answer, with acquiring a connection; None without an answer."""
     reason: str = ""
     """The name and code of the error; never its text, which may name hosts."""
     is_optional: bool = False
-    """Whether the application goes on without it."""
+    """True if the application goes on without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +30,21 @@ class HealthReport:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether every database answered that the application cannot do without."""
-        return all(each.is_healthy or each.is_optional for each in self.databases.values())
+        """True if every database answered that the application cannot do without."""
+        return all(health.is_healthy or health.is_optional for health in self.databases.values())
 
     @property
     def degraded(self) -> tuple[str | None, ...]:
         """The names of the optional databases that did not answer."""
         return tuple(
             name
-            for name, each in self.databases.items()
-            if each.is_optional and not each.is_healthy
+            for name, health in self.databases.items()
+            if health.is_optional and not health.is_healthy
         )
 
     @property
     def status(self) -> Literal["healthy", "degraded", "unhealthy"]:
-        """In one word; ``degraded`` is without some of the optional databases."""
+        """The health in one word; ``degraded`` is without some of the optional databases."""
         if not self.is_healthy:
             return "unhealthy"
         return "degraded" if self.degraded else "healthy"

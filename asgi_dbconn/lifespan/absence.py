@@ -33,7 +33,7 @@ _WHY: Final = (
 
 
 class Absence:
-    """One per middleware. Knows the loops on which a first request has connected."""
+    """The policy of one middleware, and the loops on which a first request has connected."""
 
     def __init__(
         self, policy: WithoutLifespan, lifetime: Callable[[], AbstractAsyncContextManager[Any]]
@@ -51,7 +51,7 @@ class Absence:
 
     @property
     def is_settled(self) -> bool:
-        """Whether no request needs to be looked at any more."""
+        """True if no request needs to be looked at any more."""
         return self.policy == "ignore" or self._warned
 
     async def attend(self, *, is_connected: bool) -> None:
@@ -75,8 +75,8 @@ class Absence:
     async def _connect_once(self) -> None:
         loop = asyncio.get_running_loop()
         with self._lock:
-            for each in [each for each in self._starts if each.is_closed()]:
-                del self._starts[each]
+            for closed_loop in [known for known in self._starts if known.is_closed()]:
+                del self._starts[closed_loop]
             start = self._starts.get(loop)
             if start is None:
                 start = self._starts[loop] = _Start(self._lifetime(), self._forget)

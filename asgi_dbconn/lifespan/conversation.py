@@ -14,7 +14,7 @@ __all__ = ["Conversation", "Ending", "OnReceive", "OnSend"]
 
 
 class OnReceive(Enum):
-    """What inner's call of ``receive`` gets."""
+    """The answer to inner's call of ``receive``."""
 
     REPLAY_STARTUP = auto()
     ASK_SERVER = auto()
@@ -23,7 +23,7 @@ class OnReceive(Enum):
 
 
 class OnSend(Enum):
-    """What happens to a message that inner sends."""
+    """The treatment of a message that inner sends."""
 
     FORWARD = auto()
     START_INCLUDED_THEN_FORWARD = auto()  # inner is ready; mounted applications come after it
@@ -34,7 +34,7 @@ class OnSend(Enum):
 
 
 class Ending(Enum):
-    """What it means that inner's call has ended, by returning or by raising."""
+    """The meaning of the end of inner's call, by returning or by raising."""
 
     FINISHED = auto()  # everything was said
     REFUSED_TO_STOP = auto()  # inner has sent shutdown.failed

@@ -89,7 +89,7 @@ class LifespanCycle:
         self._is_open = True
 
     async def _close(self) -> Exception | None:
-        """Stop what is included and disconnect, once; gives what went wrong."""
+        """Stop what is included and disconnect, once; return what went wrong."""
         await self._stop_included()
         if self._is_open:
             self._is_open = False
@@ -150,7 +150,7 @@ class LifespanCycle:
             await self._say(complete)
 
     async def _call_off(self) -> None:
-        """An included application failed to start; those before it, and inner, are down again."""
+        """Call off a startup: an included application failed; those before and inner are down."""
         error = self._called_off_by or StartupFailed("An included application did not start.")
         await self._close()
         await self._say({"type": "lifespan.startup.failed", "message": self._explain(error)})
@@ -163,7 +163,7 @@ class LifespanCycle:
             raise error
 
     def _inners_own(self, raised: Exception | None) -> Exception | None:
-        """What inner raised, unless that was our answer to its listening on."""
+        """Return what inner raised, unless that was our answer to its listening on."""
         return None if isinstance(raised, LifespanClosed) else raised
 
     def _told(self, what: str) -> str:
@@ -254,7 +254,7 @@ class LifespanCycle:
     # -- words
 
     def _worse(self, message: Message, error: Exception) -> Message:
-        """Inner's last message, and that closing failed on top of it."""
+        """Return inner's last message, and that closing failed on top of it."""
         kind = message["type"]
         if kind == "lifespan.shutdown.complete":
             return {"type": "lifespan.shutdown.failed", "message": _explain(error)}
@@ -269,11 +269,11 @@ class LifespanCycle:
 
 
 def _explain(error: Exception) -> str:
-    """A sentence to act on; the way there only where the sentence is not ours."""
+    """Return a sentence to act on; the way there only where the sentence is not ours."""
     if isinstance(error, DBConnError):
         return str(error)
     if isinstance(error, ExceptionGroup) and all(
-        isinstance(each, DBConnError) for each in error.exceptions
+        isinstance(exception, DBConnError) for exception in error.exceptions
     ):
         return str(error.message)  # a group of ours, which tells each reason itself
     sentence = "".join(traceback.format_exception_only(error)).strip()

@@ -73,7 +73,7 @@ class LifespanDriver:
             error.add_note(f"Then shutting the application down failed: {failure!r}")
 
     async def app(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        """The application as its requests see it: each with a copy of the lifespan state."""
+        """Call the application as its requests see it: each with a copy of the lifespan state."""
         await self._app({**scope, "state": dict(self.state)}, receive, send)
 
     async def startup(self) -> None:
@@ -119,7 +119,7 @@ class LifespanDriver:
         return message
 
     async def _answer(self, event: str, timeout: float | None) -> Message | None:
-        """What the application says to ``event``; None if it ends without saying anything."""
+        """Return what the application says to ``event``; None if it ends without saying so."""
         if self._life is None:
             return None
         listening = asyncio.create_task(self._from_app.get(), name=f"listening for {event}")

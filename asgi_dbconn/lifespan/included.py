@@ -14,7 +14,10 @@ _log = logging.getLogger("asgi_dbconn")
 
 
 class IncludedLives:
-    """Started in order, each with a state and a task of its own; stopped in reverse."""
+    """The included lives, started in order and stopped in reverse.
+
+    Each has a state and a task of its own.
+    """
 
     def __init__(self, apps: Sequence[ASGIApp], scope: Scope, timeout: float | None) -> None:
         self._apps = apps
@@ -39,7 +42,7 @@ class IncludedLives:
             self._started.append(driver)
 
     async def stop(self) -> Exception | None:
-        """Stop those that run, all of them whatever happens; gives the first error, logs each."""
+        """Stop those that run, all of them whatever happens; return the first error, log each."""
         first: Exception | None = None
         while self._started:
             driver = self._started.pop()

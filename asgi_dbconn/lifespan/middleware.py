@@ -23,7 +23,7 @@ _kept_alive: Final[set[asyncio.Task[Any]]] = set()
 
 
 class LifespanMiddleware:
-    """Wraps ``app``; ``registry`` is entered before its startup and left after its shutdown.
+    """A wrapper of ``app``; ``registry`` is entered before its startup and left after its shutdown.
 
     ``registry`` is a Registry, a Database, any async context manager that may be entered again
     afterwards, or a function that returns one. Connecting comes first and disconnecting last: the
@@ -57,11 +57,11 @@ class LifespanMiddleware:
         include: Sequence[ASGIApp] = (),
         shutdown_timeout: float | None = None,
     ) -> None:
-        for each in (app, *include):
-            if not callable(each):
+        for application in (app, *include):
+            if not callable(application):
                 raise ConfigurationError(
-                    f"LifespanMiddleware wraps ASGI applications, not {type(each).__name__}. "
-                    "Write models.asgi(app)."
+                    "LifespanMiddleware wraps ASGI applications, not "
+                    f"{type(application).__name__}. Write models.asgi(app)."
                 )
         if not (hasattr(registry, "__aenter__") or callable(registry)):
             raise ConfigurationError(

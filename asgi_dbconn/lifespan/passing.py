@@ -18,7 +18,7 @@ __all__ = ["give_fast_call"]
 def give_fast_call(wrapper: Any, app: ASGIApp, attend: ASGIApp) -> Callable[[bool], None]:
     """Make ``wrapper`` call ``attend`` for each request, or pass it straight on to ``app``.
 
-    Gives the switch between the two; requests are attended until it is called. A lifespan is
+    Returns the switch between the two; requests are attended until it is called. A lifespan is
     always attended.
     """
     on = attend

@@ -1,1 +1,1 @@
-"""What a process knows about its event loops."""
+"""The knowledge of a process about its event loops."""

@@ -17,9 +17,10 @@ T = TypeVar("T")
 
 
 def create_task_at_once(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Like ``asyncio.create_task`` on a loop of ours, for its own thread and outside of any task.
+    """Create a task on a loop of ours, as ``asyncio.create_task`` does.
 
-    Returns after the first step, and perhaps when all is done.
+    For the loop's own thread and outside of any task. Returns after the first step, and perhaps
+    when all is done.
     """
     loop = asyncio.get_running_loop()
     if _KNOWS_EAGER_TASKS:
@@ -35,7 +36,9 @@ _KNOWS_EAGER_TASKS = hasattr(asyncio, "eager_task_factory")
 def _create_and_step(
     work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop
 ) -> asyncio.Task[T]:
-    """Python 3.11 has no eager tasks. But a new task asks its loop to take its first step soon, and
+    """Create a task and take its first step.
+
+    Python 3.11 has no eager tasks. But a new task asks its loop to take its first step soon, and
     does nothing else with it; so we listen, and take that step.
     """
     first: list[tuple[Callable[[], object], Context]] = []

@@ -1,4 +1,4 @@
-"""What ``run_sync`` is given, and how it is refused without a trace."""
+"""The awaitables that ``run_sync`` is given, and their refusal without a trace."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def discard(awaitable: Any) -> None:
 
 
 def preferred_loop(awaitable: Any) -> asyncio.AbstractEventLoop | None:
-    """The loop that the awaitable would like to run on, if it has an opinion.
+    """Return the loop that the awaitable would like to run on, if it has an opinion.
 
     It is asked for it by the method ``__asgi_dbconn_loop__()``, which returns a loop or None and
     must not wait; and only where no loop runs and none was given.

@@ -24,7 +24,7 @@ def forget_the_waiting_thread() -> None:
 
 
 def context_for_another_thread() -> Context:
-    """A copy of the current context without asgiref's note, which only this thread can read."""
+    """Return a copy of the current context without asgiref's note, readable by this thread only."""
     context = copy_context()
     asgiref: Any = sys.modules.get("asgiref.sync")
     if asgiref is not None:
@@ -33,7 +33,7 @@ def context_for_another_thread() -> Context:
 
 
 def belongs_to_another_thread(value: object) -> bool:
-    """Whether a context variable's value is asgiref's, and of another thread than this one."""
+    """Return whether a variable's value is asgiref's, and of another thread than this one."""
     return (
         type(value).__module__ == "asgiref.local"
         and getattr(value, "thread_id", None) != threading.get_ident()

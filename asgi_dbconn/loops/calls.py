@@ -1,4 +1,4 @@
-"""Which calls of ``run_sync`` this code is inside of, and which loops stand still because of them.
+"""The open calls of ``run_sync`` around this code, and the loops that stand still because of them.
 
 The context tells what lies above: it travels into tasks and, by ``asyncio.to_thread``, into
 threads. What it cannot tell, that some other thread's loop waits for ours, a table of all waiting
@@ -43,7 +43,7 @@ class Call:
         return self.is_open and self._generation == generation()
 
     def depth(self) -> int:
-        """How many open calls it is inside of."""
+        """Return the number of open calls that it is inside of."""
         count, call = 0, self.above
         while call is not None:
             count += call.counts
@@ -55,7 +55,7 @@ class Call:
         _innermost.set(self)
 
     def close(self) -> None:
-        """The call returns. Contexts may outlive it; they must not keep its loops alive."""
+        """End the call. Contexts may outlive it; they must not keep its loops alive."""
         self.is_open = False
         self.blocks = self.drives = None
 
@@ -64,7 +64,7 @@ _innermost: ContextVar[Call | None] = ContextVar("asgi_dbconn_call", default=Non
 
 
 def calls_above() -> Iterator[Call]:
-    """The open calls that this context is inside of, the innermost first."""
+    """Yield the open calls that this context is inside of, the innermost first."""
     call = _innermost.get()
     while call is not None:
         if call.counts:
@@ -73,7 +73,7 @@ def calls_above() -> Iterator[Call]:
 
 
 class _Waiting:
-    """Which loop stands still until which other one has done something."""
+    """The loops that stand still, each until another one has done something."""
 
     def __init__(self) -> None:
         self._start_empty()
@@ -88,7 +88,7 @@ _waiting: Final = _Waiting()
 
 
 def is_blocked(loop: Loop) -> bool:
-    """Whether another ``loop`` than the running one stands still until this code has finished.
+    """Return whether ``loop``, not the running one, stands still until this code has finished.
 
     To wait from here for anything on it, its connections for instance, would never end.
     """
@@ -104,12 +104,12 @@ def is_blocked(loop: Loop) -> bool:
 
 
 def stands_still(loop: Loop) -> bool:
-    """Whether a ``run_sync`` of any thread keeps ``loop`` from running at this moment."""
+    """Return whether a ``run_sync`` of any thread keeps ``loop`` from running at this moment."""
     return loop in _waiting.targets
 
 
 class waiting_for:  # noqa: N801 - reads as a block: with waiting_for(...)
-    """While the block waits, the loop of this thread stands still because of ``target``.
+    """A block that waits, so the loop of this thread stands still because of ``target``.
 
     ``as`` tells whether it may: False if the target waits for this thread's loop already, which
     two threads that wait for each other's loops could not both find out otherwise.

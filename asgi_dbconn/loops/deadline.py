@@ -9,7 +9,7 @@ __all__ = ["NEVER", "Deadline", "deadline_after"]
 
 
 class Deadline:
-    """``seconds`` from now; None never comes, 0 and less has been."""
+    """A moment ``seconds`` from now; None never comes, 0 and less has been."""
 
     __slots__ = ("_at",)
 
@@ -17,14 +17,14 @@ class Deadline:
         self._at = None if seconds is None else time.monotonic() + seconds
 
     def left(self) -> float | None:
-        """Seconds until then, negative ones once it is over; None if it never comes."""
+        """Return the seconds until then, negative ones once it is over; None if it never comes."""
         return None if self._at is None else self._at - time.monotonic()
 
     def is_over(self) -> bool:
         return self._at is not None and time.monotonic() >= self._at
 
     def within(self, seconds: float | None) -> float | None:
-        """``seconds``, or what is left if that is less. For what waits."""
+        """Return ``seconds``, or what is left if that is less, for a caller that waits."""
         if self._at is None:
             return seconds
         left = self._at - time.monotonic()
@@ -32,9 +32,9 @@ class Deadline:
 
 
 NEVER: Final = Deadline(None)
-"""For all who wait for ever."""
+"""The deadline of those who wait for ever."""
 
 
 def deadline_after(seconds: float | None) -> Deadline:
-    """The deadline ``seconds`` from now, or NEVER."""
+    """Return the deadline ``seconds`` from now, or NEVER."""
     return NEVER if seconds is None else Deadline(seconds)

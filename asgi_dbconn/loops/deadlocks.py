@@ -1,4 +1,4 @@
-"""Who may object to blocking a loop: those who hold something there that others will wait for."""
+"""Objections to blocking a loop, by those who hold something there that others will wait for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def object_to_blocking(objection: Objection) -> None:
 
 
 def objection_to_blocking(loop: asyncio.AbstractEventLoop, work: Awaitable[Any]) -> str | None:
-    """The first objection, if any."""
+    """Return the first objection, if any."""
     for objection in _objections:
         held = objection(loop, work)
         if held is not None:

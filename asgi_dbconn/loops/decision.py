@@ -1,4 +1,4 @@
-"""What ``run_sync`` does in which situation: a table, decided without touching a loop.
+"""The table of what ``run_sync`` does in which situation, decided without touching a loop.
 
 Inside of ``models.sync`` there is nothing to decide: the running loop awaits the work.
 """
@@ -14,7 +14,7 @@ __all__ = ["LoopState", "Situation", "Way", "decide"]
 
 
 class LoopState(Enum):
-    """What the calling thread can expect of a loop."""
+    """The behaviour that the calling thread can expect of a loop."""
 
     # By identity. Up to Python 3.11, Enum's own is a function that hashes the name.
     __hash__ = object.__hash__
@@ -26,15 +26,15 @@ class LoopState(Enum):
     BLOCKED = auto()
     """It stands still until we return: it runs in this thread, or a call above waits for us."""
     RUNNING = auto()
-    """It runs in another thread, or will at once."""
+    """It runs in another thread, or will immediately."""
     OURS_ELSEWHERE = auto()
     """It is idle, we made it, and another thread is the one that runs it."""
     IDLE = auto()
-    """Nobody runs it, but perhaps another call of run_sync for a job of its own."""
+    """No thread runs it, except perhaps another call of run_sync for a job of its own."""
 
 
 class Way(Enum):
-    """What is done; ``docs/explanation/loops-and-threads.md`` tells each and its reason."""
+    """The way to do the work; ``docs/explanation/loops-and-threads.md`` tells each and why."""
 
     __hash__ = object.__hash__
 
@@ -51,18 +51,18 @@ class Way(Enum):
 
 @dataclass(slots=True)
 class Situation:
-    """All that the decision rests on."""
+    """The facts that the decision rests on."""
 
     loop: LoopState = LoopState.NONE
     is_future: bool = False
     """The awaitable is a future or a task, so ``loop`` is its loop."""
     is_done: bool = False
     depth: int = 0
-    """How many calls of run_sync we are inside of."""
+    """The number of calls of run_sync that we are inside of."""
 
 
 def decide(situation: Situation) -> Way:
-    """The first that applies."""
+    """Return the first way that applies."""
     if situation.is_future and situation.is_done:
         return Way.TAKE_RESULT
     if situation.is_future and situation.loop is LoopState.BLOCKED:

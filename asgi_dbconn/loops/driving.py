@@ -37,7 +37,7 @@ _driving: Final = _Driving()
 
 
 def can_await_here() -> bool:
-    """Whether this is a greenlet that the running loop waits for, so that it can await for us.
+    """Return whether the running loop waits for this greenlet, so that it can await for us.
 
     A loop that is driven inside of such a greenlet could not: the greenlet would be left in the
     middle of running it.
@@ -87,7 +87,7 @@ def drive_to_the_end(
 def drive_alone(
     loop: asyncio.AbstractEventLoop, job: Job[Any], deadline: Deadline, turn: Turn | None
 ) -> None:
-    """:func:`drive` in a thread in which no other loop runs."""
+    """Do as :func:`drive` does, in a thread in which no other loop runs."""
     if turn is not None:
         turn.is_open = True
     timers = None if deadline is NEVER else _Timers(loop, job, deadline)
@@ -115,7 +115,7 @@ def drive_alone(
 
 
 def _insist(loop: asyncio.AbstractEventLoop, job: Job[Any], timers: _Timers | None) -> None:
-    """The loop was stopped, and the job has not finished."""
+    """Run a loop on that was stopped before its job has finished, or raise LoopGoneError."""
     for _ in range(_STRAY_STOPS):
         if not (job.is_finished or _has_given_up(timers)):
             loop.run_forever()
@@ -127,7 +127,7 @@ def _insist(loop: asyncio.AbstractEventLoop, job: Job[Any], timers: _Timers | No
 
 
 class _Timers:
-    """Cancels the job when its time is over, and stops the loop when its grace is over, too."""
+    """Timers that cancel the job when its time is over, and stop the loop when its grace is."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, job: Job[Any], deadline: Deadline) -> None:
         self._loop, self._job = loop, job

@@ -15,7 +15,7 @@ __all__ = ["EndGuard"]
 
 
 class EndGuard:
-    """Calls ``clean_up`` on the running loop, once, when that loop shuts down.
+    """A guard that calls ``clean_up`` on the running loop once, when that loop shuts down.
 
     Lives until then or until :meth:`dismiss`. Hold on to it: a guard that is garbage-collected
     fires too early. Make it while the loop runs, and dismiss it there.
@@ -28,13 +28,13 @@ class EndGuard:
         _step(self._suspended.__anext__())
 
     def dismiss(self) -> None:
-        """The clean-up happens otherwise; forget it. Too late, it does nothing."""
+        """Forget the clean-up, which happens otherwise. Does nothing if it comes too late."""
         if self._clean_up is not None and not self._loop.is_closed():
             self._clean_up = None
             _step(self._suspended.aclose())
 
     def disarm(self) -> None:
-        """Like :meth:`dismiss`, from outside of the loop: the generator stays as it is."""
+        """Do as :meth:`dismiss` does, from outside of the loop: the generator stays as it is."""
         self._clean_up = None
 
     async def _wait_for_the_end(self) -> AsyncGenerator[None, None]:

@@ -21,7 +21,7 @@ Loop = asyncio.AbstractEventLoop
 
 
 class Environment:
-    """Usable as a context manager, again and again, also inside of itself and from any thread.
+    """A context manager for a loop, usable again, also inside of itself and from any thread.
 
     The last one who leaves ends the loop if it is ours. A user's loop is left as it is.
     """
@@ -35,8 +35,10 @@ class Environment:
 
     @classmethod
     def choose(cls, loop: Loop | None = None) -> Environment:
-        """For ``loop``, or else the loop that runs here, or else the one that this context or the
-        process has already, or else a new one of ours.
+        """Return the environment for ``loop``, or else for the first loop of these that exists.
+
+        That is the loop that runs here, or the one that this context or the process has already, or
+        a new one of ours.
 
         Not entered yet; a new loop is ended by ``own.end()`` if it never is. Raises LoopGoneError
         if ``loop`` is closed.
@@ -54,8 +56,9 @@ class Environment:
 
     @property
     def counts(self) -> bool:
-        """Whether somebody is inside of it, in this process: a child does not run its parent's
-        loops. Contexts that were copied inside may outlive it.
+        """True if code of this process is inside of it.
+
+        A child does not run its parent's loops. Contexts that were copied inside may outlive it.
         """
         return bool(self._before) and self._generation == generation()
 
@@ -75,14 +78,16 @@ class Environment:
 
 
 def ambient() -> Environment | None:
-    """The environment of this context; None also in a child of the process that entered it."""
+    """Return the environment of this context; None also in a child of its process."""
     environment = _ambient.get()
     return environment if environment is not None and environment.counts else None
 
 
 def process_default() -> Environment | None:
-    """The environment that was entered first, of those that are open in this process."""
-    return next((each for each in _defaults.open if not each.loop.is_closed()), None)
+    """Return the environment that was entered first, of those that are open in this process."""
+    return next(
+        (environment for environment in _defaults.open if not environment.loop.is_closed()), None
+    )
 
 
 class _Defaults:
@@ -99,7 +104,7 @@ class _Defaults:
 
     def remove(self, environment: Environment) -> None:
         with self._lock:
-            self.open = tuple(each for each in self.open if each is not environment)
+            self.open = tuple(other for other in self.open if other is not environment)
 
     def _start_empty(self) -> None:
         self._lock = threading.Lock()

@@ -13,10 +13,10 @@ Task = asyncio.Task[Any]
 
 
 class FifoLock:
-    """Belongs to one event loop. Not reentrant.
+    """A first-in-first-out lock of one event loop. Not reentrant.
 
-    ``holder`` is the task that has it, or None. It is an attribute, so that whoever finds it None
-    may take it without a call: ``lock.holder = task``.
+    ``holder`` is the task that has it, or None. It is an attribute, so that a task that finds it
+    None may take it without a call: ``lock.holder = task``.
     """
 
     __slots__ = ("_waiters", "holder")
@@ -49,7 +49,7 @@ class FifoLock:
             self.release()
 
     def refuse_waiters(self, error: Callable[[], BaseException]) -> None:
-        """Let everybody who waits now raise an ``error``."""
+        """Let every task that waits now raise an ``error``."""
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
@@ -69,4 +69,4 @@ class FifoLock:
 
 
 _NOBODY: Final[Any] = object()
-"""In the place of a holder between two tasks, and of one that is no task."""
+"""The stand-in for a holder between two tasks, and for one that is no task."""

@@ -21,7 +21,7 @@ _generation = 0
 
 
 def generation() -> int:
-    """How many forks lie between the first process and this one.
+    """Return the number of forks between the first process and this one.
 
     A note that carries another number was made by an ancestor, about loops and threads that do not
     run here.
@@ -33,14 +33,15 @@ def after_fork(method: Callable[[], None]) -> None:
     """Call the bound ``method`` in every child from now on, as long as its object lives."""
     # Without a callback for its end: that would be called, and complain, while the interpreter is
     # being taken apart.
-    _listeners[:] = [each for each in _listeners if each[0]() is not None]
+    _listeners[:] = [listener for listener in _listeners if listener[0]() is not None]
     _listeners.append((weakref.ref(method.__self__), method.__func__))  # type: ignore[attr-defined]
 
 
 def after_every_fork(method: Callable[[], None]) -> None:
-    """The same for what belongs to a module and lives as long as the process. It is called first.
+    """Call the ``method`` of a module in every child from now on, before those of objects.
 
-    Held strongly: at exit modules are taken apart in any order, and a weak one would complain.
+    It lives as long as the process and is held strongly: at exit modules are taken apart in any
+    order, and a weak one would complain.
     """
     _permanent.append(method)
 

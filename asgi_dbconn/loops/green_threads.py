@@ -1,4 +1,4 @@
-"""gevent and eventlet replace threads, and then a thread that waits blocks them all."""
+"""The refusal of gevent and eventlet: they replace threads, and one that waits blocks them all."""
 
 from __future__ import annotations
 

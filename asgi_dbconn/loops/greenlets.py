@@ -66,7 +66,7 @@ _idle: Final = _Idle()
 
 
 async def spawn(function: Callable[[], T]) -> T:
-    """What ``function`` returns, which may wait for awaitables by SQLAlchemy's ``await_``.
+    """Return what ``function`` returns, which may wait for awaitables by SQLAlchemy's ``await_``.
 
     As ``greenlet_spawn``: in the context of this task, and cancelled where it waits.
     """

@@ -25,12 +25,12 @@ __all__ = ["Verdict", "expire", "hand_over", "visit"]
 
 
 class Verdict(Enum):
-    """How waiting ended."""
+    """The way in which waiting ended."""
 
     OVER = auto()
     """The job has finished, or its time is over and it does not care."""
     STOPPED = auto()
-    """Nobody runs the loop any more, though it is not closed."""
+    """The loop is not run any more, though it is not closed."""
     WITHDRAWN = auto()
     """The loop itself waits for something, so the job did not begin, and may do so elsewhere."""
 
@@ -60,7 +60,7 @@ def hand_over(
 def visit(
     job: Job[Any], loop: asyncio.AbstractEventLoop, deadline: Deadline, turn: Turn
 ) -> Verdict:
-    """Like :meth:`hand_over`, to a loop that another thread runs for a job of its own.
+    """Do as :func:`hand_over` does, with a loop that another thread runs for a job of its own.
 
     ``turn`` has taken the job. The driver stays for it, or wakes us when it leaves.
     """
@@ -79,7 +79,7 @@ def visit(
 
 
 def expire(job: Job[Any], loop: asyncio.AbstractEventLoop) -> None:
-    """The job's time is over: cancel it, and wait for its unwinding."""
+    """Cancel the job, whose time is over, and wait for its unwinding."""
     job.has_expired = True
     _cancel(job, loop)
 

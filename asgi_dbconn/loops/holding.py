@@ -16,7 +16,7 @@ Loop = asyncio.AbstractEventLoop
 
 
 class Held:
-    """Entered and left in one task, as cancel scopes and context variables want it.
+    """A manager entered and left in one task, as cancel scopes and context variables want it.
 
     That task waits on its loop in between, whether the loop runs or not. It leaves the manager
     when it is told to, or when its loop ends before. Only if the loop is closed under it, the

@@ -1,7 +1,7 @@
 """The application's own loop, for its threads that have none.
 
 A threadpool endpoint runs in a thread without a loop, and without any sign of which application it
-belongs to. Whoever opens something on a loop notes it here, once, so that such a thread finds it
+belongs to. Code that opens something on a loop notes it here, once, so that such a thread finds it
 and pays nothing for it per request.
 """
 
@@ -20,7 +20,7 @@ Loop = asyncio.AbstractEventLoop
 
 
 def note(loop: Loop) -> None:
-    """Synchronous code without a loop may use ``loop`` from now on, until it ends or is forgotten.
+    """Let synchronous code without a loop use ``loop`` until that ends or is forgotten.
 
     Call it in the thread that runs the loop. The latest note counts first.
     """
@@ -28,17 +28,17 @@ def note(loop: Loop) -> None:
 
 
 def forget(loop: Loop) -> None:
-    """Nothing is open on ``loop`` any more. Does nothing if it was not noted."""
+    """Forget ``loop``, on which nothing is open any more. Does nothing if it was not noted."""
     _homes.forget(loop)
 
 
 def home_loop() -> Loop | None:
-    """The latest of the noted loops that this thread may use now; None if there is none."""
+    """Return the latest of the noted loops that this thread may use now; None if there is none."""
     return _homes.latest()
 
 
 def is_at_home(loop: Loop) -> bool:
-    """Whether this thread may use ``loop`` without having been told to.
+    """Return whether this thread may use ``loop`` without having been told to.
 
     A loop that runs does the work itself. One that is idle must not be run by another thread than
     its own: it may be about to go on, and would find itself running already.

@@ -25,15 +25,17 @@ _getsignal: Final[Callable[[int], Any]] = import_module("_signal").getsignal
 
 
 def presses() -> int:
-    """How often Ctrl-C has been pressed since the ``asyncio.run`` of the main thread began."""
+    """Return how often Ctrl-C was pressed since the ``asyncio.run`` of the main thread began."""
     count: int = getattr(_runner(), "_interrupt_count", 0)
     return count
 
 
 @contextmanager
 def first_press_counts(presses_before: int) -> Iterator[None]:
-    """Inside the block Ctrl-C raises KeyboardInterrupt; raises it at once if there was a press
-    since ``presses_before`` was counted. In another thread than the main one it does nothing.
+    """Let Ctrl-C raise KeyboardInterrupt inside the block.
+
+    It is raised immediately if there was a press since ``presses_before`` was counted. In another
+    thread than the main one this does nothing.
     """
     if threading.current_thread() is not threading.main_thread() or _runner() is None:
         yield  # handlers run in the main thread
@@ -49,7 +51,7 @@ def first_press_counts(presses_before: int) -> Iterator[None]:
 
 
 def _runner() -> Any:
-    """The Runner whose handler is installed."""
+    """Return the Runner whose handler is installed."""
     handler = _getsignal(signal.SIGINT)
     runner = getattr(handler.func, "__self__", None) if isinstance(handler, partial) else None
     return runner if isinstance(runner, asyncio.Runner) else None

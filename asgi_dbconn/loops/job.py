@@ -28,7 +28,7 @@ _MISSING: Any = object()
 
 
 class Job(Generic[T]):
-    """Made by the thread that waits; ``start``, ``cancel`` and the work itself belong to the loop.
+    """A job made by the thread that waits; ``start``, ``cancel`` and the work belong to the loop.
 
     Everything else may be called from any thread. It finishes exactly once, whatever comes first:
     the result, an error, a cancellation before the first step, or the end of its loop.
@@ -37,7 +37,7 @@ class Job(Generic[T]):
     # What most jobs never change is written here, and costs them nothing.
     is_finished = False
     has_expired = False
-    """Whether it was cancelled because its time was over."""
+    """True if it was cancelled because its time was over."""
     when_finished: Callable[[], object] | None = None
     """Called in the thread where it finishes, just before the waiting thread is woken."""
     _before: Context | None = None
@@ -53,9 +53,7 @@ class Job(Generic[T]):
 
     def __init__(self, awaitable: Awaitable[T], call: Call, *, may_move: bool) -> None:
         self.may_move = may_move
-        """Whether another loop than the first one may do it, as long as it has not begun: it is
-        no future.
-        """
+        """True if another loop may do it as long as it has not begun: it is no future."""
         self._awaitable = awaitable
         self._call = call
         # Lists whose one element somebody takes: each happens once, and taking it is one step.
@@ -90,7 +88,7 @@ class Job(Generic[T]):
             self._task.cancel()
 
     def expire(self) -> None:
-        """Like :meth:`cancel`, because time is over."""
+        """Cancel it as :meth:`cancel` does, because its time is over."""
         self.has_expired = True
         self.cancel()
 
@@ -98,25 +96,25 @@ class Job(Generic[T]):
 
     @property
     def has_begun(self) -> bool:
-        """Whether it can no longer be withdrawn."""
+        """True if it can no longer be withdrawn."""
         return not self.ticket
 
     def withdraw(self) -> bool:
-        """Whether it had not begun, and therefore may begin elsewhere."""
+        """Withdraw it; return whether it had not begun, and therefore may begin elsewhere."""
         if not _taken(self.ticket):
             return False
         self.ticket = [None]
         return True
 
     def refuse(self, error: BaseException) -> bool:
-        """Whether it had not begun; then it never will, and ``error`` is its end."""
+        """Refuse it; return whether it had not begun. It never will then; ``error`` is its end."""
         if not _taken(self.ticket):
             return False
         self._refuse(error)
         return True
 
     def wait(self, seconds: float | None) -> bool:
-        """Whether it has finished within ``seconds``; None waits for ever.
+        """Return whether it has finished within ``seconds``; None waits for ever.
 
         Returns early after :meth:`wake`. Only for the thread that made the job.
         """
@@ -133,7 +131,7 @@ class Job(Generic[T]):
             return  # woken already, and has not looked yet
 
     def loop_is_gone(self) -> None:
-        """The loop will never run again, so this is the end of what it had begun."""
+        """End what had begun on the loop, which will never run again."""
         if not self.refuse(_gone("was closed")):
             if self._is_unentered and not self.is_finished:
                 discard(self._work_coroutine)
@@ -141,8 +139,10 @@ class Job(Generic[T]):
             self._finish(_MISSING, _gone("was closed"))
 
     def result(self) -> T:
-        """What the waiting thread returns or raises, with the work's context variables brought
-        back. If the work goes on although it was cancelled, nothing of it can be brought back.
+        """Return or raise what the waiting thread has to.
+
+        The work's context variables are brought back. If the work goes on although it was
+        cancelled, nothing of it can be brought back.
         """
         if not self.is_finished:
             self._is_abandoned = True
@@ -273,7 +273,7 @@ def _gone(what: str) -> LoopGoneError:
 
 
 def _loop_is_ending(task: asyncio.Task[Any]) -> bool:
-    """Whether ``task`` was cancelled because its loop ends, and not for its own sake."""
+    """Return whether ``task`` was cancelled because its loop ends, and not for its own sake."""
     if is_ending(task.get_loop()):
         return True
     # asyncio.run and its kin cancel all tasks before any of them takes another step.

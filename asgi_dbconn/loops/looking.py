@@ -1,4 +1,4 @@
-"""What a loop is doing, as seen from the calling thread; true for that moment only."""
+"""The state of a loop, as seen from the calling thread; true for that moment only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Loop = asyncio.AbstractEventLoop
 
 
 def look_at(loop: Loop | None, here: Loop | None) -> LoopState:
-    """The state of ``loop`` for a thread in which the loop ``here`` runs, if any."""
+    """Return the state of ``loop`` for a thread in which the loop ``here`` runs, if any."""
     if loop is None:
         return LoopState.NONE
     if loop is here or is_blocked(loop):
@@ -27,7 +27,7 @@ def look_at(loop: Loop | None, here: Loop | None) -> LoopState:
 
 
 def look_from_outside(loop: Loop) -> LoopState:
-    """The state of ``loop`` for a thread in which no loop runs and that is in no ``run_sync``."""
+    """Return the state of ``loop`` for a thread without a running loop and in no ``run_sync``."""
     if loop.is_closed():
         return LoopState.CLOSED
     own = own_loop(loop)
@@ -44,7 +44,9 @@ def look_from_outside(loop: Loop) -> LoopState:
 
 
 def _was_left_behind(loop: Loop) -> bool:
-    """Whether this process was forked while ``loop`` ran: it says so still, but no thread runs it.
+    """Return whether this process was forked while ``loop`` ran.
+
+    The loop still says that it runs, but no thread runs it.
 
     asyncio's loops know their thread. uvloop's do not tell, and are believed.
     """

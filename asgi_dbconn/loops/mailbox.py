@@ -1,8 +1,9 @@
-"""How other threads have something done on a loop of ours that runs in a thread of its own.
+"""The way for other threads to have something done on a loop of ours in a thread of its own.
 
 As by ``call_soon_threadsafe``, for less. uvloop's wakes its thread up while the caller still holds
-the interpreter's lock, so that thread goes to sleep again at once, and the two change places three
-times instead of once. A byte sent through a socket does not have the lock while it wakes anybody.
+the interpreter's lock, so that thread goes to sleep again immediately, and the two change places
+three times instead of once. A byte sent through a socket does not have the lock while it wakes a
+thread.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ __all__ = ["Mailbox"]
 
 
 class Mailbox:
-    """Made before its loop runs, and closed when it has stopped; posted to by any thread."""
+    """A mailbox made before its loop runs and closed when that has stopped; any thread may post."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Raises OSError if the process has no descriptors left, NotImplementedError if the loop
+        """Make the mailbox.
+
+        Raises OSError if the process has no descriptors left, NotImplementedError if the loop
         cannot wait for sockets: Windows' proactor.
         """
         self._letters: deque[tuple[Callable[..., object], tuple[Any, ...], Context]] = deque()
@@ -37,7 +40,7 @@ class Mailbox:
     def post(self, callback: Callable[..., object], *args: Any, context: Context) -> None:
         """Call ``callback(*args)`` in ``context`` on the loop, soon and in the order of posting.
 
-        Raises OSError if the box is closed. What nobody has read by then is dropped.
+        Raises OSError if the box is closed. What was not read by then is dropped.
         """
         self._letters.append((callback, args, context))
         try:
@@ -46,7 +49,7 @@ class Mailbox:
             return  # thousands of bytes wait there already: the loop knows
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
-        """For the loop's thread, while the loop stands still."""
+        """Close the mailbox, in the loop's thread, while the loop stands still."""
         loop.remove_reader(self._inside.fileno())
         self._close_sockets()
 

@@ -25,19 +25,22 @@ _KNOWN_KINDS: Final = {"asyncio", "uvloop", "winloop"}
 
 
 class OwnLoop:
-    """Lives from its making to :meth:`end`, or to :meth:`stop` once it has a thread.
+    """A loop that lives from its making to :meth:`end`, or to :meth:`stop` once it has a thread.
 
-    Without a thread it is run by whoever has its turn, as any idle loop is. In its thread it runs
-    until it is told to end, and the exit of the interpreter tells it, too.
+    Without a thread it is run by the thread that has its turn, as any idle loop is. In its thread
+    it runs until it is told to end, and the exit of the interpreter tells it, too.
     """
 
     def __init__(self, like: Loop | None = None) -> None:
-        """Of the same kind as ``like``. Raises OSError if the process has no descriptors left."""
+        """Make a loop of the same kind as ``like``.
+
+        Raises OSError if the process has no descriptors left.
+        """
         self.loop = _same_kind(like)
         self.owner = threading.get_ident()
         """The thread that may run it without asking."""
         self.has_thread = False
-        """Whether it runs by itself, so that work is handed over to it."""
+        """True if it runs by itself, so that work is handed over to it."""
         self._thread: threading.Thread | None = None
         self._mailbox: Mailbox | None = None
         self._is_ending = False
@@ -51,7 +54,9 @@ class OwnLoop:
 
     @property
     def post(self) -> Post:
-        """Calls something on the loop soon, as ``call_soon_threadsafe`` does. Once it has a thread.
+        """A function that calls something on the loop soon, as ``call_soon_threadsafe``.
+
+        For use once the loop has a thread.
 
         Raises RuntimeError or OSError if the loop is closed.
         """
@@ -66,7 +71,7 @@ class OwnLoop:
         self._clean_ups.append(clean_up)
 
     def start(self, name: str) -> None:
-        """Give it a thread. Once, and only while nobody runs it: the caller has its turn.
+        """Give it a thread, once, and only while no thread runs it: the caller has its turn.
 
         Raises RuntimeError if no thread can be started, as late in the interpreter's exit, and
         OSError if the process has no descriptors left.

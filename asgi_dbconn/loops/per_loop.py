@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """Belongs to a module, and is safe from every thread.
+    """The values of a module by event loop, safe from every thread.
 
     A value must not refer to its loop, or neither ever goes. After a fork the child starts with
     none: the values speak of threads that it does not have.
@@ -28,11 +28,11 @@ class PerLoop(Generic[T]):
         after_every_fork(self._in_child)
 
     def get(self, loop: asyncio.AbstractEventLoop) -> T | None:
-        """The loop's value if it has one already."""
+        """Return the loop's value if it has one already."""
         return self._values.get(weakref.ref(loop))
 
     def of(self, loop: asyncio.AbstractEventLoop) -> T:
-        """The loop's value. Whoever asks first has it made; all others wait for that one."""
+        """Return the loop's value. The first caller has it made; all others wait for that one."""
         value = self._values.get(weakref.ref(loop))
         if value is None:
             with self._lock:
@@ -43,7 +43,7 @@ class PerLoop(Generic[T]):
         return value
 
     def forget(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The next one who asks has another value made."""
+        """Forget the loop's value, so that the next caller has another one made."""
         with self._lock:
             self._values.pop(weakref.ref(loop), None)
 

@@ -121,7 +121,7 @@ def _in_turn(job: Job[Any], loop: Loop, call: Call, deadline: Deadline) -> Verdi
 def _wait_for_turn(
     job: Job[Any], loop: Loop, turn: Turn, deadline: Deadline, patience: float
 ) -> Verdict | None:
-    """None once it is our turn, or how the visit to the present driver ended."""
+    """Wait for our turn. Return None then, or how the visit to the present driver ended."""
     while not turn.take(deadline.within(patience)):
         if deadline.is_over():
             expire(job, loop)

@@ -24,7 +24,7 @@ Loop = asyncio.AbstractEventLoop
 
 
 def goes_straight(job: Job[Any], loop: Loop, call: Call) -> bool:
-    """Whether ``loop`` was idle and its turn free; then the job has been done.
+    """Return whether ``loop`` was idle and its turn free; then the job has been done.
 
     For a thread in which no loop runs and that is inside of no other call.
     """

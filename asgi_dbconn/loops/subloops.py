@@ -1,6 +1,6 @@
 """A second event loop for code that blocks the first one: one per parent, in a thread of its own.
 
-It ends when its parent is closed or collected, which nobody has to poll for.
+It ends when its parent is closed or collected, which needs no polling.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["subloop_of"]
 
 
 def subloop_of(parent: asyncio.AbstractEventLoop) -> OwnLoop:
-    """The subloop of ``parent``, from any thread; the same one as long as both live.
+    """Return the subloop of ``parent``, from any thread; the same one as long as both live.
 
     Raises OSError if the process has no descriptors left, RuntimeError if it gets no thread.
     """

@@ -1,4 +1,4 @@
-"""Whose turn it is to run an idle event loop: one thread at a time, each until its job is done.
+"""The turn to run an idle event loop: one thread at a time, each until its job is done.
 
 A loop cannot change threads in the middle of a job: a query of SQLAlchemy's is a greenlet, and
 greenlets stay in their thread. So the second thread waits. But if the first one's job waits for
@@ -18,20 +18,21 @@ __all__ = ["Turn", "turn_of"]
 
 
 class Turn:
-    """The right to run one loop that nobody runs. Made once per loop."""
+    """The right to run one loop that no thread runs. Made once per loop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._door = threading.Lock()
         self.is_open = False
-        """Whether some thread runs the loop and takes guests. That thread sets it, without a lock:
-        a guest that has come a moment too early tries again.
+        """True if some thread runs the loop and takes guests.
+
+        That thread sets it, without a lock: a guest that has come a moment too early tries again.
         """
         self._is_staying = False
         self._guests: set[Job[Any]] = set()
 
     def take(self, seconds: float | None) -> bool:
-        """Whether it became our turn within ``seconds``; None waits for ever.
+        """Return whether it became our turn within ``seconds``; None waits for ever.
 
         Look at the loop again afterwards: its previous driver may have changed everything.
         """
@@ -40,14 +41,17 @@ class Turn:
         return self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
 
     def take_now(self) -> bool:
-        """Whether it became our turn without waiting."""
+        """Return whether it became our turn without waiting."""
         return self._lock.acquire(blocking=False)
 
     def release(self) -> None:
         self._lock.release()
 
     def join(self, guest: Job[Any]) -> bool:
-        """Whether ``guest`` was taken. Its driver will then stay for it, or wake it on leaving."""
+        """Return whether ``guest`` was taken.
+
+        Its driver will then stay for it, or wake it on leaving.
+        """
         with self._door:
             if not self.is_open:
                 return False
@@ -55,23 +59,23 @@ class Turn:
             return True
 
     def has(self, guest: Job[Any]) -> bool:
-        """Whether the loop is still run for ``guest``."""
+        """Return whether the loop is still run for ``guest``."""
         return guest in self._guests
 
     def leave(self, guest: Job[Any]) -> bool:
-        """The guest has finished. Whether the driver was waiting for it, and has to be told."""
+        """Let the guest leave. Return whether the driver was waiting for it, and has to be told."""
         with self._door:
             self._guests.discard(guest)
             return self._is_staying
 
     def close_if_empty(self) -> bool:
-        """Whether the driver may leave because nobody is left; nobody can join any more then."""
+        """Return whether the driver may leave as no guest is left; none can join any more then."""
         with self._door:
             self.is_open = self._is_staying = bool(self._guests)
             return not self.is_open
 
     def close(self) -> None:
-        """The driver leaves whoever is there. The guests are woken: one of them takes over."""
+        """Let the driver leave. The guests that are there are woken: one of them takes over."""
         with self._door:
             self.is_open = self._is_staying = False
             guests, self._guests = self._guests, set()

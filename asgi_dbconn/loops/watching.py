@@ -23,18 +23,18 @@ _YEARS: Final = 3e8
 
 
 class Watch:
-    """Knows whether one loop is gone, and tells those who want to hear of it, once."""
+    """A watch over one loop, which tells its listeners once that the loop is gone."""
 
     def __init__(self) -> None:
         self.is_ending = False
         self.is_gone = False
         self.is_told = False
-        """Whether anything would tell it that the loop is gone."""
+        """True if anything would tell it that the loop is gone."""
         self._listeners: set[Callable[[], None]] = set()
         self._generation = generation()
 
     def add(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` when the loop is gone, at once if it is already.
+        """Call ``listener`` when the loop is gone, immediately if it is already.
 
         It is called in any thread, possibly by the garbage collector: it must take no lock.
         """
@@ -62,7 +62,7 @@ class Watch:
 
 
 class _Sentinel:
-    """Lives in a loop's list of things to do, and nowhere else."""
+    """An object that lives in a loop's list of things to do, and nowhere else."""
 
     __slots__ = ("_watch",)
 
@@ -92,7 +92,7 @@ _watches: Final = PerLoop(lambda _: Watch())
 
 
 def watch(loop: asyncio.AbstractEventLoop) -> Watch:
-    """The watch over ``loop``, from any thread; it begins with the first call."""
+    """Return the watch over ``loop``, from any thread; it begins with the first call."""
     watch = _watches.of(loop)
     if not watch.is_told:  # two threads may place one each: the second message is no news
         _place_sentinel(loop, watch)
@@ -100,11 +100,11 @@ def watch(loop: asyncio.AbstractEventLoop) -> Watch:
 
 
 def end_begins(loop: asyncio.AbstractEventLoop) -> None:
-    """We are ending ``loop``."""
+    """Note that we are ending ``loop``."""
     _watches.of(loop).is_ending = True
 
 
 def is_ending(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether we are ending ``loop``; what is cancelled there now, is so for good."""
+    """Return whether we are ending ``loop``; what is cancelled there now, is so for good."""
     watch = _watches.get(loop)
     return watch is not None and watch.is_ending

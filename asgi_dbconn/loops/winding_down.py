@@ -1,4 +1,4 @@
-"""What an event loop of ours still does before it is closed."""
+"""The last work of an event loop of ours before it is closed."""
 
 from __future__ import annotations
 

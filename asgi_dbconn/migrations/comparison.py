@@ -1,4 +1,4 @@
-"""How models and a database are compared: what counts as a difference, and how it is written."""
+"""The comparison of models with a database: what is a difference, and how it is written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def comparison(
     tokens: tuple[str, str],
     is_last: bool,
 ) -> dict[str, Any]:
-    """Arguments for Alembic's ``context.configure``; ``options`` are the user's, and win.
+    """Return arguments for Alembic's ``context.configure``; ``options`` are the user's, and win.
 
     In a tenant's ``schema``, tables that name their own are not compared: all tenants share them.
     ``tokens`` are the names that the template knows the two halves of a revision by.
@@ -106,4 +106,4 @@ def _directives(theirs: Any, *, is_last: bool) -> Any:
 
 
 def _is_empty(script: MigrationScript) -> bool:
-    return all(each.is_empty() for each in script.upgrade_ops_list)
+    return all(operations.is_empty() for operations in script.upgrade_ops_list)

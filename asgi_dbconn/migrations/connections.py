@@ -24,10 +24,10 @@ __all__ = ["migration_connection"]
 async def migration_connection(
     database: Database, schema: str | None, *, create_schema: bool
 ) -> AsyncIterator[AsyncConnection]:
-    """Connected to ``database`` for the block, whether or not anybody else is.
+    """Connect to ``database`` for the block, whether or not others are connected.
 
-    In no transaction yet. A session of its own, so whatever a revision sets for it ends with it.
-    A memory database is used as it is, and has to be connected.
+    The connection is in no transaction yet, and has a session of its own: whatever a revision sets
+    for it ends with it. A memory database is used as it is, and has to be connected.
     """
     if current_scope(database) is not None:
         raise TransactionError(

@@ -28,29 +28,29 @@ def name_constraints(script: MigrationScript) -> None:
 def _name_in(container: Any) -> None:
     from alembic.operations import ops
 
-    for number, each in enumerate(container.ops):
-        if isinstance(each, ops.CreateTableOp):
-            container.ops[number] = _named_table(each)
-        elif isinstance(each, ops.OpContainer):
-            _name_in(each)
-        elif isinstance(each, ops.DropConstraintOp) and each.constraint_name is None:
-            each.constraint_name = _name_of(each.reverse())
-        elif isinstance(each, ops.CreateUniqueConstraintOp | ops.CreateForeignKeyOp):
-            each.constraint_name = each.constraint_name or _name_of(each)
+    for number, operation in enumerate(container.ops):
+        if isinstance(operation, ops.CreateTableOp):
+            container.ops[number] = _named_table(operation)
+        elif isinstance(operation, ops.OpContainer):
+            _name_in(operation)
+        elif isinstance(operation, ops.DropConstraintOp) and operation.constraint_name is None:
+            operation.constraint_name = _name_of(operation.reverse())
+        elif isinstance(operation, ops.CreateUniqueConstraintOp | ops.CreateForeignKeyOp):
+            operation.constraint_name = operation.constraint_name or _name_of(operation)
 
 
 def _named_table(operation: Any) -> Any:
     from alembic.operations.ops import CreateTableOp
 
     table = operation.to_table()  # a copy
-    for each in table.constraints:
-        columns = [column.name for column in each.columns]
-        if each.name is not None:
+    for constraint in table.constraints:
+        columns = [column.name for column in constraint.columns]
+        if constraint.name is not None:
             continue
-        if isinstance(each, UniqueConstraint):
-            each.name = _name(table.name, columns, "key")
-        elif isinstance(each, ForeignKeyConstraint):
-            each.name = _name(table.name, columns, "fkey")
+        if isinstance(constraint, UniqueConstraint):
+            constraint.name = _name(table.name, columns, "key")
+        elif isinstance(constraint, ForeignKeyConstraint):
+            constraint.name = _name(table.name, columns, "fkey")
     return CreateTableOp.from_table(table)
 
 

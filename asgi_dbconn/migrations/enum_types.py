@@ -22,7 +22,7 @@ Types = dict[tuple[str | None, str], ENUM]
 
 
 def render_enum_type(kind: str, thing: Any, context: Any) -> str | bool:
-    """A ``render_item`` of Alembic: types of columns that do not create themselves."""
+    """Render types of columns that do not create themselves: a ``render_item`` of Alembic."""
     enum = _enum_of(thing, context.dialect) if kind == "type" else None
     if enum is None or isinstance(thing, ARRAY):
         return False
@@ -44,33 +44,33 @@ def keep_enum_types(script: MigrationScript, context: Any) -> None:
     wanted = _types((column for table in tables for column in table.columns), dialect)
     default = dialect.default_schema_name
     present = {
-        (None if each["schema"] == default else each["schema"], each["name"])
-        for each in inspect(context.bind).get_enums(schema="*")
+        (None if enum["schema"] == default else enum["schema"], enum["name"])
+        for enum in inspect(context.bind).get_enums(schema="*")
     }
-    created = {key: each for key, each in added.items() if key not in present}
-    unused = {key: each for key, each in dropped.items() if key not in wanted and key in present}
+    created = {key: enum for key, enum in added.items() if key not in present}
+    unused = {key: enum for key, enum in dropped.items() if key not in wanted and key in present}
     for container, first, last in ((upgrade, created, unused), (downgrade, unused, created)):
-        container.ops[:0] = [_execute(CreateEnumType(each), dialect) for each in first.values()]
-        container.ops += [_execute(DropEnumType(each), dialect) for each in last.values()]
+        container.ops[:0] = [_execute(CreateEnumType(enum), dialect) for enum in first.values()]
+        container.ops += [_execute(DropEnumType(enum), dialect) for enum in last.values()]
 
 
 def _added(container: Any) -> Iterator[Any]:
     from alembic.operations import ops
 
-    for each in container.ops:
-        if isinstance(each, ops.CreateTableOp):
-            yield from each.to_table().columns
-        elif isinstance(each, ops.AddColumnOp):
-            yield each.column
-        elif isinstance(each, ops.AlterColumnOp) and each.modify_type is not None:
-            yield Column(each.column_name, each.modify_type)
-        elif isinstance(each, ops.OpContainer):
-            yield from _added(each)
+    for operation in container.ops:
+        if isinstance(operation, ops.CreateTableOp):
+            yield from operation.to_table().columns
+        elif isinstance(operation, ops.AddColumnOp):
+            yield operation.column
+        elif isinstance(operation, ops.AlterColumnOp) and operation.modify_type is not None:
+            yield Column(operation.column_name, operation.modify_type)
+        elif isinstance(operation, ops.OpContainer):
+            yield from _added(operation)
 
 
 def _types(columns: Iterable[Any], dialect: Any) -> Types:
-    enums = (_enum_of(each.type, dialect) for each in columns)
-    return {(each.schema, each.name or ""): each for each in enums if each is not None}
+    enums = (_enum_of(column.type, dialect) for column in columns)
+    return {(enum.schema, enum.name or ""): enum for enum in enums if enum is not None}
 
 
 def _enum_of(kind: Any, dialect: Any) -> ENUM | None:

@@ -1,4 +1,4 @@
-"""What the ``env.py`` of a folder calls, for the ``alembic`` command."""
+"""The function that the ``env.py`` of a folder calls, for the ``alembic`` command."""
 
 from __future__ import annotations
 

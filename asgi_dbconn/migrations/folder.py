@@ -22,19 +22,19 @@ _REVISION_TEMPLATE: Final = "script.py.mako"
 
 @dataclass(frozen=True)
 class Folder:
-    """Where ``alembic.ini`` (or ``pyproject.toml``) and ``versions/`` are. Immutable.
+    """The folder of ``alembic.ini`` (or ``pyproject.toml``) and ``versions/``. Immutable.
 
     Its ``env.py`` is for the ``alembic`` command, and never run from here.
     """
 
     directory: Path
     x: tuple[str, ...] = ()
-    """What ``-x key=value`` gave, for ``context.get_x_argument()`` in a revision."""
+    """The values of ``-x key=value``, for ``context.get_x_argument()`` in a revision."""
     tag: str | None = None
-    """For ``context.get_tag_argument()``."""
+    """The value of ``context.get_tag_argument()``."""
 
     def config(self, *, stdout: TextIO | None = None, autogenerate: bool = False) -> Config:
-        """Alembic's settings. Raises MigrationError if there is no such folder."""
+        """Return Alembic's settings. Raises MigrationError if there is no such folder."""
         from alembic.config import Config
         from alembic.util import coerce_resource_to_filename
 
@@ -57,7 +57,7 @@ class Folder:
         return config
 
     def config_for_writing(self, databases: list[str], *, autogenerate: bool = False) -> Config:
-        """The same, where new revisions are written from a template that fits ``databases``.
+        """Return the same settings for new revisions, from a template that fits ``databases``.
 
         That is the folder's own; but flask-migrate's for several databases asks Flask for them,
         and one for a single database has no place for more.
@@ -75,7 +75,7 @@ class Folder:
 
 
 def scripts_of(config: Config) -> ScriptDirectory:
-    """The revisions that ``config`` leads to."""
+    """Return the revisions that ``config`` leads to."""
     from alembic.script import ScriptDirectory
 
     scripts = ScriptDirectory.from_config(config)

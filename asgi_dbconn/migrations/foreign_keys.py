@@ -17,7 +17,7 @@ __all__ = ["SQLiteForeignKeys"]
 
 
 class SQLiteForeignKeys:
-    """Checks each revision of one run; what was broken before may stay so."""
+    """A check of each revision of one run; what was broken before may stay so."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

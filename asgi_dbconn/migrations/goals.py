@@ -1,4 +1,4 @@
-"""What Alembic is to do: the steps from the present heads of a database to where it shall be.
+"""The work for Alembic: the steps from the present heads of a database to where it shall be.
 
 The steps come from methods of Alembic's ``ScriptDirectory`` whose names begin with an underscore;
 its own commands use nothing else. Here, and nowhere else.
@@ -21,25 +21,25 @@ __all__ = ["comparing", "downgrading", "reading", "split_range", "stamping", "up
 
 
 def upgrading(scripts: ScriptDirectory, revision: str) -> Source:
-    """Up to ``revision``."""
+    """Return the source of the steps up to ``revision``."""
     return lambda heads, _: scripts._upgrade_revs(revision, heads)
 
 
 def downgrading(scripts: ScriptDirectory, revision: str) -> Source:
-    """Down to ``revision``."""
+    """Return the source of the steps down to ``revision``."""
     return lambda heads, _: scripts._downgrade_revs(revision, heads)
 
 
 def stamping(scripts: ScriptDirectory, revisions: Sequence[str]) -> Source:
-    """To ``revisions``, without running them."""
+    """Return the source of the steps to ``revisions``, without running them."""
     return lambda heads, _: scripts._stamp_revs(tuple(revisions), heads)
 
 
 def reading(scripts: ScriptDirectory, found: list[tuple[str, ...]]) -> Source:
-    """No step at all; the heads of each database go into ``found``."""
+    """Return a source of no step at all; the heads of each database go into ``found``."""
 
     def read(heads: Any, _: Any) -> Iterable[Any]:
-        found.append(tuple(sorted(each.revision for each in scripts.get_all_current(heads))))
+        found.append(tuple(sorted(script.revision for script in scripts.get_all_current(heads))))
         return ()
 
     return read
@@ -48,13 +48,14 @@ def reading(scripts: ScriptDirectory, found: list[tuple[str, ...]]) -> Source:
 def comparing(
     scripts: ScriptDirectory, generated: RevisionContext, differences: list[str]
 ) -> Source:
-    """No step at all; what a database lacks goes into ``generated``, and as code into
-    ``differences``.
+    """Return a source of no step at all.
+
+    What a database lacks goes into ``generated``, and as code into ``differences``.
     """
 
     def compare(heads: Any, context: Any) -> Iterable[Any]:
-        newest = {each.revision for each in scripts.get_revisions("heads")}
-        present = {each.revision for each in scripts.get_revisions(heads)}
+        newest = {script.revision for script in scripts.get_revisions("heads")}
+        present = {script.revision for script in scripts.get_revisions(heads)}
         if present != newest:
             raise MigrationError(
                 f"it is at {_listed(present)}, and the newest revision is {_listed(newest)}. "
@@ -68,7 +69,7 @@ def comparing(
 
 
 def split_range(revision: str) -> tuple[str | None, str]:
-    """``from:to``, or a goal alone."""
+    """Split ``from:to`` into start and goal; a goal alone has no start."""
     start, colon, end = revision.partition(":")
     return (start, end) if colon else (None, revision)
 
@@ -77,7 +78,7 @@ def _as_code(generated: RevisionContext, context: MigrationContext) -> str:
     from alembic.autogenerate import render_python_code
     from alembic.runtime.migration import MigrationContext
 
-    operations = [each.upgrade_ops_list[-1] for each in generated.generated_revisions]
+    operations = [script.upgrade_ops_list[-1] for script in generated.generated_revisions]
     if not operations or operations[-1].is_empty():
         return ""
     # In a context without a folder: Alembic would look for an env.py in it.

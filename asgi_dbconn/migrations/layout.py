@@ -16,7 +16,7 @@ __all__ = ["create_folder", "import_line"]
 
 
 def create_folder(directory: Path, registry: object) -> list[Path]:
-    """Write the folder, and give what was written. Raises MigrationError if it is not empty."""
+    """Write the folder, and return what was written. Raises MigrationError if it is not empty."""
     if directory.exists() and any(directory.iterdir()):
         raise MigrationError(
             f"The folder {directory} exists, and is not empty. If its revisions are to go on, "
@@ -39,7 +39,7 @@ def create_folder(directory: Path, registry: object) -> list[Path]:
 
 
 def import_line(registry: object) -> str | None:
-    """How to import ``registry`` as ``models``; None if no module has it."""
+    """Return the line that imports ``registry`` as ``models``; None if no module has it."""
     places = [
         (module.__name__, name)
         for module in _modules()
@@ -57,9 +57,9 @@ def _modules() -> list[ModuleType]:
     # Not all that stands there is a module.
     loaded: list[object] = list(sys.modules.values())
     return [
-        each
-        for each in loaded
-        if isinstance(each, ModuleType)
-        and each.__name__ != "__main__"
-        and each.__name__.partition(".")[0] != "asgi_dbconn"
+        module
+        for module in loaded
+        if isinstance(module, ModuleType)
+        and module.__name__ != "__main__"
+        and module.__name__.partition(".")[0] != "asgi_dbconn"
     ]

@@ -20,7 +20,7 @@ from asgi_dbconn.pools.budget import Budget
 __all__ = ["one_at_a_time", "take_turn"]
 
 _KEYS: Final = {"first": 0x61736769, "second": 0x6D696772}
-"""Any numbers that nobody else takes; "asgi" and "migr" in ASCII."""
+"""Numbers that no other program takes; "asgi" and "migr" in ASCII."""
 _HOLDER: Final = text(
     "SELECT activity.pid, activity.application_name AS name, activity.client_addr::text AS address,"
     " date_trunc('second', clock_timestamp() - activity.backend_start)::text AS age "
@@ -41,7 +41,7 @@ after_every_fork(_process.after_fork)
 
 @asynccontextmanager
 async def one_at_a_time(seconds: float) -> AsyncIterator[None]:
-    """Alembic is ours alone in this process, on whatever loop. Raises MigrationLocked."""
+    """Keep Alembic for one task of this process, on any loop. Raises MigrationLocked."""
     try:
         turn = await _process.take("", asyncio.get_running_loop().time() + seconds)
     except PoolTimeout as error:
@@ -56,7 +56,7 @@ async def one_at_a_time(seconds: float) -> AsyncIterator[None]:
 
 
 async def take_turn(connection: AsyncConnection, database: Database, seconds: float) -> None:
-    """Wait until nobody else migrates the database, and let nobody while we do.
+    """Wait until no other session migrates the database, and keep others out meanwhile.
 
     On PostgreSQL that lasts as long as the session; behind PgBouncer, and on SQLite, as long as
     the transaction, which is begun here. Raises MigrationLocked.

@@ -19,7 +19,7 @@ __all__ = ["Migrations", "RevisionOptions"]
 
 
 class RevisionOptions(TypedDict, total=False):
-    """What can be said about a new revision; as Alembic's options of these names."""
+    """Options of a new revision, as Alembic's options of these names."""
 
     head: str
     splice: bool
@@ -59,8 +59,9 @@ class Migrations:
         tag: str | None = None,
         tell: Callable[[Applied], None] = lambda _: None,
     ) -> Migrations:
-        """The same in another folder, with the arguments ``x`` and ``tag`` for the revisions;
-        ``tell`` is called when each of them begins.
+        """Return the same migrations in another folder, with ``x`` and ``tag`` for the revisions.
+
+        ``tell`` is called when each revision begins.
         """
         runs = self._runs
         other = Migrations(runs.binding)
@@ -82,10 +83,10 @@ class Migrations:
         schema: Schema = INHERIT,
         lock_timeout: float = LOCK_TIMEOUT,
     ) -> list[Applied]:
-        """Run what leads to ``revision``, and give what was run; nothing if it is there already.
+        """Run what leads to ``revision``, and return what was run; nothing if it is there already.
 
-        Several processes may do so at once: one does, the others wait and find nothing to do.
-        Raises MigrationLocked after ``lock_timeout`` seconds. ``schema`` is created if need be.
+        Several processes may do so at the same time: one does, the others wait and find nothing to
+        do. Raises MigrationLocked after ``lock_timeout`` seconds. ``schema`` is created if need be.
         """
         return await self._runs.change(upgrading, revision, database, schema, lock_timeout)
 
@@ -120,15 +121,15 @@ class Migrations:
     async def current(
         self, *, database: Names = INHERIT, schema: Schema = INHERIT
     ) -> dict[str | None, tuple[str, ...]]:
-        """The revisions that each database is at, by its name."""
+        """Return the revisions that each database is at, by its name."""
         return await self._runs.current(database, schema)
 
     async def check(
         self, *, database: Names = INHERIT, schema: Schema = INHERIT
     ) -> dict[str | None, str]:
-        """What the databases lack that the models have, as the code of a revision, by their names.
+        """Return what the databases lack that the models have, by their names.
 
-        Empty if there is nothing.
+        It is written as the code of a revision. Empty if there is nothing.
         """
         differences, _ = await self._runs.compare(None, database, schema, {}, autogenerate=False)
         return {name: code for name, code in differences.items() if code}
@@ -164,7 +165,7 @@ class Migrations:
         return self.revision(message, head=heads, branch_label=branch_label, rev_id=rev_id)
 
     def init(self) -> list[Path]:
-        """Make the folder, and give the files that were written. For ``alembic``, too."""
+        """Make the folder, and return the files that were written. For ``alembic``, too."""
         with alembic_used():
             return create_folder(self.folder.directory, self._runs.binding)
 
@@ -177,7 +178,7 @@ class Migrations:
         database: Names = INHERIT,
         schema: Schema = INHERIT,
     ) -> str:
-        """What ``upgrade`` would send; ``revision`` may be a range, ``from:to``."""
+        """Return the SQL that ``upgrade`` would send; ``revision`` may be a range, ``from:to``."""
         start, end = split_range(revision)
         return await self._runs.write(upgrading, end, start, database, schema)
 
@@ -188,7 +189,7 @@ class Migrations:
         database: Names = INHERIT,
         schema: Schema = INHERIT,
     ) -> str:
-        """What ``downgrade`` would send; ``revision`` has to be a range, ``from:to``."""
+        """Return the SQL that ``downgrade`` would send; ``revision`` is a range, ``from:to``."""
         start, end = split_range(revision)
         return await self._runs.write(downgrading, end, start or "head", database, schema)
 
@@ -199,7 +200,7 @@ class Migrations:
         database: Names = INHERIT,
         schema: Schema = INHERIT,
     ) -> str:
-        """What ``stamp`` would send; a single ``revision`` may be a range, ``from:to``."""
+        """Return the SQL that ``stamp`` would send; ``revision`` may be one range, ``from:to``."""
         revisions, start = [revision] if isinstance(revision, str) else list(revision), None
         if len(revisions) == 1:
             start, revisions[0] = split_range(revisions[0])
@@ -208,5 +209,5 @@ class Migrations:
     # -- for env.py
 
     async def run_for(self, context: Any, source: Source, *, writes: bool, is_online: bool) -> str:
-        """Do what the ``alembic`` command was asked for; gives the SQL where that was asked for."""
+        """Do what the ``alembic`` command was asked for; return the SQL where it was asked for."""
         return await self._runs.run_for(context, source, writes=writes, is_online=is_online)

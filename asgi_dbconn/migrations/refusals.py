@@ -1,4 +1,4 @@
-"""Alembic is optional, and what it refuses becomes an error of ours."""
+"""Errors of ours in place of Alembic's: it is optional, and it refuses some things."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ __all__ = ["alembic_used", "is_refusal", "said_by"]
 
 @contextmanager
 def alembic_used() -> Iterator[None]:
-    """For a block that uses Alembic: raises ConfigurationError if it is not installed, and
-    MigrationError where Alembic would raise its CommandError.
+    """Turn refusals of Alembic in the block into errors of ours.
+
+    Raises ConfigurationError if Alembic is not installed, and MigrationError where it would raise
+    its CommandError.
     """
     if find_spec("alembic") is None:
         raise ConfigurationError(
@@ -31,14 +33,14 @@ def alembic_used() -> Iterator[None]:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether Alembic, or we in its place, will not do what was asked for."""
+    """Return whether Alembic, or we in its place, refuses what was asked for."""
     from alembic.util import CommandError
 
     return isinstance(error, CommandError | MigrationError)
 
 
 def said_by(error: BaseException) -> str:
-    """What an error says, as a sentence; with its class, where nobody meant to write one."""
+    """Return what an error says, as a sentence; with its class if the text is not meant as one."""
     original = driver_error(error) or error
     text = BaseException.__str__(original).rstrip(". ")
     return f"{text}." if is_refusal(error) else f"{type(original).__name__}: {text}."

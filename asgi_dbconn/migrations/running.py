@@ -33,13 +33,13 @@ class Run:
     """One use of Alembic for some databases. Lives as long as the verb."""
 
     environment: EnvironmentContext
-    """Or the module ``alembic.context``, which has the same functions."""
+    """Alembic's context, or the module ``alembic.context``, which has the same functions."""
     source: Source
     subjects: list[Subject]
     engine_names: list[str]
-    """Of all databases that a revision is written for, whichever the run is about."""
+    """Names of all databases that a revision is written for, whichever the run is about."""
     options: Mapping[str, Any]
-    """For ``context.configure``, from the user."""
+    """Arguments of the user for ``context.configure``."""
     schema: str | None = None
     lock_timeout: float | None = None
     """Seconds to wait for others; None for what changes nothing, and may happen meanwhile."""
@@ -47,8 +47,10 @@ class Run:
     applied: list[Applied] = field(default_factory=list)
 
     async def online(self) -> list[Applied]:
-        """Each database in a transaction of its own, or in more if the options or a revision say
-        so. Raises MigrationError; those before the one that failed stay migrated.
+        """Migrate each database in a transaction of its own.
+
+        There are more transactions if the options or a revision say so. Raises MigrationError; the
+        databases before the one that failed stay migrated.
         """
         for subject in self.subjects:
             async with migration_connection(
@@ -58,7 +60,7 @@ class Run:
         return self.applied
 
     def offline(self) -> str:
-        """The SQL, for each database under a comment with its name. Opens no connection."""
+        """Return the SQL, for each database under a comment with its name. Opens no connection."""
         parts = []
         for subject in self.subjects:
             text = StringIO()

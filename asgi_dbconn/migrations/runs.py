@@ -45,11 +45,11 @@ class Runs:
     binding: Binding
     folder: Folder = field(default_factory=lambda: Folder(Path("migrations")))
     options: dict[str, Any] = field(default_factory=dict)
-    """For ``context.configure``."""
+    """Arguments for ``context.configure``."""
     tell: Callable[[Applied], None] = lambda _: None
 
     async def run_for(self, context: Any, source: Source, *, writes: bool, is_online: bool) -> str:
-        """Do what the ``alembic`` command was asked for; gives the SQL where that was asked for."""
+        """Do what the ``alembic`` command was asked for; return the SQL where it was asked for."""
         scripts = context.script
         run = self._made(context, scripts, source, all_subjects(self.binding, scripts), INHERIT)
         run.lock_timeout = LOCK_TIMEOUT if writes else None
@@ -79,14 +79,14 @@ class Runs:
             )
 
     async def current(self, database: Names, schema: Schema) -> dict[str | None, tuple[str, ...]]:
-        """The heads that the version table of each database has."""
+        """Return the heads that the version table of each database has."""
         with alembic_used():
             config = self.folder.config()
             scripts = scripts_of(config)
             subjects = chosen_subjects(self.binding, database, scripts)
             found: list[tuple[str, ...]] = []
             await self._run(config, scripts, reading(scripts, found), subjects, schema)
-        return {each.names[0]: heads for each, heads in zip(subjects, found, strict=True)}
+        return {subject.names[0]: heads for subject, heads in zip(subjects, found, strict=True)}
 
     async def compare(
         self,
@@ -97,7 +97,7 @@ class Runs:
         *,
         autogenerate: bool,
     ) -> tuple[dict[str | None, str], Path | None]:
-        """What each database lacks, as code, and, with ``autogenerate``, the file it went into."""
+        """Return what each database lacks, as code, and, with ``autogenerate``, its new file."""
         with alembic_used():
             from alembic.autogenerate import RevisionContext
 
@@ -113,11 +113,13 @@ class Runs:
             template_args = generated.template_args
             await self._run(config, scripts, source, subjects, schema, template_args=template_args)
             written = list(generated.generate_scripts()) if autogenerate else []
-        differences = {each.names[0]: code for each, code in zip(subjects, found, strict=True)}
+        differences = {
+            subject.names[0]: code for subject, code in zip(subjects, found, strict=True)
+        }
         return differences, Path(written[0].path) if written and written[0] else None
 
     def write_empty(self, message: str | None, options: Mapping[str, Any]) -> Path:
-        """A revision that does nothing yet. Needs no database."""
+        """Write a revision that does nothing yet. Needs no database."""
         with alembic_used():
             from alembic.util import rev_id
 
@@ -140,7 +142,7 @@ class Runs:
         database: Names,
         schema: Schema,
     ) -> str:
-        """The SQL of the steps of ``goal``, from ``start`` on. Opens no connection."""
+        """Return the SQL of the steps of ``goal``, from ``start`` on. Opens no connection."""
         with alembic_used():
             config = self.folder.config()
             scripts = scripts_of(config)
@@ -153,7 +155,7 @@ class Runs:
 
     def engine_names(self, scripts: ScriptDirectory) -> list[str]:
         subjects = all_subjects(self.binding, scripts)
-        return [name for each in subjects for name in each.engine_names]
+        return [name for subject in subjects for name in subject.engine_names]
 
     async def _run(
         self,
@@ -184,8 +186,8 @@ class Runs:
         chosen = (
             self.binding.current_schema() if isinstance(schema, Choice) else check_schema(schema)
         )
-        for each in subjects:
-            refuse_on_sqlite(each.database, chosen)
+        for subject in subjects:
+            refuse_on_sqlite(subject.database, chosen)
         options: dict[str, Any] = {}
         for name in _FROM_FILE:
             value = environment.config.get_alembic_option(name)

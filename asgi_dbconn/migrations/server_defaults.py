@@ -1,4 +1,4 @@
-"""Whether a column has the default that its model gives it, as far as their texts can tell.
+"""The comparison of a column's default with its model's, as far as their texts can tell.
 
 Alembic lets PostgreSQL compare the two, which it cannot for json: that type has no equality, and
 the question would end the transaction. On SQLite it takes a quote in a default for a difference.

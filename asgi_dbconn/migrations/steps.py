@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["Applied", "Check", "Steps"]
 
 Check = Callable[[Callable[[], None]], None]
-"""Calls a revision's function, and looks afterwards whether the database is well."""
+"""A call of a revision's function that looks afterwards whether the database is well."""
 Source = Callable[..., Iterable[Any]]
-"""What Alembic calls ``fn``: it gives the steps that lead from the present heads to the goal."""
+"""Alembic's ``fn``: it returns the steps that lead from the present heads to the goal."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Steps:
     source: Source
     begun: list[Applied] = field(default_factory=list)
     file: str | None = None
-    """Of the revision that was begun last."""
+    """The file of the revision that was begun last."""
     tell: Callable[[Applied], None] = lambda _: None
     check: Check = lambda function: function()
 

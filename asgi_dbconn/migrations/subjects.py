@@ -1,4 +1,4 @@
-"""Which databases a run of migrations is about, and what their parts of a revision are called."""
+"""The databases that a run of migrations is about, and the names of their parts of a revision."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ class Subject:
 
     @property
     def engine_names(self) -> list[str]:
-        return [engine_name(each) for each in self.names]
+        return [engine_name(name) for name in self.names]
 
 
 def engine_name(name: str | None) -> str:
-    """What follows ``upgrade_`` in the name of a function; nothing for the default database."""
+    """Return what follows ``upgrade_`` in a function's name; empty for the default database."""
     return "" if name is None else re.sub(r"\W", "_", name)
 
 
 def all_subjects(binding: Binding, scripts: ScriptDirectory | None = None) -> list[Subject]:
-    """The default database, and each other that has tables, or functions in a revision.
+    """Return the default database, and each other that has tables, or functions in a revision.
 
     A read replica that is registered by a name has neither, and is left alone.
     """
@@ -58,13 +58,13 @@ def all_subjects(binding: Binding, scripts: ScriptDirectory | None = None) -> li
 
 
 def chosen_subjects(binding: Binding, names: Names, scripts: ScriptDirectory) -> list[Subject]:
-    """Those of ``names``, or all. Raises UnknownDatabase."""
+    """Return the subjects of ``names``, or all. Raises UnknownDatabase."""
     if isinstance(names, Choice):
         return all_subjects(binding, scripts)
     chosen = [names] if names is None or isinstance(names, str) else list(names)
-    for each in chosen:
-        binding.find_database(each)
-    places = {_place(binding.databases[each]) for each in chosen}
+    for name in chosen:
+        binding.find_database(name)
+    places = {_place(binding.databases[name]) for name in chosen}
     also = [
         name for name in _concerned(binding, scripts) if _place(binding.databases[name]) in places
     ]

@@ -1,4 +1,4 @@
-"""Where an object belongs, and whether all that is stored together belongs to the same place."""
+"""The place of an object, and the check that all that is stored together has the same place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["check_same_place", "place_of"]
 
 
 def place_of(instance: Any) -> Place:
-    """Where ``instance`` came from; for a new one, where a query of this moment would go.
+    """Return where ``instance`` came from; for a new one, where a query would go at this moment.
 
     Raises ConfigurationError if its class has no registry.
     """
@@ -36,14 +36,14 @@ def check_same_place(place: Place, instance: Any, others: Sequence[Any]) -> None
 
     A row of the same key, but another tenant's, would be written or referred to.
     """
-    for each in others:
-        if instance_state(each).key is None:
+    for other in others:
+        if instance_state(other).key is None:
             continue  # new: it goes where the others go
-        bound = hasattr(type(each), "__dbconn__")
-        theirs = place_of(each) if bound else _place(each, place.binding, place.home)
-        if _seen_by(each, theirs) != _seen_by(each, place):
+        bound = hasattr(type(other), "__dbconn__")
+        theirs = place_of(other) if bound else _place(other, place.binding, place.home)
+        if _seen_by(other, theirs) != _seen_by(other, place):
             raise ConfigurationError(
-                f"This {type(instance).__name__} and the {type(each).__name__} that hangs on it "
+                f"This {type(instance).__name__} and the {type(other).__name__} that hangs on it "
                 "come from different databases or schemas, and what is stored together is stored "
                 "in one. Load both from the same."
             )
@@ -56,7 +56,10 @@ def _place(instance: Any, binding: Binding, home: Database) -> Place:
 
 
 def _seen_by(instance: Any, place: Place) -> tuple[Database, str | None]:
-    """Where ``place`` is for the tables of ``instance``: those that name a schema stay there."""
+    """Return where ``place`` is for the tables of ``instance``.
+
+    Tables that name a schema stay there.
+    """
     tables = object_mapper(instance).tables
-    remapped = any(getattr(each, "schema", None) is None for each in tables)
+    remapped = any(getattr(table, "schema", None) is None for table in tables)
     return place.database, place.effective_schema() if remapped else None

@@ -1,4 +1,4 @@
-"""What the query layer asks of a registry; the registry itself stands floors above."""
+"""The interface of a registry for the query layer; the registry itself stands floors above."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["INHERIT", "Binding", "Choice", "DatabaseChoice"]
 
 
 class Choice(Enum):
-    """``None`` means the registry's default database, so "not said" needs a value of its own."""
+    """The value for "not said", because ``None`` means the registry's default database."""
 
     INHERIT = "inherit"
 
@@ -25,7 +25,7 @@ DatabaseChoice = str | Database | None
 
 
 class Binding(Protocol):
-    """Where models find their databases and their tables' MetaData."""
+    """The place where models find their databases and their tables' MetaData."""
 
     @property
     def databases(self) -> Mapping[str | None, Database]: ...
@@ -38,9 +38,9 @@ class Binding(Protocol):
         ...
 
     def current_schema(self) -> str | None:
-        """The schema that queries of this context run in, unless they say otherwise."""
+        """Return the schema that queries of this context run in, unless they say otherwise."""
         ...
 
     def find_database(self, choice: DatabaseChoice) -> Database:
-        """The database so named, or UnknownDatabase listing the known ones."""
+        """Return the database so named, or raise UnknownDatabase listing the known ones."""
         ...

@@ -38,7 +38,7 @@ _HINTS = {
 
 
 class Building(NotAwaited, Generic[T]):
-    """Immutable: may be kept, shared between tasks and loops, and used many times."""
+    """An immutable query: may be kept, shared between tasks and loops, and used many times."""
 
     __slots__ = ("_built_at", "_description", "_place")
 
@@ -52,26 +52,26 @@ class Building(NotAwaited, Generic[T]):
         return self._place.database.home_loop
 
     def again(self) -> Self:
-        """The same query, as if it was built here."""
+        """Return the same query, as if it was built here."""
         copy = self._with(self._description)
         copy._built_at = self._place.built_at()
         return copy
 
     def all(self) -> Self:
-        """The same query; for those who like to read ``await User.query.all()``."""
+        """Return the same query; for those who like to read ``await User.query.all()``."""
         return self
 
     def filter(self, *expressions: _ColumnExpressionArgument[bool], **lookups: Any) -> Self:
-        """Only rows for which all of these are true.
+        """Keep only rows for which all of these are true.
 
         Lookups through the same relation are about the same related row; in another ``filter()``
-        they may be about another one. Raises FieldError, at once, if a lookup names what the model
-        does not have, or if an expression is none.
+        they may be about another one. Raises FieldError immediately if a lookup names what the
+        model does not have, or if an expression is none.
         """
         return self._with(self._description.narrowed(*self._wanted("filter", expressions, lookups)))
 
     def exclude(self, *expressions: _ColumnExpressionArgument[bool], **lookups: Any) -> Self:
-        """Only rows for which these are not all true; rows where that is unknown (NULL) stay."""
+        """Keep only rows for which these are not all true, or for which that is unknown (NULL)."""
         unwanted = self._wanted("exclude", expressions, lookups)
         if not unwanted:
             return self
@@ -82,26 +82,26 @@ class Building(NotAwaited, Generic[T]):
 
     def order_by(self, *fields: _ColumnExpressionArgument[Any] | str) -> Self:
         """Order by expressions or names; ``"-name"`` is descending. Replaces an earlier order."""
-        order = tuple(step for each in fields for step in self._ordering(each))
+        order = tuple(step for field in fields for step in self._ordering(field))
         return self._with(self._description.changed(order=order))
 
     def limit(self, rows: int) -> Self:
-        """At most so many rows. Replaces an earlier limit."""
+        """Take at most so many rows. Replaces an earlier limit."""
         return self._with(self._description.changed(limit=_count("limit", rows)))
 
     def offset(self, rows: int) -> Self:
-        """Without the first so many rows; say which those are by ``order_by``."""
+        """Leave out the first so many rows; say which those are by ``order_by``."""
         return self._with(self._description.changed(offset=_count("offset", rows)))
 
     def distinct(self) -> Self:
-        """Each row once: for ``values()``, and where an expression brings in another table.
+        """Take each row once: for ``values()``, and where an expression brings in another table.
 
         PostgreSQL orders distinct rows by what is selected only.
         """
         return self._with(self._description.changed(is_distinct=True))
 
     def options(self, *options: ORMOption) -> Self:
-        """SQLAlchemy's loader options, as ``selectinload(User.posts)``."""
+        """Apply SQLAlchemy's loader options, as ``selectinload(User.posts)``."""
         return self._loading(options, takes_several=True)
 
     def select_related(self, *relations: str | Any) -> Self:
@@ -110,14 +110,20 @@ class Building(NotAwaited, Generic[T]):
         For relations to one object; a collection would repeat its parent's row.
         """
         return self._loading(
-            [self._relation(joinedload, each) for each in _some("select_related", relations)],
-            takes_several=not all(self._is_joined_at_once(each) for each in relations),
+            [
+                self._relation(joinedload, relation)
+                for relation in _some("select_related", relations)
+            ],
+            takes_several=not all(self._is_joined_at_once(relation) for relation in relations),
         )
 
     def prefetch_related(self, *relations: str | Any) -> Self:
         """Load these relations, collections too, by one more statement for each step."""
         return self._loading(
-            [self._relation(selectinload, each) for each in _some("prefetch_related", relations)],
+            [
+                self._relation(selectinload, relation)
+                for relation in _some("prefetch_related", relations)
+            ],
             takes_several=True,
         )
 
@@ -126,7 +132,7 @@ class Building(NotAwaited, Generic[T]):
 
         Reading one that was left out raises DetachedInstanceError; ``refresh()`` loads it.
         """
-        chosen = [self._column("only", each) for each in _some("only", fields)]
+        chosen = [self._column("only", field) for field in _some("only", fields)]
         return self._loading([load_only(*chosen)], takes_several=False)
 
     def with_for_update(
@@ -156,10 +162,11 @@ class Building(NotAwaited, Generic[T]):
         database: DatabaseChoice | Choice = INHERIT,
         schema: str | Choice | None = INHERIT,
     ) -> Self:
-        """Run elsewhere: on a database by its name (None is the default) or on a ``Database``, and
-        in a schema, where None is no schema. What is left out stays as it is.
+        """Run elsewhere, on another database or in another schema.
 
-        Raises UnknownDatabase or InvalidSchemaName, at once.
+        ``database`` is a name (None is the default) or a ``Database``. For ``schema`` None is no
+        schema. What is left out stays as it is. Raises UnknownDatabase or InvalidSchemaName
+        immediately.
         """
         copy = self._with(self._description)
         copy._place = self._place.using(database, schema)
@@ -169,7 +176,7 @@ class Building(NotAwaited, Generic[T]):
     def statement(self) -> Select[T]:
         """SQLAlchemy's own SELECT for this query, to look at, extend, or execute elsewhere.
 
-        The schema is not in it: it comes with the connection that a scope gives.
+        The schema is not in it: it comes with a scope's connection.
         """
         return self._description.objects()
 
@@ -186,11 +193,11 @@ class Building(NotAwaited, Generic[T]):
     def _wanted(
         self, verb: str, expressions: tuple[Any, ...], lookups: dict[str, Any]
     ) -> list[Any]:
-        for each in expressions:
-            if not is_expression(each) and not callable(each):
+        for expression in expressions:
+            if not is_expression(expression) and not callable(expression):
                 raise FieldError(
                     f"{verb}() takes expressions, as User.name == 'x', and lookups, as name='x', "
-                    f"not {each!r}.{_HINTS.get(type(each), '')}"
+                    f"not {expression!r}.{_HINTS.get(type(expression), '')}"
                 )
         return [*expressions, *conditions(self._description.mapper, lookups)]
 
@@ -212,7 +219,9 @@ class Building(NotAwaited, Generic[T]):
             return [Ordering(known, is_descending=by.startswith("-"))]
         is_key = name == "pk" and name not in mapper.all_orm_descriptors
         attributes = primary_key(mapper) if is_key else [column(mapper, name)]
-        return [each.desc() if by.startswith("-") else each.asc() for each in attributes]
+        return [
+            attribute.desc() if by.startswith("-") else attribute.asc() for attribute in attributes
+        ]
 
     def _column(self, verb: str, chosen: Any) -> Any:
         if isinstance(chosen, str):
@@ -224,7 +233,7 @@ class Building(NotAwaited, Generic[T]):
         raise FieldError(f"{verb}() takes names and expressions, not {chosen!r}.")
 
     def _is_joined_at_once(self, relation: str | Any) -> bool:
-        """Whether what is related loads nothing more by itself."""
+        """Return whether what is related loads nothing more by itself."""
         mapper = self._description.mapper
         if not isinstance(relation, str):
             return is_one_statement(relation.property.mapper)
@@ -247,7 +256,7 @@ class Building(NotAwaited, Generic[T]):
 
 
 def _with_names(mapper: Mapper[Any], order: Any) -> Any:
-    """``order`` with the model's own column for a name inside, as in ``desc("name")``."""
+    """Return ``order`` with the model's own column for a name inside, as in ``desc("name")``."""
     if not isinstance(order, UnaryExpression):
         return order
 

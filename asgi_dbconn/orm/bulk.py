@@ -1,4 +1,4 @@
-"""Many rows at once: lists of values instead of objects that a Session would look at one by one."""
+"""Many rows in one go: lists of values instead of objects that a Session looks at one by one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _INSERTS: Final = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
 class Insertion:
-    """What is to be inserted, and what happens to rows that are there already.
+    """The rows to be inserted, and what happens to those that are there already.
 
     Raises ConfigurationError or FieldError for what cannot be.
     """
@@ -54,10 +54,10 @@ class Insertion:
         reader = RowReader(mapper)
         self.mapper = mapper
         self.ignores = ignore_conflicts
-        self.updates = [reader.column(each) for each in update_conflicts]
-        self.unique = [reader.column(each) for each in unique_fields]
+        self.updates = [reader.column(field) for field in update_conflicts]
+        self.unique = [reader.column(field) for field in unique_fields]
         self._check()
-        self.rows = [self._checked(reader.values_of(each)) for each in rows]
+        self.rows = [self._checked(reader.values_of(row)) for row in rows]
         self.how: Mapping[str, Any] = {"insertmanyvalues_page_size": _checked_size(batch_size)}
 
     @property
@@ -65,7 +65,7 @@ class Insertion:
         return self.ignores or bool(self.updates)
 
     def statement(self, dialect: str) -> Any:
-        """An INSERT of one row, with its conflict clause, to be executed with all of them."""
+        """Return an INSERT of one row, with its conflict clause, to be executed with all rows."""
         if not self.has_conflicts:
             return insert_into(self.mapper.class_)
         make = _INSERTS.get(dialect)
@@ -88,7 +88,7 @@ class Insertion:
         # SQLAlchemy knows no `onupdate` here, and an UPDATE it is.
         table: Any = self.mapper.local_table
         for column in table.columns:
-            if column.onupdate is not None and not any(column is each for each in chosen):
+            if column.onupdate is not None and not any(column is updated for updated in chosen):
                 yield column, _on_update(column, excluded)
 
     def _column(self, name: str) -> Any:
@@ -142,9 +142,9 @@ class Changes:
             )
         reader = RowReader(mapper)
         self.mapper = mapper
-        self.names = [reader.column(each) for each in fields]
+        self.names = [reader.column(field) for field in fields]
         self.batch_size = _checked_size(batch_size)
-        self.key = [each.key for each in primary_key(mapper)]
+        self.key = [attribute.key for attribute in primary_key(mapper)]
         if not set(self.key).isdisjoint(self.names):
             raise ConfigurationError(
                 "bulk_update() finds the rows by their primary key, so it cannot change that."
@@ -155,7 +155,7 @@ class Changes:
         self.rows = sorted(self._given, key=self.key_of)
 
     def key_of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(row[each] for each in self.key)
+        return tuple(row[name] for name in self.key)
 
     def batches(self) -> Iterator[list[dict[str, Any]]]:
         for start in range(0, len(self.rows), self.batch_size):
@@ -193,7 +193,7 @@ class Changes:
 def insert(
     connection: Connection, options: Mapping[str, Any], _: Origin, *, plan: Insertion
 ) -> int:
-    """How many rows were stored, changed ones included."""
+    """Store the rows; return how many were stored, changed ones included."""
     statement = plan.statement(connection.dialect.name)
     with session_for(connection, options) as session:
         if not plan.has_conflicts:
@@ -207,7 +207,7 @@ def insert(
 def insert_returning(
     connection: Connection, options: Mapping[str, Any], origin: Origin, *, plan: Insertion
 ) -> list[Any]:
-    """The stored objects; without conflicts in the order of the rows."""
+    """Store the rows; return their objects, without conflicts in the order of the rows."""
     # Where a row was there already, its key says nothing about the order.
     statement = plan.statement(connection.dialect.name).returning(
         plan.mapper.class_, sort_by_parameter_order=not plan.has_conflicts
@@ -215,8 +215,8 @@ def insert_returning(
     how = {**plan.how, "populate_existing": True}
     with session_for(connection, options) as session:
         objects = list(session.scalars(statement, plan.rows, execution_options=how))
-    for each in objects:
-        note_origin(each, origin)
+    for instance in objects:
+        note_origin(instance, origin)
     log = undo_log_of(connection)
     if log is not None:
         _note_inserted(connection, log, objects, plan)
@@ -249,20 +249,20 @@ def _note_inserted(
 def update_by_key(
     connection: Connection, options: Mapping[str, Any], _: Origin, *, changes: Changes
 ) -> int:
-    """One UPDATE, executed for every row that is there; how many those are."""
+    """Execute one UPDATE for every row that is there; return how many those are."""
     columns = changes.mapper.primary_key
     key: Any = columns[0] if len(columns) == 1 else tuple_(*columns)
     changed = 0
     with session_for(connection, options) as session:
         for batch in changes.batches():
-            keys = [changes.key_of(each) for each in batch]
+            keys = [changes.key_of(row) for row in batch]
             # Locked and looked at first: no driver counts what many executions have changed.
             stored = select(*columns).where(
-                key.in_(keys if len(columns) > 1 else [each for (each,) in keys])
+                key.in_(keys if len(columns) > 1 else [value for (value,) in keys])
             )
             found = session.execute(stored.order_by(*columns).with_for_update())
-            there = {tuple(each) for each in found}
-            rows = [each for each in batch if changes.key_of(each) in there]
+            there = {tuple(row) for row in found}
+            rows = [row for row in batch if changes.key_of(row) in there]
             if rows:
                 session.execute(update(changes.mapper.class_), rows)
             changed += len(there)

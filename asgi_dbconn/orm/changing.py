@@ -37,9 +37,9 @@ __all__ = ["deleting", "updating"]
 
 
 def updating(description: Description[Any], values: Mapping[str, Any]) -> Work[int]:
-    """The work that gives all rows these values, and counts them.
+    """Return the work that sets these values in all rows, and counts them.
 
-    Raises FieldError or ConfigurationError, at once.
+    Raises FieldError or ConfigurationError immediately.
     """
     if not values:
         raise ConfigurationError("update() needs at least one field=value.")
@@ -58,7 +58,10 @@ def updating(description: Description[Any], values: Mapping[str, Any]) -> Work[i
 
 
 def deleting(description: Description[Any]) -> Work[int]:
-    """The work that deletes all rows, and counts them. Raises ConfigurationError, at once."""
+    """Return the work that deletes all rows, and counts them.
+
+    Raises ConfigurationError immediately.
+    """
     mapper = description.mapper
     if _is_plain(description):
         return _plainly(description, "delete", delete, {})
@@ -76,7 +79,7 @@ def deleting(description: Description[Any]) -> Work[int]:
 def _plain_values(
     description: Description[Any], values: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The new values by the columns' names, if nothing but columns and values was said."""
+    """Return the new values by the columns' names, if only columns and values were said."""
     if not _is_plain(description):
         return None
     names = names_of(description.mapper)
@@ -134,7 +137,7 @@ def _affected(
 
 
 def _of_all(statement: Update | Delete, description: Description[Any]) -> Update | Delete:
-    """``statement``, about the rows of ``description``."""
+    """Return ``statement``, about the rows of ``description``."""
     is_plain = _is_about_one_table(description)
     if is_plain:
         # Said again beside a slice: who waited for a row that was changed meanwhile looks at
@@ -152,12 +155,12 @@ def _is_about_one_table(description: Description[Any]) -> bool:
     if len(mapper.tables) > 1:
         return False
     conditions = description.where
-    inside = [each for condition in conditions for each in iterate(condition)]
+    inside = [element for condition in conditions for element in iterate(condition)]
     # Most conditions are about columns of the model, and seeing that is cheap.
-    if not any(isinstance(each, FromClause | TextClause) for each in inside) and all(
-        each.table is not None and each.table in mapper.tables
-        for each in inside
-        if isinstance(each, ColumnClause)
+    if not any(isinstance(element, FromClause | TextClause) for element in inside) and all(
+        element.table is not None and element.table in mapper.tables
+        for element in inside
+        if isinstance(element, ColumnClause)
     ):
         return True
     # Others may have tables of their own inside, as those of an EXISTS, or bring them along.

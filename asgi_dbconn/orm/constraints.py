@@ -1,4 +1,4 @@
-"""Which constraint a database refused something for, so that a form can say what is wrong."""
+"""The constraint that a database refused something for, so that a form can say what is wrong."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BY_NAME: Final[Mapping[str, Kind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What the database said about it, and nothing that is guessed.
+    """All that the database said about a constraint, and nothing that is guessed.
 
     PostgreSQL names every constraint but NOT NULL, and says nothing of the columns of a foreign
     key or a check. SQLite says the columns of a unique constraint or of NOT NULL, the name of a
@@ -49,7 +49,7 @@ class Constraint:
 
 
 def constraint_of(error: BaseException) -> Constraint | None:
-    """The constraint that ``error`` is about, or None if it is about something else.
+    """Return the constraint that ``error`` is about, or None if it is about something else.
 
     ``error`` is SQLAlchemy's ``IntegrityError``, or the driver's own.
     """
@@ -82,21 +82,21 @@ def _columns_of_key(detail: str) -> tuple[str, ...]:
     names, separator, _ = rest.partition(")=(")
     if not (opening and separator):
         return ()
-    return tuple(_unquoted(each) for each in _apart(names))
+    return tuple(_unquoted(name) for name in _apart(names))
 
 
 def _apart(names: str) -> list[str]:
-    """Parted at the commas, but not at those of an expression or of a quoted name."""
+    """Split ``names`` at the commas, but not at those of an expression or of a quoted name."""
     parts, depth, is_quoted = [""], 0, False
-    for each in names:
-        is_quoted ^= each == '"'
+    for character in names:
+        is_quoted ^= character == '"'
         if not is_quoted:
-            depth += (each == "(") - (each == ")")
-        if each == "," and not (depth or is_quoted):
+            depth += (character == "(") - (character == ")")
+        if character == "," and not (depth or is_quoted):
             parts.append("")
         else:
-            parts[-1] += each
-    return [each.strip() for each in parts]
+            parts[-1] += character
+    return [part.strip() for part in parts]
 
 
 def _unquoted(name: str) -> str:
@@ -116,5 +116,5 @@ def _of_sqlite(kind: Kind, message: str) -> Constraint:
     table, _, _ = what.partition(".")
     names = what.split(", ")
     return Constraint(
-        kind, columns=tuple(each.removeprefix(f"{table}.") for each in names), table=table
+        kind, columns=tuple(name.removeprefix(f"{table}.") for name in names), table=table
     )

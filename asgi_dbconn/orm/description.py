@@ -1,4 +1,4 @@
-"""What a query asks for, as a value, and the statements that follow from it."""
+"""The description of a query, as a value, and the statements that follow from it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _ORDERS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Description(Generic[T]):
-    """Immutable; knows nothing of databases. Statements are built when they are asked for."""
+    """An immutable value that knows nothing of databases. Its statements are built on demand."""
 
     model: type[T]
     conditions: tuple[ColumnElement[bool] | Equality, ...] = ()
@@ -59,7 +59,7 @@ class Description(Generic[T]):
     options: tuple[ExecutableOption, ...] = ()
     """Loader options, SQLAlchemy's own."""
     takes_several: bool = False
-    """Whether those options may load by statements of their own."""
+    """True if those options may load by statements of their own."""
     lock: Mapping[str, Any] | None = field(default=None, hash=False)
     """The arguments of ``with_for_update``; None is no lock."""
 
@@ -76,12 +76,14 @@ class Description(Generic[T]):
     def on_table(self) -> tuple[ColumnElement[bool], ...]:
         """The conditions on the columns of the table, for one that has a shape."""
         return tuple(
-            each.name.column == each.value for each in self.conditions if isinstance(each, Equality)
+            condition.name.column == condition.value
+            for condition in self.conditions
+            if isinstance(condition, Equality)
         )
 
     @property
     def shape(self) -> Hashable | None:
-        """What it asks for but for the values; None if that is not said by names alone."""
+        """All that it asks for but for the values; None if that is not said by names alone."""
         if self.options or self.lock is not None:
             return None
         names: list[object] = []
@@ -110,12 +112,14 @@ class Description(Generic[T]):
         return values
 
     def without_values(self) -> Description[T]:
-        """The same with parameters, for one that has a shape."""
+        """Return the same with parameters, for one that has a shape."""
         return replace(
             self,
             conditions=tuple(
-                each.with_parameter(f"{_VALUE}{number}") if isinstance(each, Equality) else each
-                for number, each in enumerate(self.conditions)
+                condition.with_parameter(f"{_VALUE}{number}")
+                if isinstance(condition, Equality)
+                else condition
+                for number, condition in enumerate(self.conditions)
             ),
             limit=None if self.limit is None else bindparam(_LIMIT, type_=BigInteger()),
             offset=None if self.offset is None else bindparam(_OFFSET, type_=BigInteger()),
@@ -123,12 +127,12 @@ class Description(Generic[T]):
 
     @property
     def is_sliced(self) -> bool:
-        """Whether it is about some of the matching rows only."""
+        """True if it is about some of the matching rows only."""
         return self.limit is not None or self.offset is not None
 
     @property
     def is_all(self) -> bool:
-        """Whether nothing was said yet: all rows, in any order, loaded as usual."""
+        """True if nothing was said yet: all rows, in any order, loaded as usual."""
         return (
             not (self.conditions or self.order or self.is_sliced or self.options)
             and self.lock is None
@@ -136,8 +140,8 @@ class Description(Generic[T]):
 
     @property
     def brings_in_others(self) -> bool:
-        """Whether its conditions name other tables than the model's, outside of subqueries."""
-        return any(_is_of_another(each, self.mapper.tables) for each in self.where)
+        """True if its conditions name other tables than the model's, outside of subqueries."""
+        return any(_is_of_another(condition, self.mapper.tables) for condition in self.where)
 
     def changed(self, **changes: Any) -> Description[T]:
         return replace(self, **changes)
@@ -146,50 +150,53 @@ class Description(Generic[T]):
         return replace(self, conditions=(*self.conditions, *conditions))
 
     def limited(self, rows: int) -> Description[T]:
-        """At most ``rows``, or fewer if fewer were asked for already."""
+        """Return the same with at most ``rows``, or fewer if fewer were asked for already."""
         return replace(self, limit=rows if self.limit is None else min(self.limit, rows))
 
     def ordered(self) -> Description[T]:
-        """In its own order, or else by primary key."""
+        """Return the same in its own order, or else by primary key."""
         return self if self.order else replace(self, order=_by_key(self.mapper))
 
     def reversed(self) -> Description[T]:
-        """In the opposite order; to be sliced after that, and not before."""
-        return replace(self, order=tuple(_opposite(each) for each in self.ordered().order))
+        """Return the same in the opposite order; to be sliced after that, and not before."""
+        return replace(self, order=tuple(_opposite(step) for step in self.ordered().order))
 
     def last(self) -> Description[T]:
-        """Those rows whose last one is the last of all: one row, where one is enough."""
+        """Return those rows whose last one is the last of all: one row, where one is enough."""
         if self.limit is not None:
             return self.ordered()  # the last of these, not the first of the others
         last = self.changed(offset=None).reversed().limited(1)
         return last if self.offset is None else last.narrowed(exists(self.keys()))
 
     def objects(self) -> Select[T]:
-        """A SELECT of whole objects."""
+        """Return a SELECT of whole objects."""
         statement: Select[T] = self.shaped(select(self.model))
         return statement.options(*self.options)
 
     def columns(self, *columns: Any) -> Select[*tuple[Any, ...]]:
-        """A SELECT of these columns instead."""
+        """Return a SELECT of these columns instead."""
         statement: Select[*tuple[Any, ...]] = self.shaped(select(*columns))
         return statement
 
     def keys(self) -> Select[*tuple[Any, ...]]:
-        """The primary keys of the rows, for statements about them; ordered where it matters."""
+        """Return the primary keys of the rows, for statements about them.
+
+        They are ordered where it matters.
+        """
         key = primary_key(self.mapper)
         # Never correlated: inside of an UPDATE of the same table it would be about one row of it.
         if not self.is_sliced:
             return select(*key).where(*self.where).correlate(None)
         # PostgreSQL orders distinct rows only by what they consist of.
         order = (
-            [_unmodified(each) for each in as_expressions(self.order)] if self.is_distinct else []
+            [_unmodified(step) for step in as_expressions(self.order)] if self.is_distinct else []
         )
         rows: Select[*tuple[Any, ...]]
         rows = replace(self, lock=None).shaped(select(*key, *order)).correlate(None)
         return select(*list(rows.subquery().c)[: len(key)]) if self.is_distinct else rows
 
     def key_column(self) -> Any:
-        """What :meth:`keys` can be compared with."""
+        """Return what :meth:`keys` can be compared with."""
         key = primary_key(self.mapper)
         return key[0] if len(key) == 1 else tuple_(*key)
 
@@ -203,7 +210,7 @@ class Description(Generic[T]):
         return select(exists(self.keys()))
 
     def shaped(self, statement: Any) -> Any:
-        """``statement``, which selects of the model's table, with the conditions and all."""
+        """Return ``statement``, which selects of the model's table, with the conditions and all."""
         statement = statement.where(*self.where).order_by(*as_expressions(self.order))
         if self.is_distinct:
             statement = statement.distinct()
@@ -218,7 +225,7 @@ class Description(Generic[T]):
 
 
 def _is_of_another(element: Any, tables: Sequence[FromClause]) -> bool:
-    """Whether a column of a table that is not one of ``tables`` is in it."""
+    """Return whether a column of a table that is not one of ``tables`` is in it."""
     if not isinstance(element, ClauseElement):
         attribute = getattr(element, "__clause_element__", None)
         # A lambda has none: nobody knows before it is called.
@@ -227,14 +234,14 @@ def _is_of_another(element: Any, tables: Sequence[FromClause]) -> bool:
         return False
     if isinstance(element, ColumnClause):
         return element.table is not None and element.table not in tables
-    return any(_is_of_another(each, tables) for each in element.get_children())
+    return any(_is_of_another(child, tables) for child in element.get_children())
 
 
 def _by_key(mapper: Mapper[Any]) -> tuple[Any, ...]:
     names, key = names_of(mapper), primary_key(mapper)
     return tuple(
-        Ordering(names[each.key], is_descending=False) if each.key in names else each
-        for each in key
+        Ordering(names[attribute.key], is_descending=False) if attribute.key in names else attribute
+        for attribute in key
     )
 
 

@@ -1,11 +1,11 @@
-"""Executing a statement again with less ado than SQLAlchemy's Connection, where nobody can tell.
+"""Executing a statement again with less ado than a SQLAlchemy Connection, to the same effect.
 
 Before a Connection executes a statement it begins a transaction of its own, even where the driver
 commits each statement by itself; afterwards it makes a result of its rows that can do far more than
-to be read once. Where nobody listens, nothing is logged, no option is set and no transaction open,
-the rest of the way is taken at once: SQLAlchemy's own context of the execution, its dialect, the
-driver's cursor, and its own handling of errors. What was never executed before goes the usual way,
-and leaves in SQLAlchemy's cache what is needed here.
+to be read once. Where there is no listener, nothing is logged, no option is set and no transaction
+open, the rest of the way is taken directly: SQLAlchemy's own context of the execution, its dialect,
+the driver's cursor, and its own handling of errors. What was never executed before goes the usual
+way, and leaves in SQLAlchemy's cache what is needed here.
 
 Whatever that takes from behind SQLAlchemy's public interface stands in this file, and a test pins
 each of these names.
@@ -34,17 +34,17 @@ _NO_OPTIONS: Final[immutabledict[str, Any]] = immutabledict()
 
 @dataclass(slots=True)
 class Answer:
-    """What a statement came to."""
+    """The outcome of a statement."""
 
     rows: Rows
-    """As the types of their columns have them; none where the statement gives none."""
+    """Rows as the types of their columns have them; none where the statement returns none."""
     rowcount: int
     is_committed: bool
     """True if the statement was committed by itself; False if that is not known."""
     _context: Any
 
     def called(self) -> dict[Column[Any], Any]:
-        """What the defaults that are values or functions of Python's have given."""
+        """Return the values of those defaults that are values or functions of Python's."""
         (parameters,) = self._context.compiled_parameters
         return {column: parameters[column.key] for column in self._context.prefetch_cols or ()}
 
@@ -69,7 +69,7 @@ def execute(
 
 
 def _is_unattended(connection: Any) -> bool:
-    """Return whether SQLAlchemy has nothing to begin, and nobody wants to know of the statement.
+    """Return whether SQLAlchemy has nothing to begin, and no listener hears of the statement.
 
     To be asked for every statement: listeners may come at any time.
     """
@@ -91,7 +91,7 @@ def _is_unattended(connection: Any) -> bool:
 def _known(
     connection: Any, statement: Any, parameters: Mapping[str, Any] | None
 ) -> tuple[Any, Any] | None:
-    """How the statement was compiled when it was executed before, and its key among those."""
+    """Return the compiled statement of an earlier execution, and its cache key."""
     cache, key = connection.engine._compiled_cache, statement._generate_cache_key()
     if cache is None or key is None or statement.get_execution_options():
         return None
@@ -146,11 +146,14 @@ def _at_once(
 
 
 def _read(rows: Rows, metadata: Any) -> Rows:
-    """``rows`` of the driver's, as the types of their columns have them."""
+    """Return ``rows`` of the driver's, as the types of their columns have them."""
     read = None if metadata is None else metadata._effective_processors
     if read is None:
         return rows
     return [
-        [value if each is None else each(value) for each, value in zip(read, row, strict=True)]
+        [
+            value if process is None else process(value)
+            for process, value in zip(read, row, strict=True)
+        ]
         for row in rows
     ]

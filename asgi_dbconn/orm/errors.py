@@ -10,12 +10,12 @@ __all__ = ["MultipleObjectsReturned", "ObjectNotFound"]
 
 
 class ObjectNotFound(DBConnError, NoResultFound, LookupError):
-    """Raised by ``get`` if no row matches; ``get_or_none`` gives None instead."""
+    """The error of ``get`` if no row matches; ``get_or_none`` returns None instead."""
 
     code: str | None = "DBC501"
 
 
 class MultipleObjectsReturned(DBConnError, MultipleResultsFound):
-    """Raised by ``get`` and ``get_or_none`` if more than one row matches."""
+    """The error of ``get`` and ``get_or_none`` if more than one row matches."""
 
     code: str | None = "DBC502"

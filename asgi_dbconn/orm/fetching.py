@@ -1,4 +1,4 @@
-"""How the objects of a query are loaded: plainly where that gives the same, or by a Session."""
+"""The loading of a query's objects: plainly where that has the same result, or by a Session."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def by_query(description: Description[T]) -> tuple[Work[Sequence[T]], bool]:
-    """The work that loads the objects, and whether it is a single statement."""
+    """Return the work that loads the objects, and whether it is a single statement."""
     mapper = description.mapper
     plan = None if description.options else plan_of(mapper)
     if plan is not None:
@@ -42,15 +42,17 @@ def _whole_objects(description: Description[T]) -> Select[T]:
 
 
 def by_key(description: Description[T], key: Any) -> Work[Sequence[T]] | None:
-    """The work that loads the one object with this primary key, by a statement that is always the
-    same. None if more is asked for than that, or the model is not that plain.
+    """Return the work that loads the one object with this primary key.
+
+    Its statement is always the same. None if more is asked for than that, or the model is not
+    that plain.
     """
     values = key if isinstance(key, tuple) else (key,)
     mapper = description.mapper
     if len(values) != len(mapper.primary_key) or not description.is_all:
         return None
-    for each in values:
-        if is_expression(each):
+    for value in values:
+        if is_expression(value):
             return None
     plan = plan_of(mapper)
     if plan is None:

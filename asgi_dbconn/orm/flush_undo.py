@@ -1,6 +1,6 @@
 """The undo of a Session's flush, for all objects that it touches.
 
-SQLAlchemy writes on objects while it flushes, the next version, keys, what `onupdate` gives, and
+SQLAlchemy writes on objects while it flushes, the next version, keys, what `onupdate` returns, and
 counts all of their changes as stored at its end. Both would be wrong where the flush fails, where
 its transaction is rolled back, and for what another task has set while the flush was waiting.
 """
@@ -51,7 +51,7 @@ class Before:
 
     @classmethod
     def of_clean(cls, state: Any) -> Self:
-        """The same for an object that was not changed before the flush, but in it."""
+        """Return the same for an object that was not changed before the flush, but in it."""
         changes, state.committed_state, state.modified = state.committed_state, {}, False
         before = cls(state)
         state.committed_state, state.modified = changes, True

@@ -1,4 +1,4 @@
-"""What hangs on an object by its relationships, and is stored along with it."""
+"""The objects that hang on an object by its relationships, and are stored along with it."""
 
 from __future__ import annotations
 
@@ -49,24 +49,24 @@ _on_flushing: Final = tuple(
 
 
 def hanging_on(instance: Any) -> list[Any]:
-    """Every other object that a Session would store together with ``instance``."""
+    """Return every other object that a Session would store together with ``instance``."""
     mapper = object_mapper(instance)
     if not mapper.relationships:
         return []
     _settle_same_rows(mapper, instance)
     reached = mapper.cascade_iterator("save-update", instance_state(instance))
-    return [each for each, *_ in reached if each is not instance]
+    return [other for other, *_ in reached if other is not instance]
 
 
 def check_can_be_added(instance: Any, others: Sequence[Any]) -> None:
     """Raise ConfigurationError for what a Session of ours cannot take up, or would get wrong."""
     rows = set()
-    for each in (instance, *others):
-        _check_is_free(each)
-        key = instance_state(each).key
+    for candidate in (instance, *others):
+        _check_is_free(candidate)
+        key = instance_state(candidate).key
         if key is not None and key in rows:
             raise ConfigurationError(
-                f"Two {type(each).__name__} objects for the row {key[1]!r} hang on this "
+                f"Two {type(candidate).__name__} objects for the row {key[1]!r} hang on this "
                 f"{type(instance).__name__}, and may say different things. Use one of them "
                 "everywhere, or set the foreign key instead of the relation."
             )
@@ -107,42 +107,44 @@ def take_out(instance: Any) -> None:
 
 
 def is_stored_alone(instance: Any, others: Sequence[Any]) -> bool:
-    """Whether storing it takes a single statement: nothing hangs on it that is new or changed."""
+    """Return whether a single statement stores it: nothing new or changed hangs on it."""
     mapper = object_mapper(instance)
     return (
         len(mapper.tables) == 1
         and not _is_overheard(mapper, _ON_STORING)
-        and not any(_takes_a_statement(each, instance) for each in others)
-        and not any(_changes_other_rows(instance, each) for each in mapper.relationships)
+        and not any(_takes_a_statement(other, instance) for other in others)
+        and not any(
+            _changes_other_rows(instance, relationship) for relationship in mapper.relationships
+        )
     )
 
 
 def is_deleted_alone(mapper: Mapper[Any]) -> bool:
-    """Whether deleting such an object takes a single statement."""
+    """Return whether deleting such an object takes a single statement."""
     return (
         len(mapper.tables) == 1
         and mapper.version_id_col is None
         and not _is_overheard(mapper, _ON_DELETING)
-        and all(_is_left_alone(each) for each in mapper.relationships)
+        and all(_is_left_alone(relationship) for relationship in mapper.relationships)
     )
 
 
 def is_to_be_stored(instance: Any) -> bool:
-    """Whether it is new, or was changed since it was loaded."""
+    """Return whether it is new, or was changed since it was loaded."""
     state = instance_state(instance)
     return state.key is None or state.modified
 
 
 def outdated_relations(instance: Any) -> list[str]:
-    """The loaded relations to one object that its foreign key does not refer to any more."""
+    """Return the loaded relations to one object that its foreign key does not refer to any more."""
     return [
-        each.key
-        for each in object_mapper(instance).relationships
-        if each.direction is _TO_ONE
-        and not each.viewonly
-        and each.key in instance_dict(instance)
-        and not get_history(instance, each.key, PASSIVE_NO_INITIALIZE).has_changes()
-        and not _is_referred_to(instance, each)
+        relationship.key
+        for relationship in object_mapper(instance).relationships
+        if relationship.direction is _TO_ONE
+        and not relationship.viewonly
+        and relationship.key in instance_dict(instance)
+        and not get_history(instance, relationship.key, PASSIVE_NO_INITIALIZE).has_changes()
+        and not _is_referred_to(instance, relationship)
     ]
 
 
@@ -162,13 +164,16 @@ def _value(instance: Any, mapper: Mapper[Any], column: Any) -> Any:
 
 
 def _takes_a_statement(other: Any, instance: Any) -> bool:
-    """Whether ``other`` is stored by a statement of its own, beside that of ``instance``."""
+    """Return whether ``other`` is stored by a statement of its own, beside that of ``instance``."""
     if not is_to_be_stored(other):
         return False
     state, mapper = instance_state(other), object_mapper(other)
     if state.key is None or any(key in mapper.column_attrs for key in state.committed_state):
         return True
-    return any(_changes_other_rows(other, each, but=instance) for each in mapper.relationships)
+    return any(
+        _changes_other_rows(other, relationship, but=instance)
+        for relationship in mapper.relationships
+    )
 
 
 def _settle_same_rows(mapper: Mapper[Any], instance: Any) -> None:
@@ -199,12 +204,12 @@ def _changes_other_rows(
         # A column of our own.
         return relation.post_update or relation.cascade.delete
     # What was put into a collection has a column of its own.
-    is_theirs = relation.direction is _TO_MANY and all(each is but for each in history.added)
+    is_theirs = relation.direction is _TO_MANY and all(member is but for member in history.added)
     return bool(history.deleted) or not is_theirs
 
 
 def _is_left_alone(relation: RelationshipProperty[Any]) -> bool:
-    """Whether deleting an object does nothing about this relation of it."""
+    """Return whether deleting an object does nothing about this relation of it."""
     if relation.viewonly or relation.passive_deletes == "all":
         return True
     return relation.direction is _TO_ONE and not (relation.post_update or relation.cascade.delete)

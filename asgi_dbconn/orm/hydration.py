@@ -37,7 +37,7 @@ LOADING_EVENTS: Final = (
     "persistent_to_detached",
     "after_transaction_end",
 )
-"""What a Session that loads objects and lets them go tells the listeners of its class."""
+"""The events of a Session that loads objects and lets them go, for listeners of its class."""
 
 STORING_EVENTS: Final = (
     *LOADING_EVENTS[:3],
@@ -73,7 +73,7 @@ _who_hears_of_changing: Final = _listeners(CHANGING_EVENTS)
 
 
 def is_overheard(mapper: Mapper[Any]) -> bool:
-    """Whether anybody listens for objects of this class being loaded by a Session.
+    """Return whether anything listens for objects of this class being loaded by a Session.
 
     Mutable types, composites and reconstructors do, too. To be asked for every query, because
     listeners may come at any time.
@@ -82,7 +82,7 @@ def is_overheard(mapper: Mapper[Any]) -> bool:
 
 
 def is_overheard_storing(mapper: Mapper[Any], *, is_new: bool) -> bool:
-    """Whether anybody listens for objects of this class being stored by a Session.
+    """Return whether anything listens for objects of this class being stored by a Session.
 
     Mutable types and composites do, too. To be asked for every object.
     """
@@ -99,14 +99,18 @@ def is_overheard_storing(mapper: Mapper[Any], *, is_new: bool) -> bool:
 
 
 def is_overheard_changing() -> bool:
-    """Whether anybody listens for rows being changed by a Session. To be asked for every query."""
+    """Return whether anything listens for rows being changed by a Session.
+
+    To be asked for every query.
+    """
     return any(_who_hears_of_changing)
 
 
 def noted(mapper: Mapper[Any], key: str, find: Callable[[Mapper[Any]], R]) -> R:
-    """What ``find`` found out about a mapper; kept until that changes, or its class is gone.
+    """Return what ``find`` found out about a mapper.
 
-    The mapper has to be configured, as ``class_mapper()`` gives it.
+    It is kept until the mapper changes, or its class is gone. The mapper has to be configured, as
+    ``class_mapper()`` returns it.
     """
     notes: dict[str, tuple[object, R]] = mapper.class_manager.info
     found = notes.get(key)
@@ -120,17 +124,17 @@ def noted(mapper: Mapper[Any], key: str, find: Callable[[Mapper[Any]], R]) -> R:
 
 
 def is_orphan(instance: Any) -> bool:
-    """Whether it was taken out of the collection of a parent without which it is not stored."""
+    """Return whether it was taken out of the collection of a parent that it needs to be stored."""
     return instance_state(instance)._orphaned_outside_of_session
 
 
 class Hydrator(Generic[T]):
-    """Makes the instances of one class. Immutable: may be used by any task, thread and loop."""
+    """The maker of one class's instances. Immutable: may be used by any task, thread and loop."""
 
     __slots__ = ("_class", "_key", "_make", "_names", "_no_key", "_partial_keys", "_path")
 
     def __init__(self, mapper: Mapper[T], names: Sequence[str], key: Sequence[int]) -> None:
-        """``names`` are the attributes in the order of a row, ``key`` is where its key stands."""
+        """Take ``names``, the attributes in the order of a row; its key stands at ``key``."""
         self._class = mapper.class_
         self._names = tuple(names)
         self._key = tuple(itemgetter(position) for position in key)
@@ -140,9 +144,10 @@ class Hydrator(Generic[T]):
         self._path = mapper._path_registry
 
     def objects(self, rows: Sequence[Sequence[Any]], token: object) -> list[T]:
-        """A detached, unmodified instance for each identity, in the order of their first rows.
+        """Return a detached, unmodified instance for each identity.
 
-        ``token`` becomes a part of the identity. Rows without a key are None, as in a Session.
+        The order is that of their first rows. ``token`` becomes a part of the identity. Rows
+        without a key are None, as in a Session.
         """
         # All keys of all rows in one go, without a call for each of them.
         identities = list(zip(*[map(value, rows) for value in self._key], strict=True))

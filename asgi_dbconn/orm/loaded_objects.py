@@ -2,12 +2,12 @@
 
 They may show what never was committed. Their values stay, because they may be looked at, and their
 committed values count as unknown: whatever the user sets on them afterwards is a change, also where
-it equals what was loaded. What the user does not set is not sent, because it may be somebody else's
+it equals what was loaded. What the user does not set is not sent, because it may be another task's
 value that was rolled back. ``refresh()`` ends that.
 
 Some may show a row that is not there any more, because the same transaction had inserted it. On
-PostgreSQL their ``save()`` finds that out. SQLite gives the key of such a row to the next one that
-anybody inserts, so there these objects become new ones, without a key.
+PostgreSQL their ``save()`` finds that out. SQLite reuses the key of such a row for the next one
+that is inserted, so there these objects become new ones, without a key.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def note_states(log: UndoLog, states: list[Any], level: Level) -> None:
 
 
 def numbered_key(mapper: Mapper[Any]) -> str | None:
-    """The attribute of a primary key that the database counts up by itself, if there is one."""
+    """Return the attribute of a primary key that the database counts up by itself, if any."""
     table = mapper.base_mapper.local_table
     column = table.autoincrement_column if isinstance(table, Table) else None
     return None if column is None else mapper.get_property_by_column(column).key
@@ -73,7 +73,7 @@ class _Loaded:
         outer.add(self, owners)
 
     def forget(self, owners: list[Any], level: Level) -> None:
-        """Nothing to do: what was loaded is committed."""
+        """Do nothing: what was loaded is committed."""
 
 
 class _Vanishing:
@@ -99,7 +99,7 @@ class _Vanishing:
         outer.add(self, owners)
 
     def forget(self, owners: list[Any], level: Level) -> None:
-        """Nothing to do: the rows are there."""
+        """Do nothing: the rows are there."""
 
 
 _LOADED: Final = _Loaded()
@@ -109,7 +109,7 @@ _VANISHING: Final = _Vanishing()
 def _is_row_of(level: Level, state: Any) -> bool:
     """Return whether ``level`` has inserted the row that the object was loaded from.
 
-    SQLite counts on from the largest key, and lets nobody else write meanwhile.
+    SQLite counts on from the largest key, and lets no other transaction write meanwhile.
     """
     first = level.first_keys.get(state.mapper.base_mapper.local_table)
     return first is not None and state.key is not None and bool(state.key[1][0] >= first)

@@ -2,7 +2,7 @@
 side.
 
 Each verb gets a Session of its own that ends with it, so objects come back detached and complete:
-nothing is shared between two queries, and nothing is loaded behind anybody's back.
+nothing is shared between two queries, and nothing is loaded unasked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def load(
     statement: Select[Any],
     parameters: Mapping[str, Any] | None = None,
 ) -> Sequence[Any]:
-    """The objects that ``statement`` selects, each once; they know where they came from."""
+    """Return the objects that ``statement`` selects, each once; they know where they came from."""
     # For the whole session: what the options load by statements of their own comes from there, too.
     token = {} if origin is None else {"identity_token": origin}
     with session_for(connection, {**options, **token}) as session:
@@ -53,7 +53,7 @@ def load_rows(
     statement: Select[Any],
     parameters: Mapping[str, Any] | None = None,
 ) -> Sequence[Row[*tuple[Any, ...]]]:
-    """The rows that ``statement`` selects, as they are."""
+    """Return the rows that ``statement`` selects, as they are."""
     return connection.execute(statement, parameters, execution_options=options).all()
 
 
@@ -65,38 +65,48 @@ def scalar(
     statement: Executable,
     parameters: Mapping[str, Any] | None = None,
 ) -> Any:
-    """The one value that ``statement`` selects."""
+    """Return the one value that ``statement`` selects."""
     (row,) = execute(connection, statement, parameters, options).rows
     return row[0]
 
 
 def whole_objects(mapper: Mapper[Any]) -> list[ExecutableOption]:
-    """Options that load the columns of subclasses, too: a detached object cannot do so later."""
-    subclasses = [each.class_ for each in mapper.self_and_descendants if each is not mapper]
+    """Return options that load the columns of subclasses, too.
+
+    A detached object cannot do so later.
+    """
+    subclasses = [
+        descendant.class_ for descendant in mapper.self_and_descendants if descendant is not mapper
+    ]
     if not subclasses or mapper.with_polymorphic:
         return []
     return [selectin_polymorphic(mapper.class_, subclasses)]
 
 
 def is_one_statement(mapper: Mapper[Any]) -> bool:
-    """Whether loading objects of this class by default takes a single SELECT."""
+    """Return whether loading objects of this class by default takes a single SELECT."""
     return _is_one_statement(mapper, set())
 
 
 def _is_one_statement(mapper: Mapper[Any], seen: set[Mapper[Any]]) -> bool:
     seen.add(mapper)
     relations = [
-        relation for each in mapper.self_and_descendants for relation in each.relationships
+        relation
+        for descendant in mapper.self_and_descendants
+        for relation in descendant.relationships
     ]
-    if whole_objects(mapper) or any(each.lazy in _BY_A_STATEMENT for each in relations):
+    if whole_objects(mapper) or any(relation.lazy in _BY_A_STATEMENT for relation in relations):
         return False
     # What comes along by a join loads in turn whatever it loads by default.
-    joined = {each.mapper for each in relations if each.lazy in _BY_A_JOIN}
-    return all(_is_one_statement(each, seen) for each in joined - seen)
+    joined = {relation.mapper for relation in relations if relation.lazy in _BY_A_JOIN}
+    return all(_is_one_statement(target, seen) for target in joined - seen)
 
 
 def session_for(connection: Connection, options: Mapping[str, Any]) -> Session:
-    """A Session for one verb. It neither begins nor commits: the connection's owner does."""
+    """Return a Session for one verb.
+
+    It neither begins nor commits: the connection's owner does.
+    """
     # A failed flush rolls the transaction back here already; closing the session leaves it alone.
     return Session(
         connection,

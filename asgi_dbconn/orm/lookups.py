@@ -28,17 +28,18 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class _Lookup:
     whole: str
-    """As it was written, for messages."""
+    """The lookup as it was written, for messages."""
     path: tuple[str, ...]
-    """What is left of it, seen from the model that is looked at."""
+    """The rest of it, seen from the model that is looked at."""
     value: Any
 
 
 def conditions(
     mapper: Mapper[Any], lookups: Mapping[str, Any]
 ) -> list[ColumnElement[bool] | Equality]:
-    """A condition for each lookup, and one for those that go through the same relation: they are
-    about the same related row. Raises FieldError naming the choices.
+    """Return a condition for each lookup, and one for those that go through the same relation.
+
+    These are about the same related row. Raises FieldError naming the choices.
     """
     names = names_of(mapper)
     found: list[ColumnElement[bool] | Equality] = []
@@ -53,9 +54,10 @@ def conditions(
 
 
 def equalities(mapper: Mapper[Any], lookups: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that a new object needs so that ``lookups`` find it: those of plain fields.
+    """Return the values that a new object needs so that ``lookups`` find it.
 
-    Raises FieldError for a lookup that no value answers, as ``name__icontains``.
+    They are those of plain fields. Raises FieldError for a lookup that no value answers, as
+    ``name__icontains``.
     """
     values: dict[str, Any] = {}
     for name, value in lookups.items():
@@ -63,7 +65,7 @@ def equalities(mapper: Mapper[Any], lookups: Mapping[str, Any]) -> dict[str, Any
         if plain == "pk" and _is_shorthand(mapper, plain):
             key = primary_key(mapper)
             given = value if isinstance(value, tuple) else (value,)
-            values.update(zip((each.key for each in key), given, strict=True))
+            values.update(zip((attribute.key for attribute in key), given, strict=True))
         elif plain in mapper.all_orm_descriptors:
             values[plain] = value
         else:
@@ -75,18 +77,23 @@ def equalities(mapper: Mapper[Any], lookups: Mapping[str, Any]) -> dict[str, Any
 
 
 def related(mapper: Mapper[Any], name: str, path: str) -> QueryableAttribute[Any]:
-    """The relation ``name``, a step of ``path``. Raises FieldError naming those there are."""
+    """Return the relation ``name``, a step of ``path``.
+
+    Raises FieldError naming those there are.
+    """
     if name in mapper.relationships:
         attribute: QueryableAttribute[Any] = getattr(mapper.class_, name)
         return attribute
-    there_are = ", ".join(sorted(each.key for each in mapper.relationships)) or "none"
+    there_are = (
+        ", ".join(sorted(relationship.key for relationship in mapper.relationships)) or "none"
+    )
     raise FieldError(
         f"{mapper.class_.__name__} has no relation {name!r} (in {path!r}). There are: {there_are}."
     )
 
 
 def field(mapper: Mapper[Any], name: str) -> QueryableAttribute[Any]:
-    """The mapped attribute ``name``. Raises FieldError naming those there are."""
+    """Return the mapped attribute ``name``. Raises FieldError naming those there are."""
     if name in mapper.all_orm_descriptors:
         attribute: QueryableAttribute[Any] = getattr(mapper.class_, name)
         return attribute
@@ -94,7 +101,7 @@ def field(mapper: Mapper[Any], name: str) -> QueryableAttribute[Any]:
 
 
 def column(mapper: Mapper[Any], name: str) -> QueryableAttribute[Any]:
-    """The attribute ``name``, if it has a value in each row; ``pk`` is a key of one column.
+    """Return the attribute ``name``, if it has a value in each row; ``pk`` is a key of one column.
 
     Raises FieldError for a relation, too.
     """
@@ -106,7 +113,7 @@ def column(mapper: Mapper[Any], name: str) -> QueryableAttribute[Any]:
     if name == "pk" and _is_shorthand(mapper, name):
         key = primary_key(mapper)
         if len(key) > 1:
-            names = ", ".join(each.key for each in key)
+            names = ", ".join(attribute.key for attribute in key)
             raise FieldError(
                 f"The primary key of {mapper.class_.__name__} is several columns. Name them: "
                 f"{names}."
@@ -116,7 +123,7 @@ def column(mapper: Mapper[Any], name: str) -> QueryableAttribute[Any]:
 
 
 def primary_key(mapper: Mapper[Any]) -> list[QueryableAttribute[Any]]:
-    """The attributes that make up the primary key, in the order of the table."""
+    """Return the attributes that make up the primary key, in the order of the table."""
     return [
         getattr(mapper.class_, mapper.get_property_by_column(column).key)
         for column in mapper.primary_key
@@ -124,7 +131,10 @@ def primary_key(mapper: Mapper[Any]) -> list[QueryableAttribute[Any]]:
 
 
 def primary_key_is(mapper: Mapper[Any], value: Any) -> ColumnElement[bool]:
-    """``value`` is the key itself, or a tuple for a composite key."""
+    """Return the condition that the primary key is ``value``.
+
+    ``value`` is the key itself, or a tuple for a composite key.
+    """
     key = primary_key(mapper)
     values = value if isinstance(value, tuple) else (value,)
     if len(values) != len(key):
@@ -133,7 +143,7 @@ def primary_key_is(mapper: Mapper[Any], value: Any) -> ColumnElement[bool]:
             f"The primary key of {mapper.class_.__name__} is ({names}), so it is given as "
             f"{'one value' if len(key) == 1 else f'a tuple of {len(key)} values'}."
         )
-    return and_(*(attribute == each for attribute, each in zip(key, values, strict=True)))
+    return and_(*(attribute == part for attribute, part in zip(key, values, strict=True)))
 
 
 def _path(mapper: Mapper[Any], name: str) -> tuple[str, ...]:
@@ -143,17 +153,17 @@ def _path(mapper: Mapper[Any], name: str) -> tuple[str, ...]:
 def _conditions(mapper: Mapper[Any], lookups: Iterable[_Lookup]) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     through: dict[str, list[_Lookup]] = {}
-    for each in lookups:
-        name, *rest = each.path
+    for lookup in lookups:
+        name, *rest = lookup.path
         if name == "pk" and _is_shorthand(mapper, name):
-            found.append(_primary_key_condition(mapper, each, rest))
+            found.append(_primary_key_condition(mapper, lookup, rest))
         elif name not in mapper.relationships:
-            found.append(_operator(OPERATORS, each, rest)(field(mapper, name), each.value))
+            found.append(_operator(OPERATORS, lookup, rest)(field(mapper, name), lookup.value))
         elif _is_about_the_relation(mapper, name, rest):
-            operator = _operator(RELATION_OPERATORS, each, rest)
-            found.append(operator(related(mapper, name, each.whole), each.value))
+            operator = _operator(RELATION_OPERATORS, lookup, rest)
+            found.append(operator(related(mapper, name, lookup.whole), lookup.value))
         else:
-            through.setdefault(name, []).append(replace(each, path=tuple(rest)))
+            through.setdefault(name, []).append(replace(lookup, path=tuple(rest)))
     return found + [_related(mapper, name, inner) for name, inner in through.items()]
 
 
@@ -182,7 +192,7 @@ def _primary_key_condition(
 
 
 def _is_shorthand(mapper: Mapper[Any], name: str) -> bool:
-    """Whether ``pk`` means the primary key, and is no field of the model's own."""
+    """Return whether ``pk`` means the primary key, and is no field of the model's own."""
     return name not in mapper.all_orm_descriptors
 
 

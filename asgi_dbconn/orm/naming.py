@@ -1,8 +1,9 @@
-"""What queries say by the names of columns and by plain values.
+"""The part of queries that is said by the names of columns and by plain values.
 
-Most of them do. A statement that says no more than that depends on the names alone: it is built
-once, and the values go along as its parameters. Whatever else SQLAlchemy can compare, by types and
-comparators of somebody's own or by what a value is, is an expression that is built anew each time.
+Most queries have no other part. A statement that says no more than that depends on the names
+alone: it is built once, and the values go along as its parameters. Whatever else SQLAlchemy can
+compare, by types and comparators of the user's own or by what a value is, is an expression that is
+built anew each time.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Name:
         self._fitting: dict[type, bool] = {}
 
     def fits(self, value: object) -> bool:
-        """Whether the column compares with ``value`` as with any other of its own type."""
+        """Return whether the column compares with ``value`` as with any other of its own type."""
         kind = type(value)
         is_fitting = self._fitting.get(kind)
         if is_fitting is None:
@@ -60,7 +61,7 @@ class Equality:
         return self.name.attribute == self.value
 
     def with_parameter(self, parameter: str) -> Equality:
-        """The same about whatever value goes along under that name."""
+        """Return the same about whatever value goes along under that name."""
         bound: BindParameter[Any] = bindparam(parameter, type_=self.name.column.type)
         return Equality(self.name, bound)
 
@@ -85,24 +86,25 @@ class Ordering:
 
 
 def as_expressions(said: Iterable[Any]) -> tuple[Any, ...]:
-    """SQLAlchemy's expressions for what was said, by names or by expressions."""
+    """Return SQLAlchemy's expressions for what was said, by names or by expressions."""
     return tuple(
-        [each.expression if isinstance(each, Equality | Ordering) else each for each in said]
+        [part.expression if isinstance(part, Equality | Ordering) else part for part in said]
     )
 
 
 def names_of(mapper: Mapper[Any]) -> Mapping[str, Name]:
-    """What can be said by its name; also ``pk``, if that is the name of nothing else."""
+    """Return what can be said by its name; also ``pk``, if that is the name of nothing else."""
     names: Mapping[str, Name] = noted(mapper, _KEY, _names)
     return names
 
 
 def _names(mapper: Mapper[Any]) -> Mapping[str, Name]:
     names: dict[str, Name] = {}
-    for each in mapper.column_attrs:
-        attribute, (column, *others) = getattr(mapper.class_, each.key), each.columns
+    for column_property in mapper.column_attrs:
+        attribute = getattr(mapper.class_, column_property.key)
+        column, *others = column_property.columns
         if not others and isinstance(column, Column) and _is_usual(attribute, column):
-            names[each.key] = Name(each.key, attribute, column)
+            names[column_property.key] = Name(column_property.key, attribute, column)
     if len(mapper.primary_key) == 1 and "pk" not in mapper.all_orm_descriptors:
         key = names.get(mapper.get_property_by_column(mapper.primary_key[0]).key)
         if key is not None:
@@ -111,7 +113,7 @@ def _names(mapper: Mapper[Any]) -> Mapping[str, Name]:
 
 
 def _is_usual(attribute: QueryableAttribute[Any], column: Column[Any]) -> bool:
-    """Whether it is SQLAlchemy's own comparators and types that compare it."""
+    """Return whether it is SQLAlchemy's own comparators and types that compare it."""
     return (
         type(attribute.comparator) is ColumnProperty.Comparator
         and not isinstance(column.type, TypeDecorator)

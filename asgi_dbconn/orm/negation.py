@@ -41,10 +41,10 @@ _NEVER_NULL: Final = frozenset(
 def negated(
     expressions: Iterable[ColumnElement[bool]], tables: Iterable[FromClause]
 ) -> ColumnElement[bool]:
-    """Not all of ``expressions`` are true; where that is unknown, because of a NULL, they are not.
+    """Return the condition that not all of ``expressions`` are true.
 
-    ``tables`` are those whose rows are there in any case: the columns of others are NULL where an
-    outer join has found nothing.
+    Where that is unknown, because of a NULL, they are not. ``tables`` are those whose rows
+    are there in any case: the columns of others are NULL where an outer join has found nothing.
     """
     together = and_(*expressions)
     # Only where it may be unknown: no index helps with what is inside of a function, and a
@@ -55,7 +55,7 @@ def negated(
 
 
 def _may_be_null(element: Any, tables: frozenset[FromClause]) -> bool:
-    """Whether it might; for what is not known here, yes."""
+    """Return whether it might be NULL; for what is not known here, True."""
     match element:
         case Exists() | True_() | False_():
             return False
@@ -68,7 +68,7 @@ def _may_be_null(element: Any, tables: frozenset[FromClause]) -> bool:
         case BinaryExpression() if operators.is_comparison(element.operator):
             return _may_be_null(element.left, tables) or _may_be_null(element.right, tables)
         case BooleanClauseList() | ClauseList() | Tuple():
-            return any(_may_be_null(each, tables) for each in element.get_children())
+            return any(_may_be_null(child, tables) for child in element.get_children())
         case UnaryExpression() if element.operator is operators.inv:
             return _may_be_null(element.element, tables)
         case Grouping() | Label():

@@ -1,4 +1,4 @@
-"""What a query says when it is used as if it were the list that it gives."""
+"""The errors of a query that is used as if it were the list that it returns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["NotAwaited"]
 
 
 class NotAwaited:
-    """Raises TypeError, with what to write instead, where ``await`` was forgotten."""
+    """The base that raises TypeError, with what to write instead, where ``await`` was forgotten."""
 
     __slots__ = ()
 
@@ -35,7 +35,7 @@ class NotAwaited:
                 "Write `await query.offset(3).first()`, or `await query.offset(3).limit(5)`.",
             )
 
-        def __contains__(self, each: Any) -> Never:
+        def __contains__(self, member: Any) -> Never:
             raise self._mistake(
                 "contains nothing", "Write `await query.filter(pk=each.id).exists()`."
             )

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 ABSENT: Final = object()
-"""In the place of a value that an object did not have."""
+"""The stand-in for a value that an object did not have."""
 _NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType({})
 _NOTHING: Final[frozenset[str]] = frozenset()
 _UNDOS: Final = "_asgi_dbconn_undos"
@@ -82,11 +82,11 @@ class ObjectUndo:
 
     @property
     def is_new(self) -> bool:
-        """Return whether there was no row."""
+        """True if there was no row."""
         return self._key is None
 
     def was_new(self) -> None:
-        """There was no row before: the object was made of what came back."""
+        """Note that there was no row before: the object was made of what came back."""
         self._key = None
 
     def came_from(self, origin: object) -> None:
@@ -102,12 +102,15 @@ class ObjectUndo:
         _add_pending(self._pending, later._pending)
 
     def fill(self, filled: Mapping[str, Any]) -> None:
-        """The database has filled in more."""
+        """Note that the database has filled in more."""
         for name, before in filled.items():
             self._filled.setdefault(name, before)
 
     def after_refresh(self, state: Any, filled: Mapping[str, Any]) -> ObjectUndo:
-        """The way back for the committed values only: the changes were given up on purpose."""
+        """Return the way back for the committed values only.
+
+        The changes were given up on purpose.
+        """
         kept = state.committed_state
         for name in self._originals.keys() - kept.keys():
             original = self._originals.pop(name)
@@ -227,7 +230,10 @@ _UNKNOWN: Final = "asgi_dbconn.unknown"
 
 
 def unknown_of(state: Any) -> frozenset[str]:
-    """The columns whose committed values are not known; what is set on them is a change."""
+    """Return the columns whose committed values are not known.
+
+    What is set on them is a change.
+    """
     info = vars(state).get("info")
     return info.get(_UNKNOWN, _NOTHING) if info else _NOTHING
 
@@ -239,7 +245,7 @@ def add_unknown(state: Any, names: Iterable[str]) -> None:
 
 
 def remove_unknown(state: Any, names: Iterable[str]) -> None:
-    """The row has what the object has in these columns."""
+    """Note that the row has what the object has in these columns."""
     left = unknown_of(state).difference(names)
     if left:
         state.info[_UNKNOWN] = left

@@ -36,7 +36,8 @@ async def store(
 ) -> T:
     """Store ``instance`` at ``place`` with what hangs on it, as far as it is new or changed.
 
-    One that nobody knows yet (``is_known=False``) leaves the relations of others if that fails.
+    One that the caller does not know yet (``is_known=False``) leaves the relations of others if
+    that fails.
     """
     try:
         plainly = _plainly(instance)
@@ -91,7 +92,10 @@ async def run(place: Place, work: Work[R], *, alone: bool, built_at: CallSite | 
 
 
 def _plainly(instance: T) -> tuple[StoreLock, Work[T]] | None:
-    """How to store it without a Session, if it is to be stored, and by a single plain statement."""
+    """Return how to store it without a Session.
+
+    None if it is not to be stored, or not by a single plain statement.
+    """
     state = instance_state(instance)
     is_new = state.key is None
     plan = storing_plan_of(instance, is_new=is_new) if is_new or state.modified else None
@@ -121,7 +125,7 @@ async def _stored(
     try:
         return await run(place, work, alone=alone, built_at=built_at)
     except StaleDataError as error:
-        if any(object_mapper(each).version_id_col is not None for each in objects):
+        if any(object_mapper(instance).version_id_col is not None for instance in objects):
             raise  # changed by somebody else, or deleted: it is up to the model's owner
         raise storing.gone(objects[0]) from error
 

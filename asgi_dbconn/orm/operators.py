@@ -26,7 +26,7 @@ PLAIN_VALUES: Final[frozenset[type]] = frozenset(
 
 
 def is_expression(value: object) -> bool:
-    """Whether it is a piece of SQL, or an attribute that stands for one, and no plain value."""
+    """Return whether it is SQL, or an attribute that stands for SQL, and no plain value."""
     if type(value) in PLAIN_VALUES:
         return False
     return isinstance(value, _EXPRESSIONS) or hasattr(value, "__clause_element__")
@@ -60,7 +60,7 @@ def _in(column: Any, value: Any) -> Any:
     if isinstance(value, SelectBase):
         return column.in_(value)
     values = _several(value)
-    known = [each for each in values if each is not None]
+    known = [member for member in values if member is not None]
     # SQL's own `IN (1, NULL)` finds no NULL, and `NOT IN (1, NULL)` finds nothing at all.
     found = column.in_(known)
     return found if len(known) == len(values) else or_(found, column.is_(None))
@@ -129,7 +129,7 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     "isnull": _is_null,
     "regex": _regex,
 }
-"""What can be asked of a field. Raises FieldError for a value that makes no sense."""
+"""All that can be asked of a field. Raises FieldError for a value that makes no sense."""
 
 
 def _is_related(attribute: Any, value: Any) -> Any:
@@ -141,12 +141,12 @@ def _is_related(attribute: Any, value: Any) -> Any:
         return attribute == value
     # Not contains(), which joins the table of a many-to-many relation into the whole query.
     key = zip(relation.mapper.primary_key, inspect(value).identity, strict=True)
-    return attribute.any(and_(*(column == each for column, each in key)))
+    return attribute.any(and_(*(column == part for column, part in key)))
 
 
 def _is_related_to_one_of(attribute: Any, value: Any) -> Any:
     # Without any value, nothing is true.
-    return or_(false(), *(_is_related(attribute, each) for each in _several(value)))
+    return or_(false(), *(_is_related(attribute, instance) for instance in _several(value)))
 
 
 def _has_none(attribute: Any, value: Any) -> Any:
@@ -176,4 +176,4 @@ RELATION_OPERATORS: Final[Mapping[str, Operator]] = {
     "in": _is_related_to_one_of,
     "isnull": _has_none,
 }
-"""What can be asked of a relation itself, instead of a field of the other model."""
+"""All that can be asked of a relation itself, instead of a field of the other model."""

@@ -1,4 +1,4 @@
-"""Where an object came from, as a label that it carries: which database, and which schema in it."""
+"""The origin of an object, as a label that it carries: which database, and which schema in it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _labels: Final[weakref.WeakKeyDictionary[Database, str]] = weakref.WeakKeyDictio
 
 
 def origin_in(database: Database, schema: str | None, binding: Binding, home: Database) -> Origin:
-    """The origin of objects loaded there, of a model whose own database is ``home``."""
+    """Return the origin of objects loaded there, of a model whose own database is ``home``."""
     if database is home:
         return None if schema is None else (None, schema)
-    for name, each in binding.databases.items():
-        if each is database:
+    for name, registered in binding.databases.items():
+        if registered is database:
             return (_DEFAULT if name is None else name, schema)
     label = _labels.get(database)
     if label is None:
@@ -42,7 +42,7 @@ def origin_in(database: Database, schema: str | None, binding: Binding, home: Da
 
 
 def whereabouts(origin: Origin, binding: Binding, home: Database) -> tuple[Database, str | None]:
-    """The database and schema that ``origin`` says. Raises UnknownDatabase."""
+    """Return the database and schema that ``origin`` says. Raises UnknownDatabase."""
     if not isinstance(origin, tuple):  # none, or the token of a user's own sharded session
         return home, None
     label, schema = origin
@@ -60,7 +60,7 @@ def whereabouts(origin: Origin, binding: Binding, home: Database) -> tuple[Datab
 
 
 def origin_of(instance: Any) -> Origin:
-    """What is noted on ``instance``."""
+    """Return what is noted on ``instance``."""
     return cast("Origin", instance_state(instance).identity_token)
 
 

@@ -1,4 +1,4 @@
-"""Where a query runs: which database, which schema."""
+"""The place where a query runs: which database, which schema."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ __all__ = ["Place", "Work", "refuse_on_sqlite"]
 R = TypeVar("R")
 
 Work = Callable[[Connection, Mapping[str, Any], Origin], R]
-"""What is done on a connection, with the execution options of the place and its origin."""
+"""The work on a connection, with the execution options of the place and its origin."""
 
 _NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Immutable. The schema that is ambient is looked up when the query runs, not before."""
+    """An immutable place.
+
+    The schema that is ambient is looked up when the query runs, not before.
+    """
 
     binding: Binding
     home: Database
@@ -41,12 +44,15 @@ class Place:
 
     @classmethod
     def of_origin(cls, binding: Binding, home: Database, origin: Origin) -> Place:
-        """Where an object with that origin has to go back to, whatever is ambient."""
+        """Return where an object with that origin has to go back to, whatever is ambient."""
         database, schema = whereabouts(origin, binding, home)
         return cls(binding, home, database, schema)
 
     def using(self, database: DatabaseChoice | Choice, schema: str | Choice | None) -> Place:
-        """Another database, another schema, or both. Raises UnknownDatabase, InvalidSchemaName."""
+        """Return the place with another database, another schema, or both.
+
+        Raises UnknownDatabase, InvalidSchemaName.
+        """
         place = self
         if not isinstance(database, Choice):
             place = replace(place, database=self.binding.find_database(database))
@@ -57,11 +63,11 @@ class Place:
         return place
 
     def settled(self) -> Place:
-        """The same for good: what is ambient now stays, whatever changes around it."""
+        """Return the same for good: what is ambient now stays, whatever changes around it."""
         return replace(self, schema=self.effective_schema())
 
     def effective_schema(self) -> str | None:
-        """``using(schema=)`` over ``with_schema`` over ``Registry(schema=)``."""
+        """Return the schema: ``using(schema=)`` over ``with_schema`` over ``Registry(schema=)``."""
         schema = self.schema
         if isinstance(schema, Choice):
             schema = self.binding.current_schema()
@@ -70,7 +76,7 @@ class Place:
         return schema
 
     def built_at(self) -> CallSite | None:
-        """The line of the user's code that calls; only where a warning may need it."""
+        """Return the line of the user's code that calls; only where a warning may need it."""
         return None if self.database.is_connected else building_line()
 
     def scope(self) -> Scope | None:

@@ -1,8 +1,8 @@
-"""Which models can be loaded without a Session, and how: the fast path of reading.
+"""The fast path of reading: which models can be loaded without a Session, and how.
 
 A Session spends most of a short read on what a plain table has no use for: an identity map,
 transactions of its own, loader strategies for each attribute, events. Where all that a model loads
-by default is the columns of one table, selecting them and making instances out of the rows gives
+by default is the columns of one table, selecting them and making instances out of the rows makes
 the same objects in less than half the time. Everything else takes the path through the Session.
 """
 
@@ -29,13 +29,13 @@ _LAZY: Final = frozenset({"select", True, "raise", "raise_on_sql", "dynamic", "w
 
 
 class Plan(Generic[T]):
-    """How one model is read plainly. Immutable: may be used by any task, thread and loop."""
+    """The way to read one model plainly. Immutable: may be used by any task, thread and loop."""
 
     __slots__ = ("_by_key", "_hydrator", "_key_names", "columns", "selection")
 
     def __init__(self, mapper: Mapper[T], attributes: Mapping[str, Column[Any]]) -> None:
         self.columns: tuple[Column[Any], ...] = tuple(attributes.values())
-        """What a statement for :meth:`objects` selects, in this order."""
+        """The columns that a statement for :meth:`objects` selects, in this order."""
         # By identity: to compare columns with == makes an expression.
         positions = {id(column): number for number, column in enumerate(self.columns)}
         key = [positions[id(column)] for column in mapper.primary_key]
@@ -51,14 +51,14 @@ class Plan(Generic[T]):
         )
 
     def by_key(self, key: Sequence[Any]) -> tuple[Select[*tuple[Any, ...]], Mapping[str, Any]]:
-        """The statement for the object with this primary key, and its parameters.
+        """Return the statement for the object with this primary key, and its parameters.
 
         The key is plain values, in the order of the table's. Always the same statement.
         """
         return self._by_key, dict(zip(self._key_names, key, strict=True))
 
     def objects(self, rows: Sequence[Sequence[Any]], token: object) -> list[T]:
-        """Detached instances, each identity once; ``token`` is the identity token they get."""
+        """Return detached instances, each identity once, with the identity token ``token``."""
         return self._hydrator.objects(rows, token)
 
     def load(
@@ -69,7 +69,7 @@ class Plan(Generic[T]):
         options: Mapping[str, Any],
         token: object,
     ) -> list[T]:
-        """The objects that ``statement`` selects, executed with these execution options."""
+        """Return the objects that ``statement`` selects, executed with these execution options."""
         answer = execute(connection, statement, parameters, options)
         objects = self._hydrator.objects(answer.rows, token)
         if not answer.is_committed:
@@ -79,7 +79,7 @@ class Plan(Generic[T]):
 
 
 def plan_of(mapper: Mapper[T]) -> Plan[T] | None:
-    """How to load objects of this class plainly; None where it takes a Session.
+    """Return how to load objects of this class plainly; None where it takes a Session.
 
     To be asked for every query: properties, subclasses and listeners may be added at any time.
     Costs a microsecond.
@@ -95,7 +95,7 @@ def _plan(mapper: Mapper[T]) -> Plan[T] | None:
 
 
 def plain_attributes(mapper: Mapper[Any]) -> dict[str, Column[Any]] | None:
-    """The attributes that are columns, and these, if they are one row of one table."""
+    """Return the attributes that are columns, and these, if they are one row of one table."""
     is_alone = (
         mapper.inherits is None
         and mapper.polymorphic_on is None

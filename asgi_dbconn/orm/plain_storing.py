@@ -1,9 +1,9 @@
-"""Which objects are stored without a Session, and how: the fast path of writing.
+"""The fast path of writing: which objects are stored without a Session, and how.
 
 A Session spends most of a short write on finding out that there is nothing to find out: no
-relations, no order among tables, nobody who listens. Where an object is one row of one table and
-nothing hangs on it, the same statement, executed at once, leaves it just as the Session would, in
-half the time. Everything else takes the path through the Session.
+relations, no order among tables, no listeners. Where an object is one row of one table and
+nothing hangs on it, the same statement, executed immediately, leaves it just as the Session would,
+in half the time. Everything else takes the path through the Session.
 """
 
 from __future__ import annotations
@@ -44,37 +44,40 @@ _EMPTY_COLLECTIONS: Final = (list, set, dict)
 
 
 class StoringPlan(Generic[T]):
-    """How objects of one model are stored. Immutable: may be used by any task, thread and loop.
+    """The way to store objects of one model.
 
-    ``new_row`` and ``changes`` decide before anything is sent; None is for the Session to do.
+    Immutable: may be used by any task, thread and loop. ``new_row`` and ``changes`` decide
+    before anything is sent; None is for the Session to do.
     """
 
     def __init__(self, mapper: Mapper[T], columns: Mapping[str, StoredColumn]) -> None:
         table: Any = mapper.local_table
         self._mapper = mapper
         self._columns = columns
-        self._relations = frozenset(each.key for each in mapper.relationships)
-        self._key = tuple(mapper.get_property_by_column(each).key for each in mapper.primary_key)
+        self._relations = frozenset(relationship.key for relationship in mapper.relationships)
+        self._key = tuple(
+            mapper.get_property_by_column(column).key for column in mapper.primary_key
+        )
         self._numbered = numbered_key(mapper)
         self._changeable = columns.keys() - set(self._key)
-        self._names = {each.column: name for name, each in columns.items()}
+        self._names = {column.column: name for name, column in columns.items()}
         self._to_be_given = frozenset(
             columns[name].key for name in self._key if not columns[name].is_filled_in
         )
-        self._asked_for = {name: each for name, each in columns.items() if each.is_asked_for}
+        self._asked_for = {name: column for name, column in columns.items() if column.is_asked_for}
         self._with_server_default = frozenset(
-            each.key for each in columns.values() if each.has_server_default
+            column.key for column in columns.values() if column.has_server_default
         )
         self._asked_for_again = {
-            name: each for name, each in columns.items() if each.is_asked_for_again
+            name: column for name, column in columns.items() if column.is_asked_for_again
         }
         self._needed_for_changes = {*self._key, *self._asked_for_again}
-        self._has_defaults = any(each.default is not None for each in table.columns)
-        self._has_on_update = any(each.onupdate is not None for each in table.columns)
+        self._has_defaults = any(column.default is not None for column in table.columns)
+        self._has_on_update = any(column.onupdate is not None for column in table.columns)
         self._insert: Insert = insert(table)
         if self._asked_for:
             self._insert = self._insert.returning(
-                *(each.column for each in self._asked_for.values())
+                *(column.column for column in self._asked_for.values())
             )
         self._key_names = tuple(f"asgi_dbconn_key_{number}" for number in range(len(self._key)))
         its_row = [
@@ -84,12 +87,12 @@ class StoringPlan(Generic[T]):
         self._update: Update = update(table).where(*its_row)
         if self._asked_for_again:
             self._update = self._update.returning(
-                *(each.column for each in self._asked_for_again.values())
+                *(column.column for column in self._asked_for_again.values())
             )
         self._delete: Delete = delete(table).where(*its_row)
 
     def new_row(self, instance: T) -> Parameters | None:
-        """The values of a new row, as an INSERT takes them."""
+        """Return the values of a new row, as an INSERT takes them."""
         present = instance_dict(instance)
         if self._has_relations(instance) or is_orphan(instance):
             return None
@@ -105,7 +108,7 @@ class StoringPlan(Generic[T]):
         return parameters if self._to_be_given.issubset(parameters) else None
 
     def changes(self, instance: T) -> Parameters | None:
-        """What was changed since ``instance`` was loaded, and the key of its row."""
+        """Return what was changed since ``instance`` was loaded, and the key of its row."""
         present, state = instance_dict(instance), instance_state(instance)
         originals = state.committed_state
         is_whole = present.keys() >= self._needed_for_changes
@@ -189,12 +192,15 @@ class StoringPlan(Generic[T]):
         return True
 
     def delete(self, connection: Connection, options: Mapping[str, Any], instance: T) -> bool:
-        """Whether the row that ``instance`` was loaded from was there to be deleted."""
+        """Delete the row that ``instance`` was loaded from; return whether it was there."""
         key = self._its_key(instance_state(instance).identity or ())
         return execute(connection, self._delete, key, options).rowcount > 0
 
     def _has_relations(self, instance: T) -> bool:
-        """Whether anything may hang on it; a collection that was made with it and is empty not."""
+        """Return whether anything may hang on it.
+
+        A collection that was made with it and is empty does not.
+        """
         present, changed = instance_dict(instance), instance_state(instance).committed_state
         if self._relations.isdisjoint(present) and self._relations.isdisjoint(changed):
             return False
@@ -216,7 +222,10 @@ class StoringPlan(Generic[T]):
 
 
 def storing_plan_of(instance: T, *, is_new: bool) -> StoringPlan[T] | None:
-    """How to store it plainly; None where it takes a Session. To be asked for every object."""
+    """Return how to store it plainly; None where it takes a Session.
+
+    To be asked for every object.
+    """
     mapper = object_mapper(instance)
     plan: StoringPlan[T] | None = noted(mapper, _KEY, _plan)
     return None if plan is None or is_overheard_storing(mapper, is_new=is_new) else plan
@@ -239,5 +248,5 @@ def _plan(mapper: Mapper[T]) -> StoringPlan[T] | None:
         and set(table.primary_key.columns) == set(mapper.primary_key)
     )
     columns = {name: stored_column(column) for name, column in attributes.items()}
-    usual = {name: each for name, each in columns.items() if each is not None}
+    usual = {name: column for name, column in columns.items() if column is not None}
     return StoringPlan(mapper, usual) if is_usual and len(usual) == len(columns) else None

@@ -52,7 +52,9 @@ class QueryDescriptor:
 
 
 class Queryable:
-    """Goes before ``DeclarativeBase``: ``class Base(Queryable, DeclarativeBase, registry=models)``.
+    """The mixin that goes before ``DeclarativeBase``.
+
+    Write ``class Base(Queryable, DeclarativeBase, registry=models)``.
 
     A subclass may name another database: ``class Entry(Base, database="audit")``. That chooses the
     MetaData its table belongs to, so ``create_all`` creates it in that database and nowhere else.
@@ -84,15 +86,16 @@ class Queryable:
         super().__init_subclass__(**declarative)
 
     def save(self) -> Coroutine[Any, Any, None]:
-        """Store this object: an INSERT if it is new, else one UPDATE of what was changed, and
-        nothing if nothing was. New and changed objects that hang on it are stored along.
+        """Store this object, with the new and changed objects that hang on it.
+
+        An INSERT if it is new, else one UPDATE of what was changed, and nothing if nothing was.
 
         It goes to the database and schema that it came from, whatever is ambient; a new one goes
         where a query of this moment would. What fails leaves the object as it is, to be mended and
         saved again. For one task at a time.
 
-        Raises ObjectNotFound if its row is gone; SQLAlchemy's StaleDataError if somebody else has
-        changed it and the model counts versions; ConfigurationError if what hangs on it came from
+        Raises ObjectNotFound if its row is gone; SQLAlchemy's StaleDataError if it was changed
+        elsewhere and the model counts versions; ConfigurationError if what hangs on it came from
         another database or schema, or is a second object for the same row.
         """
         return objects.save(self)

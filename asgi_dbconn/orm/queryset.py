@@ -16,16 +16,17 @@ T = TypeVar("T")
 
 
 class QuerySet(Writing[T]):
-    """Every building method returns a new one; nothing is sent before ``await``.
+    """An immutable query: every building method returns a new one.
 
-    ``await queryset`` gives the list of its objects. May be kept, shared between tasks and loops,
-    and awaited many times: each time it asks the database anew. Objects come back detached, with
-    every column that is not deferred loaded, and know which database and schema they came from.
+    Nothing is sent before ``await``. ``await queryset`` returns the list of its objects. May be
+    kept, shared between tasks and loops, and awaited many times: each time it asks the database
+    anew. Objects come back detached, with every column that is not deferred loaded, and know which
+    database and schema they came from.
     """
 
     __slots__ = ()
 
     @classmethod
     def over(cls, model: type[T], binding: Binding, database: Database) -> QuerySet[T]:
-        """All rows of ``model``, whose table belongs to ``database``."""
+        """Return the query of all rows of ``model``, whose table belongs to ``database``."""
         return cls(Description(model), Place(binding, database, database))

@@ -32,7 +32,10 @@ NOT_GIVEN: Final = object()
 
 
 class Reading(Building[T]):
-    """Objects come back detached, with every column that is not deferred loaded."""
+    """The reading verbs.
+
+    Objects come back detached, with every column that is not deferred loaded.
+    """
 
     __slots__ = ()
 
@@ -42,21 +45,24 @@ class Reading(Building[T]):
     async def __aiter__(self) -> AsyncIterator[T]:
         # Fetched first, then iterated: a loop that is left early would otherwise keep the
         # connection until the garbage collector comes by. stream() is for many rows.
-        for each in await self:
-            yield each
+        for instance in await self:
+            yield instance
 
     def stream(self, rows: int = 1000) -> Stream[T]:
-        """``async with User.query.stream(500) as users:``, then ``async for user in users``.
+        """Return a stream of the objects.
 
-        Never holds more than ``rows`` objects at a time. The block has a connection, and gives it
-        back at its end, however it is left; inside a scope it reads on that scope's connection,
+        ``async with User.query.stream(500) as users:``, then ``async for user in users``.
+
+        Never holds more than ``rows`` objects at a time. The block has a connection, and returns
+        it at its end, however it is left; inside a scope it reads on that scope's connection,
         and takes turns with others for each fetch.
         """
         return Stream(self._description, self._place, rows)
 
     def get(self, pk: Any = NOT_GIVEN, /, **lookups: Any) -> Coroutine[object, None, T]:
-        """The one object that matches: ``get(5)`` by primary key, ``get(name="x")`` by lookups.
+        """Return the one object that matches.
 
+        ``get(5)`` is by primary key, ``get(name="x")`` by lookups.
         Raises ObjectNotFound or MultipleObjectsReturned.
         """
         return self._found(self._exactly_one, pk, lookups)
@@ -64,37 +70,39 @@ class Reading(Building[T]):
     def get_or_none(
         self, pk: Any = NOT_GIVEN, /, **lookups: Any
     ) -> Coroutine[object, None, T | None]:
-        """Like :meth:`get`, but None where nothing matches."""
+        """Return the same as :meth:`get`, but None where nothing matches."""
         return self._found(self._at_most_one, pk, lookups)
 
     def first(self) -> Coroutine[object, None, T | None]:
-        """The first object in the query's order (without one, by primary key), or None."""
+        """Return the first object in the query's order (without one, by primary key), or None."""
         return self._objects(_first, self._description.ordered().limited(1), self._line())
 
     def last(self) -> Coroutine[object, None, T | None]:
-        """The last object in the query's order (without one, by primary key), or None."""
+        """Return the last object in the query's order (without one, by primary key), or None."""
         return self._objects(_last, self._description.last(), self._line())
 
     def count(self) -> Coroutine[object, None, int]:
-        """How many rows match."""
+        """Return how many rows match."""
         return self._value("count", Description.count)
 
     def exists(self) -> Coroutine[object, None, bool]:
-        """Whether any row matches."""
+        """Return whether any row matches."""
         return self._value("exists", Description.exists)
 
     def values(self, *fields: str | Any) -> Coroutine[object, None, list[dict[str, Any]]]:
-        """A dict for each row instead of an object, with these fields or with every column that
-        is not deferred. An expression goes by its ``label()``.
+        """Return a dict for each row instead of an object.
+
+        It has these fields, or every column that is not deferred. An expression goes by its
+        ``label()``.
         """
-        names = [each if isinstance(each, str) else _name(each) for each in fields]
+        names = [field if isinstance(field, str) else _name(field) for field in fields]
         for name in names:
             if name is not None and names.count(name) > 1:
                 raise FieldError(
                     f"Two of the fields are called {name!r}, and a dict holds one. Give one of "
                     "them another name by label()."
                 )
-        names = names or [each.key for each in self._loaded()]
+        names = names or [attribute.key for attribute in self._loaded()]
         return self._rows(partial(_dicts, names), "values", fields)
 
     @overload
@@ -112,7 +120,10 @@ class Reading(Building[T]):
     def values_list(
         self, *fields: str | Any, flat: bool = False
     ) -> Coroutine[object, None, list[Any]]:
-        """A tuple for each row instead of an object; with ``flat=True`` the one field's values."""
+        """Return a tuple for each row instead of an object.
+
+        With ``flat=True`` it is the one field's value.
+        """
         if flat and len(fields) != 1:
             raise TypeError(f"values_list(flat=True) takes one field, not {len(fields)}.")
         return self._rows(_firsts if flat else _tuples, "values_list", fields)
@@ -150,11 +161,15 @@ class Reading(Building[T]):
 
     def _chosen(self, verb: str, fields: tuple[Any, ...]) -> list[Any]:
         if fields:
-            return [self._column(verb, each) for each in fields]
-        return [getattr(self._description.model, each.key) for each in self._loaded()]
+            return [self._column(verb, field) for field in fields]
+        return [getattr(self._description.model, attribute.key) for attribute in self._loaded()]
 
     def _loaded(self) -> list[ColumnProperty[Any]]:
-        return [each for each in self._description.mapper.column_attrs if not each.deferred]
+        return [
+            attribute
+            for attribute in self._description.mapper.column_attrs
+            if not attribute.deferred
+        ]
 
     def _rows(
         self, shape: Callable[[Rows], R], verb: str, fields: tuple[Any, ...]
@@ -162,7 +177,7 @@ class Reading(Building[T]):
         def build(description: Description[T]) -> Select[*tuple[Any, ...]]:
             return description.columns(*self._chosen(verb, fields))
 
-        if all(isinstance(each, str) for each in fields):
+        if all(isinstance(field, str) for field in fields):
             statement, values = statement_for(self._description, ("columns", fields), build)
         else:
             statement, values = build(self._description), None
@@ -226,11 +241,11 @@ def _last(objects: Sequence[T]) -> T | None:
 
 
 def _tuples(rows: Rows) -> list[tuple[Any, ...]]:
-    return [tuple(each) for each in rows]
+    return [tuple(row) for row in rows]
 
 
 def _firsts(rows: Rows) -> list[Any]:
-    return [each[0] for each in rows]
+    return [row[0] for row in rows]
 
 
 def _dicts(names: Sequence[str | None], rows: Rows) -> list[dict[str, Any]]:
@@ -238,9 +253,9 @@ def _dicts(names: Sequence[str | None], rows: Rows) -> list[dict[str, Any]]:
         return []
     # By our names: a column may be called otherwise than its attribute.
     named = [name or key for name, key in zip(names, rows[0]._fields, strict=True)]
-    return [dict(zip(named, each, strict=True)) for each in rows]
+    return [dict(zip(named, row, strict=True)) for row in rows]
 
 
 def _name(expression: Any) -> str | None:
-    """What it is called in Python; None for what only the database gives a name."""
+    """Return what it is called in Python; None for what only the database names."""
     return expression.key if isinstance(expression, QueryableAttribute | Label) else None

@@ -26,15 +26,23 @@ _Read = Callable[[Any], Values]
 
 
 class RowReader:
-    """For the rows of one model; for one statement, in which it remembers how a field is read."""
+    """The reader of the rows of one model, for one statement.
+
+    It remembers how a field is read.
+    """
 
     def __init__(self, mapper: Mapper[Any]) -> None:
         self._mapper = mapper
         self._reads: dict[str, _Read] = {}
-        self._relations = [each for each in mapper.relationships if not each.viewonly]
+        self._relations = [
+            relationship for relationship in mapper.relationships if not relationship.viewonly
+        ]
 
     def values_of(self, row: Any) -> Values:
-        """By column attribute. Raises FieldError or ConfigurationError for what would be lost."""
+        """Return the values of a row by column attribute.
+
+        Raises FieldError or ConfigurationError for what would be lost.
+        """
         values: Values = {}
         if isinstance(row, Mapping):
             for name, value in row.items():
@@ -47,9 +55,9 @@ class RowReader:
             )
         present = instance_dict(row)
         values = {
-            each.key: present[each.key]
-            for each in self._mapper.column_attrs
-            if each.key in present and _is_stored(each)
+            attribute.key: present[attribute.key]
+            for attribute in self._mapper.column_attrs
+            if attribute.key in present and _is_stored(attribute)
         }
         for relation in self._relations:
             related = present.get(relation.key)
@@ -59,7 +67,7 @@ class RowReader:
         return values
 
     def column(self, name: str) -> str:
-        """The column attribute that ``name`` stands for. Raises FieldError."""
+        """Return the column attribute that ``name`` stands for. Raises FieldError."""
         found = self._mapper.attrs.get(name)
         while isinstance(found, SynonymProperty):
             found = self._mapper.attrs.get(found.name)

@@ -23,7 +23,7 @@ _MOST: Final = 256
 def statement_for(
     description: Description[T], what: Hashable, build: Callable[[Description[T]], S]
 ) -> tuple[S, Mapping[str, Any] | None]:
-    """The statement that ``build`` makes of ``description``, and its parameters.
+    """Return the statement that ``build`` makes of ``description``, and its parameters.
 
     ``what`` is all that the statement depends on besides. Where the description consists of names
     and values, ``build`` is called once for all of its shape, and gets one without the values.

@@ -30,10 +30,10 @@ BEING_STORED: Final[set[int]] = set()
 
 
 class StoreLock:
-    """Inside the block nobody else may store ``instance``, as if a Session held it.
+    """The lock of ``instance``: inside its block no other task may store it.
 
-    Look at :data:`BEING_STORED` before. Nothing may be awaited between that, reading the values,
-    and the block.
+    That is as if a Session held it. Look at :data:`BEING_STORED` before. Nothing may be awaited
+    between that, reading the values, and the block.
     """
 
     __slots__ = ("_originals", "_state", "_was_modified", "instance")

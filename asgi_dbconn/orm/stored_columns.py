@@ -1,4 +1,4 @@
-"""What storing an object has to know of each of its columns."""
+"""All that storing an object has to know of each of its columns."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class StoredColumn:
 
     column: Column[Any]
     key: str
-    """What its value goes by among the parameters of a statement."""
+    """The name of its value among the parameters of a statement."""
     is_of_key: bool
     is_filled_in: bool
-    """Whether a new row needs no value for it: the database or a default has one."""
+    """True if a new row needs no value for it: the database or a default has one."""
     is_null_if_left_out: bool
     stores_none: bool
-    """Whether None is a value of its own, as the null of JSON."""
+    """True if None is a value of its own, as the null of JSON."""
     has_server_default: bool
     is_asked_for: bool
-    """Whether only the database knows what a new row has in it."""
+    """True if only the database knows what a new row has in it."""
     is_asked_for_again: bool
-    """Whether only the database knows what a changed row has in it."""
+    """True if only the database knows what a changed row has in it."""
 
     def takes(self, name: str, present: Mapping[str, Any], *, server_defaults: bool) -> bool:
-        """Whether an object with these values takes what a new row has in it."""
+        """Return whether an object with these values takes what a new row has in it."""
         if self.is_of_key:
             return present.get(name) is None
         if self.has_server_default:
@@ -43,7 +43,7 @@ class StoredColumn:
 
 
 def stored_column(column: Column[Any]) -> StoredColumn | None:
-    """None for one that takes more than a value to store."""
+    """Return the facts of ``column``; None for one that takes more than a value to store."""
     default, on_update, is_of_key = column.default, column.onupdate, column.primary_key
     is_called = default is not None and (default.is_scalar or default.is_callable)
     is_counted = default is not None and default.is_sequence
@@ -79,5 +79,5 @@ def stored_column(column: Column[Any]) -> StoredColumn | None:
 
 
 def has_own_idea_of_null(column: Any) -> bool:
-    """Whether its type may read NULL as something else than None."""
+    """Return whether its type may read NULL as something else than None."""
     return isinstance(getattr(column, "type", None), _OWN_IDEA_OF_NULL)

@@ -109,8 +109,9 @@ def store(
     instance: T,
     alone: bool,
 ) -> T:
-    """``instance``, and what hangs on it, inserted where it is new, updated where it was changed;
-    complete, with what the database filled in.
+    """Store ``instance`` and what hangs on it; return it with what the database filled in.
+
+    What is new is inserted, and what was changed is updated.
     """
     with _Verb(connection, options, origin, alone=alone) as session:
         session.add(instance)
@@ -120,12 +121,12 @@ def store(
         stored += [(state.obj(), list(state.dict)) for state in session.undo.dirty]
         session.store()
         was_complete = True
-        for each, names in stored:
-            was_complete = _complete(session, each, names) and was_complete
+        for member, names in stored:
+            was_complete = _complete(session, member, names) and was_complete
         if not was_complete:
             session.undo.note(connection)
-    for each, _ in stored:
-        note_origin(each, origin)
+    for member, _ in stored:
+        note_origin(member, origin)
     return instance
 
 
@@ -138,7 +139,7 @@ def insert_plainly(
     plan: StoringPlan[Any],
     row: dict[str, Any],
 ) -> Any:
-    """The object of ``lock``, inserted; see :meth:`StoringPlan.new_row`."""
+    """Insert the object of ``lock`` and return it; see :meth:`StoringPlan.new_row`."""
     if not connection.dialect.insert_returning:
         lock.give_up()
         return store(connection, options, origin, instance=lock.instance, alone=True)
@@ -155,7 +156,7 @@ def update_plainly(
     plan: StoringPlan[Any],
     changes: dict[str, Any],
 ) -> Any:
-    """The object of ``lock``, updated; see :meth:`StoringPlan.changes`."""
+    """Update the object of ``lock`` and return it; see :meth:`StoringPlan.changes`."""
     if not connection.dialect.update_returning:
         lock.give_up()
         return store(connection, options, origin, instance=lock.instance, alone=True)
@@ -167,7 +168,7 @@ def update_plainly(
 def remove(
     connection: Connection, options: Mapping[str, Any], origin: Origin, *, instance: Any
 ) -> None:
-    """``instance``, deleted, with the cascades of its relationships."""
+    """Delete ``instance``, with the cascades of its relationships."""
     with _Verb(connection, options, origin, alone=False) as session:
         # Locked first: a row that refers to it may come in while its cascades are looked at.
         if session.execute(_its_row(instance).with_for_update()).first() is None:
@@ -183,7 +184,7 @@ def remove(
 def remove_alone(
     connection: Connection, options: Mapping[str, Any], _: Origin, *, instance: Any
 ) -> None:
-    """``instance``, deleted by one statement; for a class on which nothing hangs."""
+    """Delete ``instance`` by one statement; for a class on which nothing hangs."""
     table: Any = instance_state(instance).mapper.local_table
     statement = delete(table).where(_identity(instance))
     is_alone = not connection.in_transaction()
@@ -212,9 +213,9 @@ def refresh(
 ) -> None:
     """Load ``names``, or every column, of ``instance`` anew."""
     names = list(names) or [
-        each.key
-        for each in object_mapper(instance).column_attrs
-        if not each.deferred or each.key in instance_dict(instance)
+        attribute.key
+        for attribute in object_mapper(instance).column_attrs
+        if not attribute.deferred or attribute.key in instance_dict(instance)
     ]
     before = Before(instance_state(instance))
     with undoing(connection, lambda _: before.restore(instance_state(instance), {})):
@@ -237,7 +238,7 @@ def refresh(
 
 
 def gone(instance: object) -> ObjectNotFound:
-    """The error for an object whose row is not there."""
+    """Return the error for an object whose row is not there."""
     return ObjectNotFound(
         f"The row of this {type(instance).__name__}, or of what hangs on it, is not there any "
         "more: it was deleted, or its primary key was changed."
@@ -245,7 +246,7 @@ def gone(instance: object) -> ObjectNotFound:
 
 
 def _columns(mapper: Mapper[Any]) -> list[str]:
-    """The attributes that an object has to have to count as complete."""
+    """Return the attributes that an object has to have to count as complete."""
     return [attribute.key for attribute in mapper.column_attrs if not attribute.deferred]
 
 
@@ -286,6 +287,6 @@ def _identity(instance: Any) -> ColumnElement[bool]:
 
 
 def _forget(instance: Any) -> None:
-    """As if it had never been stored."""
+    """Let it be as if it had never been stored."""
     make_transient(instance)
     instance_state(instance).identity_token = None

@@ -33,7 +33,7 @@ R = TypeVar("R")
 
 
 class Stream(Generic[T]):
-    """``async with`` it, then ``async for``; once, one task at a time.
+    """A stream of objects: ``async with`` it, then ``async for``; once, one task at a time.
 
     The block is a scope like that of ``connection()``: queries inside join it, what they write is
     committed at its end, and rolled back if an error leaves it. Inside another scope it is a part
@@ -54,7 +54,7 @@ class Stream(Generic[T]):
         self._rows = rows
         self._block = AsyncExitStack()
         self._scope: Scope | None = None
-        """That of the connection; of its own block, or of one around it."""
+        """The scope of the connection: of its own block, or of one around it."""
         self._cursor: _Cursor[T] | None = None
         self._was_entered = False
         self._has_block = False
@@ -113,8 +113,8 @@ class Stream(Generic[T]):
             batch = await self._run(self._cursor.fetch)
             if not batch:
                 return
-            for each in batch:
-                yield each
+            for instance in batch:
+                yield instance
 
     async def _run(self, work: Work[R]) -> R:
         return await self._place.run(work, autocommit=False, built_at=None, scope=self._scope)
@@ -130,7 +130,7 @@ class Stream(Generic[T]):
 
 
 class _Cursor(Generic[T]):
-    """On the server, where it has any; every method is work on the connection."""
+    """A cursor on the server, where it has any; every method is work on the connection."""
 
     def __init__(
         self, connection: Connection, options: Mapping[str, Any], statement: Select[T], rows: int
@@ -146,14 +146,14 @@ class _Cursor(Generic[T]):
         self._batches = self._objects.partitions()
 
     def fetch(self, *_: Any) -> Sequence[T]:
-        """The next rows; none at the end."""
+        """Return the next rows; none at the end."""
         batch: Sequence[T] = next(self._batches, ())
         log = undo_log_of(self._connection)
         if log is not None:
             note_states(log, self._session.identity_map.all_states(), log.level)
-        for each in list(self._session):  # expunge_all() would end the session's life
-            if each in self._session:  # not gone along with one that it belongs to
-                self._session.expunge(each)
+        for instance in list(self._session):  # expunge_all() would end the session's life
+            if instance in self._session:  # not gone along with one that it belongs to
+                self._session.expunge(instance)
         return batch
 
     def discard(self) -> None:

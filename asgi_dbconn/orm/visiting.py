@@ -32,7 +32,7 @@ class _Place:
     schema: str | None
 
     def origin_of(self, model: type[Any]) -> Origin:
-        """The origin that objects of ``model`` have when they leave."""
+        """Return the origin that objects of ``model`` have when they leave."""
         binding, name = getattr(model, "__dbconn__", (None, None))
         if binding is None:
             return None
@@ -115,8 +115,8 @@ def _give_up_flush(session: ScopeSession) -> None:
 
 
 def _is_shared(instance: Any) -> bool:
-    """Whether it is the same row in every schema, because its tables name their own."""
-    return all(getattr(each, "schema", None) for each in object_mapper(instance).tables)
+    """Return whether it is the same row in every schema, because its tables name their own."""
+    return all(getattr(table, "schema", None) for table in object_mapper(instance).tables)
 
 
 def _place(database: Database, schema: str | None) -> str:

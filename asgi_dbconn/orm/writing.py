@@ -23,12 +23,12 @@ _EMPTY: Mapping[str, Any] = {}
 
 
 class Writing(Reading[T]):
-    """Outside of a scope each verb is committed when it returns."""
+    """The writing verbs. Outside of a scope each of them is committed when it returns."""
 
     __slots__ = ()
 
     def create(self, **values: Any) -> Coroutine[Any, Any, T]:
-        """A new object, stored, with what the database filled in (keys, defaults).
+        """Store a new object; return it with what the database filled in (keys, defaults).
 
         Related objects that are new or changed are stored along, all or none.
         """
@@ -38,11 +38,13 @@ class Writing(Reading[T]):
     def get_or_create(
         self, defaults: Mapping[str, Any] = _EMPTY, **lookups: Any
     ) -> Coroutine[Any, Any, tuple[T, bool]]:
-        """The one that matches, or a new one made of ``lookups`` and ``defaults``; and whether it
-        is new. A default that can be called is called, if it is needed.
+        """Return the one that matches, or a new one; and whether it is new.
+
+        A new one is made of ``lookups`` and ``defaults``. A default that can be called is called,
+        if it is needed.
 
         Safe where others do the same at the same time, if a unique constraint covers the lookups:
-        the one who comes second gets the other's object. Raises MultipleObjectsReturned.
+        the task that comes second gets the other's object. Raises MultipleObjectsReturned.
         """
         mapper = self._description.mapper
         values = equalities(mapper, lookups)
@@ -51,9 +53,10 @@ class Writing(Reading[T]):
     def update_or_create(
         self, defaults: Mapping[str, Any] = _EMPTY, **lookups: Any
     ) -> Coroutine[Any, Any, tuple[T, bool]]:
-        """The one that matches, changed to ``defaults``, or a new one; and whether it is new.
+        """Return the one that matches, changed to ``defaults``, or a new one.
 
-        In one transaction, with the row locked in between; safe like :meth:`get_or_create`.
+        Returns also whether it is new. In one transaction, with the row locked in between; safe
+        like :meth:`get_or_create`.
         """
         mapper = self._description.mapper
         for name in defaults:
@@ -93,9 +96,9 @@ class Writing(Reading[T]):
         unique_fields: Sequence[str] = (),
         batch_size: int = bulk.BATCH,
     ) -> Coroutine[Any, Any, int | list[T]]:
-        """Store many rows, given as objects or as dicts, all or none; gives how many.
+        """Store many rows, given as objects or as dicts, all or none; returns how many.
 
-        With ``returning`` it gives the stored objects instead, in the order of ``rows``, which
+        With ``returning`` it returns the stored objects instead, in the order of ``rows``, which
         costs more. A row that is there already is an IntegrityError, or is left out with
         ``ignore_conflicts``, or gets the new values of the fields in ``update_conflicts``, where
         ``unique_fields`` (by default the primary key) say what makes it the same. Objects that
@@ -116,14 +119,15 @@ class Writing(Reading[T]):
     def bulk_update(
         self, objects: Iterable[T], fields: Sequence[str], *, batch_size: int = bulk.BATCH
     ) -> Coroutine[Any, Any, int]:
-        """Store these fields of many objects, by their primary keys, all or none; gives how many
-        there were: fewer than given, if rows are gone.
+        """Store these fields of many objects, by their primary keys, all or none.
+
+        Returns how many there were: fewer than given, if rows are gone.
         """
         changes = bulk.Changes(self._description.mapper, objects, fields, batch_size=batch_size)
         return self._bulk_update(changes, self._line())
 
     def update(self, **values: Any) -> Coroutine[Any, Any, int]:
-        """Change all matching rows at once, without loading them; gives the number of rows.
+        """Change all matching rows in one go, without loading them; returns the number of rows.
 
         Values may be expressions: ``update(visits=User.visits + 1)``.
         """
@@ -131,7 +135,7 @@ class Writing(Reading[T]):
         return self._place.run(work, autocommit=True, built_at=self._line())
 
     def delete(self) -> Coroutine[Any, Any, int]:
-        """Delete all matching rows at once, without loading them; gives the number of rows.
+        """Delete all matching rows in one go, without loading them; returns the number of rows.
 
         Cascades are the database's (``ON DELETE``), not the relationship's.
         """

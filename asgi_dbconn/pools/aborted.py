@@ -43,7 +43,7 @@ def raise_if_aborted(connection: Connection) -> None:
 
 
 def note_aborted(connection: Connection, why: BaseException | str) -> None:
-    """The connection's transaction lost a part of itself."""
+    """Note that the connection's transaction lost a part of itself."""
     if connection.closed or _commits_by_itself(connection):
         return
     reason = why if isinstance(why, str) else type(why).__name__
@@ -55,7 +55,7 @@ def note_aborted(connection: Connection, why: BaseException | str) -> None:
 
 
 def forget_aborted(connection: Connection) -> None:
-    """What was lost has been taken back as a whole."""
+    """Forget the note: what was lost has been taken back as a whole."""
     if not connection.invalidated:  # nothing is left on it; asking would connect anew
         connection.info.pop(ABORTED, None)
     if isinstance(connection, PooledConnection):

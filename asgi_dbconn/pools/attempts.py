@@ -1,4 +1,4 @@
-"""Physical connects under way, each in a task of its own that nobody's cancellation interrupts.
+"""Physical connects under way, each in a task of its own that no cancellation interrupts.
 
 An acquire that is cancelled, or runs out of time, goes away; its attempt is left to finish, and
 closed. A driver that is cancelled in the middle of a handshake leaves sockets and unread errors
@@ -32,7 +32,7 @@ class Attempts:
         self._shares: set[Share] = set()
 
     async def make(self, share: Share, *positional: Any, **arguments: Any) -> Any:
-        """The driver's connect in a task; SQLAlchemy's dialect calls this in its place.
+        """Do the driver's connect in a task; SQLAlchemy's dialect calls this in its place.
 
         ``share`` is given back when the connection has ended, or has not come about.
         """
@@ -63,8 +63,8 @@ class Attempts:
         if self._abandoned:
             abandoned = set(self._abandoned)
             await asyncio.wait(abandoned, timeout=_SETTLING_LIMIT)
-            for each in abandoned:
-                each.cancel()
+            for attempt in abandoned:
+                attempt.cancel()
             await asyncio.wait(abandoned)
 
     def free_all(self) -> None:
@@ -85,7 +85,7 @@ class Attempts:
         return connection
 
     def _abandon(self, attempt: asyncio.Task[Any]) -> asyncio.Task[Any] | None:
-        """Leave ``attempt`` to itself; gives what still goes on."""
+        """Leave ``attempt`` to itself; return what still goes on."""
         if not attempt.done():
             self._abandoned.add(attempt)
             return attempt

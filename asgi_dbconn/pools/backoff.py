@@ -1,4 +1,4 @@
-"""How long to wait before trying again."""
+"""The time to wait before trying again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _JITTER: Final = 0.2
 
 
 def backoff(first: float, longest: float) -> Iterator[float]:
-    """Seconds before each next attempt: doubling, capped, and never in step with others."""
+    """Yield the seconds before each next attempt: doubling, capped, never in step with others."""
     for attempt in count():
         delay = min(first * 2.0**attempt, longest)
         yield delay * random.uniform(1 - _JITTER, 1)  # noqa: S311 - spreads load

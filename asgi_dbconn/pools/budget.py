@@ -1,10 +1,10 @@
 """``max_connections``: how many connections a database may have over all loops of the process.
 
-Each loop has a pool of its own, so their sizes add up. Whoever needs one more connection than the
-budget has waits in line, first come, first served, and meanwhile the pools are asked for one that
-they do not use. Where all are in use, a connection that comes back to a busy loop goes to the line
-only once somebody has waited for a while: moving connections between loops at every check-in would
-cost more than it brings.
+Each loop has a pool of its own, so their sizes add up. A task that needs one more connection than
+the budget has waits in line, first come, first served, and meanwhile the pools are asked for one
+that they do not use. Where all are in use, a connection that comes back to a busy loop goes to the
+line only once a task has waited for a while: moving connections between loops at every check-in
+would cost more than it brings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from asgi_dbconn.errors import PoolTimeout
 __all__ = ["Budget", "Share"]
 
 _PATIENCE: Final = 0.25
-"""Seconds that somebody waits before a loop with waiters of its own gives a connection up."""
+"""Seconds that a task waits before a loop with waiters of its own gives a connection up."""
 
 
 class Share:
@@ -32,7 +32,7 @@ class Share:
     def __init__(self, budget: Budget) -> None:
         self._budget: Budget | None = budget
         self.is_used = False
-        """Whether a connection was begun with it, whose end gives it back."""
+        """True if a connection was begun with it, whose end gives it back."""
 
     def free(self, *_: object) -> None:
         """Give it back; any thread may, and more than once."""
@@ -55,7 +55,7 @@ class _Waiter:
 
 
 class Budget:
-    """One per database, shared by its pools. Thread-safe; the lock is never held while waiting."""
+    """The budget of one database and its pools. Thread-safe; no lock is held while waiting."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = math.inf if limit is None else limit
@@ -63,7 +63,7 @@ class Budget:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """In a child: what is open belongs to the parent."""
+        """Forget, in a child, what is open: it belongs to the parent."""
         self._lock = threading.Lock()
         self._taken = 0
         self._leaving = 0
@@ -71,12 +71,12 @@ class Budget:
         self._askers.clear()
 
     def join(self, ask: Callable[[], None]) -> Callable[[], None]:
-        """Call ``ask``, from any thread, when somebody lacks a connection; returns how to leave."""
+        """Call ``ask``, from any thread, when a task lacks a connection; return how to leave."""
         self._askers.append(ask)
         return lambda: self._askers.remove(ask) if ask in self._askers else None
 
     async def take(self, database: str, deadline: float) -> Share:
-        """A share, at the latest when the running loop's clock shows ``deadline``; PoolTimeout."""
+        """Return a share; raise PoolTimeout when the running loop's clock shows ``deadline``."""
         with self._lock:
             if self._taken < self._limit and not self._waiters:
                 self._taken += 1
@@ -95,7 +95,7 @@ class Budget:
             raise
 
     def wants_one(self, *, from_busy_loop: bool) -> bool:
-        """Whether to give up a connection now. Whoever is told so has to end one.
+        """Return whether to give up a connection now. A caller that is told so has to end one.
 
         ``from_busy_loop``: others on the same loop wait for it as well.
         """

@@ -1,8 +1,8 @@
 """The check-in: a connection goes back into the pool only if it is proved to be clean.
 
 SQLAlchemy rolls back what it believes to have begun, and asks nobody. A BEGIN that was sent by
-hand, a transaction of the driver's own, a statement that is still under way: whoever comes next
-would write into it, and lose the write. So the driver is asked, which costs no round trip.
+hand, a transaction of the driver's own, a statement that is still under way: the next user would
+write into it, and lose the write. So the driver is asked, which costs no round trip.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LOG_PAUSE: Final = 60.0
 
 
 class CheckIn:
-    """Proves connections clean that come back; one for each pool."""
+    """The proof that connections which come back are clean; one for each pool."""
 
     def __init__(self, target: Target, events: Events) -> None:
         self._profile = target.profile

@@ -38,10 +38,10 @@ async def drain(
 
     def say_goodbye() -> None:
         used = _in_use(gate)
-        for each in connections():
-            if each not in goodbyes and each not in used:
-                goodbyes[each] = asyncio.create_task(
-                    end(each, POLITE_LIMIT), name=f"closing a connection of {gate.name}"
+        for connection in connections():
+            if connection not in goodbyes and connection not in used:
+                goodbyes[connection] = asyncio.create_task(
+                    end(connection, POLITE_LIMIT), name=f"closing a connection of {gate.name}"
                 )
 
     gate.close()
@@ -57,9 +57,9 @@ async def drain(
         if not finished:
             interrupted = _in_use(gate)
             _log_holders(gate, grace)
-            for each in interrupted:
-                goodbyes[each] = asyncio.create_task(
-                    end(each, POLITE_LIMIT), name=f"cancelling work on {gate.name}"
+            for connection in interrupted:
+                goodbyes[connection] = asyncio.create_task(
+                    end(connection, POLITE_LIMIT), name=f"cancelling work on {gate.name}"
                 )
         say_goodbye()  # to those that came back
         if goodbyes:
@@ -68,8 +68,8 @@ async def drain(
         _log.debug("database %r: no time is left for goodbyes", gate.name)
     finally:
         report = _report(goodbyes, interrupted)
-        for each in [*connections(), *(c for c, task in goodbyes.items() if not task.done())]:
-            terminate(each)
+        for connection in [*connections(), *(c for c, task in goodbyes.items() if not task.done())]:
+            terminate(connection)
         for task in goodbyes.values():
             task.cancel()
     return report

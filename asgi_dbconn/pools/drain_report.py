@@ -1,4 +1,4 @@
-"""How a database ended."""
+"""The report on the end of a database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["DrainReport"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainReport:
-    """What the end of a database looked like, summed over its loops."""
+    """The end of a database in numbers, summed over its loops."""
 
     closed: int = 0
     """Connections closed in good order."""

@@ -36,7 +36,7 @@ def make_engine(
     opener: Opener,
     goodbyes: Goodbyes,
 ) -> AsyncEngine:
-    """An engine whose every connection passes ``gate``. Opens nothing."""
+    """Make an engine whose every connection passes ``gate``. Opens nothing."""
     echo = target.options.echo
     arguments: dict[str, Any] = {
         # Parameters are the users' data; they appear in logs only where somebody asked for them.

@@ -1,4 +1,4 @@
-"""What happens in one pool: counted, and told to those who observe the database."""
+"""The events of one pool: counted, and told to those who observe the database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ __all__ = ["Events"]
 
 
 class Events:
-    """Lives as long as its pool; every method is called on its loop, when something happened."""
+    """The events of one pool, which live as long as it.
+
+    Every method is called on the pool's loop, when something happened.
+    """
 
     def __init__(self, database: str, observers: Observers) -> None:
         self.counters = Counters()
@@ -18,7 +21,7 @@ class Events:
 
     @property
     def are_observed(self) -> bool:
-        """Whether measuring what only observers are told is worth its time."""
+        """True if measuring what only observers are told is worth its time."""
         return bool(self._observers)
 
     def opened(self, seconds: float) -> None:

@@ -31,18 +31,20 @@ class Permit:
     taken_at: float
     """Seconds on the loop's clock."""
     deadline: float
-    """When the acquire that got this permit must have succeeded."""
+    """The moment by which the acquire that got this permit must have succeeded."""
     holder: str
     """The name of the task that asked."""
     connection: Any = None
     """The driver's connection that the permit was used for; None while it is being opened."""
     aftermath: asyncio.Task[Any] | None = None
-    """What goes on behind the back of one who gave up, and takes the place until it has ended: an
-    attempt to connect, or a goodbye."""
+    """The task that goes on after the acquire gave up: an attempt to connect, or a goodbye.
+
+    The place is taken until it has ended.
+    """
     is_out: bool = False
-    """Whether the acquire has succeeded."""
+    """True if the acquire has succeeded."""
     alarm: LeakAlarm | None = None
-    """Set if somebody wants to hear of connections that are not given back."""
+    """The alarm for a connection that is not given back, if one is wanted."""
 
     def __str__(self) -> str:
         place = f" at {self.alarm.place}" if self.alarm is not None and self.alarm.place else ""
@@ -50,13 +52,15 @@ class Permit:
 
 
 permit_of_acquire: ContextVar[Permit | None] = ContextVar("permit_of_acquire", default=None)
-"""What the acquire under way has got; None outside of one."""
+"""The permit that the acquire under way has got; None outside of one."""
 
 
 class Gate:
-    """Lives as long as its pool, on one loop; only :meth:`release` may be called from elsewhere.
+    """A gate that lives as long as its pool, on one loop.
 
-    Invariant: ``len(holders) <= size``, and nobody waits while a permit is free.
+    Only :meth:`release` may be called from elsewhere.
+
+    Invariant: ``len(holders) <= size``, and no task waits while a permit is free.
     """
 
     def __init__(
@@ -87,7 +91,7 @@ class Gate:
         return len(self._waiters)
 
     def holders(self) -> Iterable[Permit]:
-        """Who holds a connection, the oldest first."""
+        """Return the permits of those that hold a connection, the oldest first."""
         return tuple(self._holders)
 
     def acquire_nowait(self) -> Permit | None:
@@ -105,9 +109,9 @@ class Gate:
         return permit
 
     async def acquire(self) -> Permit:
-        """Queue for a permit; PoolTimeout after ``acquire_timeout`` seconds.
+        """Queue for a permit; raise PoolTimeout after ``acquire_timeout`` seconds.
 
-        Raises PoolOverloaded at once if ``max_waiting`` others are in the queue.
+        Raises PoolOverloaded immediately if ``max_waiting`` others are in the queue.
         """
         if self.max_waiting is not None and len(self._waiters) >= self.max_waiting:
             self.events.refused()
@@ -134,7 +138,7 @@ class Gate:
         return permit
 
     def hand_out(self, permit: Permit) -> None:
-        """The acquire has succeeded: the connection belongs to its holder from now on."""
+        """Let the connection belong to its holder from now on: the acquire has succeeded."""
         permit.is_out = True
         self.events.counters.acquired += 1
         if self.events.are_observed:  # nothing is measured for nobody, on the path of every query
@@ -159,7 +163,7 @@ class Gate:
                 waiter.set_exception(self._closed())
 
     async def wait_until_unused(self, timeout: float) -> bool:
-        """Whether every permit came back within ``timeout`` seconds. For a closed gate."""
+        """Return whether every permit came back within ``timeout`` seconds. For a closed gate."""
         if not self._holders:
             return True
         self._emptied = self._loop.create_future()

@@ -1,4 +1,4 @@
-"""A SQLAlchemy pool that lets nobody past its gate.
+"""A SQLAlchemy pool whose every acquire passes its gate.
 
 The gate sits inside the pool, so that everything which leads to a connection passes it: our own
 queries, sessions, AUTOCOMMIT views, and whatever a user builds on ``Database.engine``.
@@ -26,7 +26,7 @@ __all__ = ["GatedPool"]
 
 
 class GatedPool(AsyncAdaptedQueuePool):
-    """Fixed size, last in first out: the connections in use are the ones used a moment ago."""
+    """A pool of fixed size, last in first out: connections used a moment ago are used again."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Ending single connections while their pool goes on.
 
-A connection that is given up may have a statement to cancel, and a network that does not answer.
-Nobody waits for that for long: the goodbye goes on by itself, within a bound.
+A connection that is given up may have a statement to cancel, and a network that does not answer. No
+task waits for that for long: the goodbye goes on by itself, within a bound.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ class Goodbyes:
         self._said: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __contains__(self, connection: Any) -> bool:
-        """Whether ``connection`` is on its way out at this moment."""
+        """Return whether ``connection`` is on its way out at this moment."""
         return connection in self._leaving
 
     def was_said(self, connection: Any) -> bool:
-        """Whether we ended ``connection``, or are about to."""
+        """Return whether we ended ``connection``, or are about to."""
         return connection in self._said
 
     def say(self, connection: Any) -> asyncio.Task[None] | None:
         """Begin to end ``connection``, and what it is executing. Saying it twice is harmless.
 
-        Gives the task that is at it, or None if it has ended already.
+        Returns the task that is at it, or None if it has ended already.
         """
         if connection not in self._said:
             self._said.add(connection)
@@ -55,13 +55,13 @@ class Goodbyes:
         return self._leaving.get(connection)
 
     async def wait_for(self, connection: Any, timeout: float) -> None:
-        """Until ``connection`` has ended, or ``timeout`` seconds; never raises what went wrong."""
+        """Wait until ``connection`` has ended, or ``timeout`` seconds; never raise its error."""
         goodbye = self._leaving.get(connection)
         if goodbye is not None:
             await asyncio.wait({goodbye}, timeout=timeout)
 
     async def settle(self) -> None:
-        """Until all have ended, which is bounded."""
+        """Wait until all have ended, which is bounded."""
         if self._leaving:
             await asyncio.wait(set(self._leaving.values()))
 

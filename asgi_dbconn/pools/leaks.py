@@ -19,7 +19,7 @@ _LAST_LINE: Final = re.compile(r'.*File "(?P<file>[^"]*)", line (?P<line>\d+)', 
 
 
 class LeakAlarm:
-    """Goes off after ``leak_after`` seconds; lives as long as somebody holds the connection.
+    """An alarm after ``leak_after`` seconds, which lives as long as the connection is held.
 
     Made in the task that takes it, because its stack is what a person will look for.
     """
@@ -33,7 +33,7 @@ class LeakAlarm:
         self._taken_by = calling_lines(_SHOWN_LINES)
         self._has_gone_off = False
         self.was_dropped = False
-        """Set by whoever finds out, in any thread, that it will never be given back."""
+        """True once a thread has found out that the connection will never be given back."""
         self._timer = self._loop.call_later(leak_after, self._go_off)
 
     @property
@@ -43,7 +43,7 @@ class LeakAlarm:
         return f"{found['file']}:{found['line']}" if found else ""
 
     def end(self) -> None:
-        """The pool has the connection, or at least its place, back."""
+        """End the alarm: the pool has the connection, or at least its place, back."""
         self._timer.cancel()
         held = self._loop.time() - self._taken_at
         if self.was_dropped:

@@ -1,4 +1,4 @@
-"""Which pooled connections can be trusted, and asking those that cannot.
+"""The trust in pooled connections, and asking those that cannot be trusted.
 
 A connection that was used a moment ago is taken as it is: no round trip is spent on it. One that
 lay idle for longer is asked first, within a bound of its own, and one that is too old, or from
@@ -65,7 +65,9 @@ class Liveness:
         record.info[_USED_AT] = self._loop.time()
 
     def is_usable(self, connection: PoolProxiedConnection, deadline: float) -> bool:
-        """Whether to hand ``connection`` out. Inside SQLAlchemy's greenlet: may ask the server.
+        """Return whether to hand ``connection`` out.
+
+        Inside SQLAlchemy's greenlet: may ask the server.
 
         One that is not is ended already; the pool only has to forget it.
         """

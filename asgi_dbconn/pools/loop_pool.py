@@ -38,7 +38,7 @@ _NO_OPTIONS: Final[Mapping[str, Any]] = {}
 
 
 class LoopPool:
-    """Lives from the first use on its loop until it is drained or its loop is gone.
+    """A pool that lives from the first use on its loop until it is drained or the loop is gone.
 
     Belongs to the loop it was made on; only :meth:`cut` may be called from elsewhere.
     """
@@ -67,7 +67,7 @@ class LoopPool:
         self._draining: asyncio.Task[DrainReport] | None = None
         self._when_drained: Callable[[], None] | None = None
         self.ended: Future[DrainReport] = Future()
-        """Set when nothing is open any more, whoever brought that about; for any thread."""
+        """The report, set when nothing is open any more for whatever reason; for any thread."""
 
     async def run(self, work: Callable[[Connection], T], *, autocommit: bool) -> T:
         """Do ``work`` on a pooled connection, in one greenlet, and commit it.
@@ -86,11 +86,11 @@ class LoopPool:
 
     @property
     def counters(self) -> Counters:
-        """What this pool has counted; still there when it has ended."""
+        """The counters of this pool; still there when it has ended."""
         return self.gate.events.counters
 
     def stats(self) -> PoolStats:
-        """This pool now. May be called from any thread; the numbers are then a moment apart."""
+        """Return the state of this pool. From any thread; the numbers are then a moment apart."""
         gate = self.gate
         return PoolStats(
             loops=1,
@@ -128,7 +128,7 @@ class LoopPool:
         self._when_drained = listener
 
     def begin_drain(self, grace: float) -> asyncio.Task[DrainReport]:
-        """Like :meth:`drain`, without waiting for it; its end is told by :attr:`ended`, too."""
+        """Begin to :meth:`drain` without waiting for it; :attr:`ended` tells its end, too."""
         if self._draining is None:
             self._draining = asyncio.create_task(
                 self._drain(grace),
@@ -138,11 +138,11 @@ class LoopPool:
         return self._draining
 
     def cut(self) -> DrainReport:
-        """End everything at once, from any thread; for a loop that does not run any more."""
+        """End everything immediately, from any thread; for a loop that does not run any more."""
         self.gate.is_closed = True
         connections = self._open_connections()
-        for each in connections:
-            self.target.profile.cut(each)
+        for connection in connections:
+            self.target.profile.cut(connection)
         report = DrainReport(cut=len(connections))
         self._finish(report)
         return report
@@ -164,8 +164,8 @@ class LoopPool:
     def _drained(self, draining: asyncio.Task[DrainReport]) -> None:
         # A task that is cancelled before its first step never runs, not even its `finally`.
         left = self._open_connections()
-        for each in left:
-            self.target.profile.terminate(each)
+        for connection in left:
+            self.target.profile.terminate(connection)
         report = DrainReport(cut=len(left))
         if not draining.cancelled() and draining.exception() is None:
             report += draining.result()
@@ -191,9 +191,9 @@ class LoopPool:
 
     def _give_up_idle(self) -> None:
         used = {permit.connection for permit in self.gate.holders()}
-        for each in self._staying_connections():
-            if each not in used and self.target.budget.wants_one(from_busy_loop=False):
-                self._goodbyes.say(each)
+        for connection in self._staying_connections():
+            if connection not in used and self.target.budget.wants_one(from_busy_loop=False):
+                self._goodbyes.say(connection)
 
     def _share(self, connection: Any, _: Any) -> None:
         # At check-in.
@@ -206,10 +206,16 @@ class LoopPool:
             self._goodbyes.say(driver)
 
     def _staying_connections(self) -> list[Any]:
-        return [each for each in self._open_connections() if not self._goodbyes.was_said(each)]
+        return [
+            connection
+            for connection in self._open_connections()
+            if not self._goodbyes.was_said(connection)
+        ]
 
     def _open_connections(self) -> list[Any]:
-        return [each for each in self._opened if self.target.profile.is_open(each)]
+        return [
+            connection for connection in self._opened if self.target.profile.is_open(connection)
+        ]
 
 
 def _committed(engine: Engine, options: Mapping[str, Any], work: Callable[[Connection], T]) -> T:

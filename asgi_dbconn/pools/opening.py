@@ -53,7 +53,7 @@ class Opener:
         await self._attempts.settle()
 
     def ended(self) -> None:
-        """Nothing is open any more: others may have what these connections had of the budget."""
+        """Give back what the connections had of the budget: none of them is open any more."""
         self._attempts.free_all()
 
     def __call__(
@@ -99,7 +99,7 @@ class Opener:
             raise
 
     def _may_pass(self, failure: DatabaseUnavailable) -> bool:
-        """Whether an acquire goes on trying: this pool was connected, so the server exists.
+        """Return whether an acquire goes on trying: this pool was connected, so the server exists.
 
         Not after a timeout: that was long enough for the caller.
         """
@@ -139,14 +139,16 @@ def drop_frames(error: BaseException) -> None:
     """Forget where ``error``, and all that led to it, came from; the errors themselves stay."""
     pending, seen = [error], set[int]()
     while pending:
-        each = pending.pop()
-        if id(each) in seen:
+        exception = pending.pop()
+        if id(exception) in seen:
             continue
-        seen.add(id(each))
-        each.__traceback__ = None
-        pending += [other for other in (each.__cause__, each.__context__) if other is not None]
-        if isinstance(each, BaseExceptionGroup):
-            pending += each.exceptions
+        seen.add(id(exception))
+        exception.__traceback__ = None
+        pending += [
+            other for other in (exception.__cause__, exception.__context__) if other is not None
+        ]
+        if isinstance(exception, BaseExceptionGroup):
+            pending += exception.exceptions
 
 
 def _open(

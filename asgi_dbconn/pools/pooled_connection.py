@@ -1,4 +1,4 @@
-"""SQLAlchemy's Connection, which sends BEGIN before anybody gets at the driver's connection.
+"""SQLAlchemy's Connection, which sends BEGIN before a user gets at the driver's connection.
 
 SQLAlchemy begins a transaction with the first statement. What is sent through the driver itself,
 as a COPY, would come before that, and would not be rolled back.
@@ -32,15 +32,15 @@ class PooledConnection(Connection):
     lost_transaction: str | None = None
     """The reason why the transaction is lost, if the connection was lost with it."""
     refusal: Callable[[], Exception | None] | None = None
-    """Returns the error for using it when it is closed, and its block has ended."""
+    """A function that returns the error for using it when it is closed, and its block has ended."""
     turn: Callable[[], FifoLock | None] | None = None
-    """Returns the lock that this task has to take to end the transaction by hand."""
+    """A function that returns the lock that this task needs to end the transaction by hand."""
     _is_finishing = False
     """True if SQLAlchemy itself asks for the pooled connection, to commit or to roll back."""
     _beginner: asyncio.Task[Any] | None = None
     """The task whose BEGIN is under way. SQLAlchemy takes others for inside of it meanwhile."""
     _begun: asyncio.Event | None = None
-    """Set when it has ended, if another task waits for that."""
+    """The event set when it has ended, if another task waits for that."""
 
     @property
     def connection(self) -> PoolProxiedConnection:
@@ -202,7 +202,10 @@ class _EngineListeners:
 
 
 class _BlockConnection(PooledConnection):
-    """That of a block. SQLAlchemy would join listeners first, as long as half of the acquire."""
+    """The connection of a block.
+
+    SQLAlchemy would join listeners first, as long as half of the acquire.
+    """
 
     dispatch: Any = _EngineListeners()
 

@@ -1,8 +1,8 @@
 """Riding out a server that refuses connections for a while, as one that restarts does.
 
-A pool that has been connected before does not fail its users for that at once. Their acquires wait
-until their deadline, and meanwhile one of them tries, with growing pauses: a server that comes up
-again is not met by a herd.
+A pool that has been connected before does not fail its users for that immediately. Their acquires
+wait until their deadline, and meanwhile one of them tries, with growing pauses: a server that comes
+up again is not met by a herd.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Recovery:
         self._began_at = 0.0
 
     def connect(self, attempt: Callable[[], Any], deadline: float) -> Any:
-        """What ``attempt`` gives, now or in one of the next, until ``deadline`` (loop's clock).
+        """Return what ``attempt`` returns, now or in a later try, until ``deadline``.
 
-        Inside SQLAlchemy's greenlet. Raises the last DatabaseUnavailable at the deadline, and at
-        once what does not pass.
+        Inside SQLAlchemy's greenlet; the deadline is on the clock of the loop. Raises the last
+        DatabaseUnavailable at the deadline, and immediately what does not pass.
         """
         while True:
             failure = self._failure

@@ -13,7 +13,7 @@ __all__ = ["install"]
 def install(engine: Engine) -> None:
     """Let such statements on ``engine`` and its views raise the error of their ended block.
 
-    To be installed after everybody else who translates errors.
+    To be installed after all others that translate errors.
     """
 
     def translate(context: ExceptionContext) -> Exception | None:

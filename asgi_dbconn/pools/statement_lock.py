@@ -2,7 +2,7 @@
 
 SQLAlchemy's adapted connections hold a mutex while a statement is under way. This lock stands in
 its place. It adds three things: it is released only when the driver is idle again, it can refuse
-newcomers, and it knows whether somebody was given the driver's own connection.
+newcomers, and it knows whether the driver's own connection was handed out.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _TIMEOUT_LIMIT: Final = 0.1
 """The same for a statement that ran into its ``query_timeout``: its caller has waited already."""
 
 Settle = Callable[[float], Awaitable[bool]]
-"""Wait for so many seconds until the driver is idle again; return whether it is."""
+"""A function that waits for so many seconds until the driver is idle; returns whether it is."""
 
 
 class StatementLock(FifoLock):
-    """Belongs to one driver connection and its loop; held by the task of a statement."""
+    """The lock of one driver connection on its loop; held by the task of a statement."""
 
     __slots__ = (
         "_default_limit",
@@ -55,7 +55,7 @@ class StatementLock(FifoLock):
         for here, and its connection is given up.
         """
         self.refusal: Callable[[], Exception | None] | None = None
-        """Returns the error for a statement whose block has ended. Asked for each statement."""
+        """A function, asked for each statement, that returns the error if its block has ended."""
         self.insists = False
         """True if it is waited for even by a task that is cancelled again: nothing replaces it."""
         self.is_lost = False

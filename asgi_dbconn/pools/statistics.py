@@ -1,4 +1,4 @@
-"""What a pool has counted so far, and what it looks like now."""
+"""The counts of a pool so far, and its present state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Counters", "PoolStats"]
 
 @dataclass(slots=True)
 class Counters:
-    """Counted by one pool, on its own loop only, so that no number is lost between threads."""
+    """The counts of one pool, made on its own loop only: no number is lost between threads."""
 
     acquired: int = 0
     wait_seconds: float = 0.0
@@ -26,8 +26,8 @@ class Counters:
 
     def add(self, other: Counters) -> None:
         """Take over what ``other`` has counted; its pool has ended."""
-        for each in fields(self):
-            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +39,9 @@ class PoolStats:
     size: int = 0
     """Connections that it may have on these loops."""
     idle: int = 0
-    """Connections that are open and in nobody's hands."""
+    """Connections that are open and not handed out."""
     in_use: int = 0
-    """Connections handed out, or being opened for somebody."""
+    """Connections handed out, or being opened for a task."""
     waiting: int = 0
     """Acquires in the queue."""
     acquired: int = 0
@@ -67,12 +67,12 @@ class PoolStats:
     unknown_commits: int = 0
     """Commits that were cancelled or cut off: whether they took effect is not known."""
     transient_uses: int = 0
-    """Verbs and scopes that had to open an engine for themselves, because nobody connected."""
+    """Verbs and scopes that opened an engine for themselves: the database was not connected."""
 
     def __add__(self, other: Self) -> PoolStats:
         return PoolStats(
             **{
-                each.name: getattr(self, each.name) + getattr(other, each.name)
-                for each in fields(self)
+                field.name: getattr(self, field.name) + getattr(other, field.name)
+                for field in fields(self)
             }
         )

@@ -1,4 +1,4 @@
-"""What the pools of one database have in common: where they connect to, and who watches them."""
+"""The common facts of one database's pools: where they connect to, and who watches them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _PROFILES: Final[dict[str, DialectProfile]] = {
 
 @dataclass(frozen=True)
 class Target:
-    """Immutable and shared by all pools of one database, whatever their loop."""
+    """A target, immutable and shared by all pools of one database, whatever their loop."""
 
     name: str
     url: DatabaseURL
-    """As the user wrote it, for messages."""
+    """The URL as the user wrote it, for messages."""
     address: DatabaseURL
-    """Where connections really go; differs for memory databases, which are given a name."""
+    """The URL where connections really go; differs for memory databases, which are given a name."""
     options: DatabaseOptions
     observers: Observers = field(default_factory=Observers, compare=False)
 
     @cached_property
     def budget(self) -> Budget:
-        """What all pools together may have open."""
+        """The connections that all pools together may have open."""
         return Budget(self.options.max_connections)
 
     @cached_property

@@ -6,7 +6,7 @@ A level that is rolled back has its objects restored, in whatever way that came 
 by hand, or because the connection is gone. A savepoint that is released leaves its objects to the
 level around it. A commit forgets them all. A commit whose outcome is unknown restores them too.
 
-The objects are referred to weakly. Those that nobody else holds leave the log by themselves.
+The objects are referred to weakly. Those that are not held elsewhere leave the log by themselves.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Participant(Protocol):
         ...
 
     def forget(self, owners: list[Any], level: Level) -> None:
-        """The changes of ``level`` are committed."""
+        """Forget the changes of ``level``, which are committed."""
         ...
 
 
@@ -63,7 +63,7 @@ class Level:
 
     def __init__(self, name: object = None) -> None:
         self.name = name
-        """That of the savepoint; None for the outermost level."""
+        """The name of the savepoint; None for the outermost level."""
         self.first_keys: dict[Any, int] = {}
         """The smallest primary key that this level was given for new rows, by table; only noted
         where the keys of rows that were rolled back are given again."""
@@ -81,7 +81,7 @@ class Level:
         return sum(map(len, self._owners.values()))
 
     def note_key(self, table: Any, key: int) -> None:
-        """A new row of ``table`` was given this key."""
+        """Note that a new row of ``table`` was given this key."""
         self.first_keys[table] = min(key, self.first_keys.get(table, key))
 
     def undo(self, *, uncertain: bool) -> None:
@@ -100,7 +100,7 @@ class Level:
             outer.note_key(table, key)
 
     def forget(self) -> None:
-        """All of it is committed."""
+        """Forget all of it: it is committed."""
         for participant, known in self._owners.items():
             if participant.has_notes:
                 participant.forget(_living(known), self)
@@ -120,12 +120,14 @@ class UndoLog:
         """The innermost level, which answers for what is done now."""
         self.levels = [self.level]
         self.base: list[Level] = []
-        """Below them, the levels of an isolation, on whose connection everybody's transactions are
-        savepoints. No commit ends them."""
+        """The levels of an isolation, below the others.
+
+        On its connection all transactions are savepoints. No commit ends them.
+        """
         self.under_way: list[Undo] = []
         """The undos of what has not come to its end; it comes after all that the levels know."""
         self.is_committing = False
-        """A COMMIT was sent, and its answer has not come."""
+        """True if a COMMIT was sent, and its answer has not come."""
         if is_isolated:
             self.begin_part(None)
 
@@ -208,7 +210,7 @@ def _promote(levels: list[Level], outer: Level) -> None:
 
 
 def undo_log_of(connection: Connection) -> UndoLog | None:
-    """The log of the transaction that is open on the connection; None if there is none.
+    """Return the log of the transaction that is open on the connection; None if there is none.
 
     To be asked after the statement: a transaction may begin as late as with its first one. Where
     each statement commits itself there is no log. Raises TransactionAborted if the connection was
@@ -336,7 +338,7 @@ def _follow_transactions(dialect: Dialect) -> None:
 
 
 def _own(dialect: Dialect, name: str) -> Callable[[PoolProxiedConnection], None]:
-    """The dialect's ``do_commit`` or ``do_rollback``.
+    """Return the dialect's ``do_commit`` or ``do_rollback``.
 
     SQLAlchemy's own calls the driver's, and nothing else but for ``skip_autocommit_rollback``. That
     is called instead: each connection that goes back to its pool is rolled back, and one call more

@@ -21,7 +21,7 @@ __all__ = ["AsyncEnvironment", "WarmLoops"]
 
 Loop = asyncio.AbstractEventLoop
 Connect = Callable[[Loop, ExitStack], None]
-"""Connects for the time of a block; what has to be undone at its end goes onto the stack."""
+"""A function that connects for a block; what has to be undone at its end goes onto the stack."""
 
 
 class AsyncEnvironment:
@@ -40,7 +40,7 @@ class AsyncEnvironment:
     def connecting(
         cls, registry: AbstractAsyncContextManager[Any], loop: Loop | None
     ) -> AsyncEnvironment:
-        """``registry`` is entered and left with the block."""
+        """Return a block with which ``registry`` is entered and left."""
 
         def connect(loop: Loop, stack: ExitStack) -> None:
             held = Held(registry)
@@ -85,7 +85,7 @@ class WarmLoops:
         self._guards: Final[dict[Loop, EndGuard]] = {}
 
     def environment(self, loop: Loop) -> AsyncEnvironment:
-        """A block on ``loop``; the first one connects, and the end of a block does not disconnect.
+        """Return a block on ``loop``. The first one connects; the end of one does not disconnect.
 
         Raises LoopGoneError if ``loop`` is closed.
         """
@@ -94,7 +94,7 @@ class WarmLoops:
         return AsyncEnvironment(self._warm_up, loop)
 
     def forget(self) -> None:
-        """The counts are void: the registry was disconnected by force."""
+        """Forget the counts: the registry was disconnected by force."""
         while self._guards:
             _, guard = self._guards.popitem()
             guard.disarm()

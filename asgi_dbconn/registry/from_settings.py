@@ -1,4 +1,4 @@
-"""What a registry is made of, read from settings."""
+"""The arguments of a registry, read from settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["RegistryArguments", "read_settings"]
 
 
 class RegistryArguments(NamedTuple):
-    """What ``Registry(...)`` is called with."""
+    """The arguments that ``Registry(...)`` is called with."""
 
     database: DatabaseURL | str
     extra: Mapping[str, DatabaseURL | str]
@@ -26,7 +26,7 @@ class RegistryArguments(NamedTuple):
 
 
 def read_settings(settings: Settings | None) -> RegistryArguments:
-    """The arguments that ``settings``, or else those of the process, stand for.
+    """Return the arguments that ``settings``, or else those of the process, stand for.
 
     Raises ConfigurationError, naming the variables that were looked at, if no database is set.
     """
@@ -44,7 +44,7 @@ def read_settings(settings: Settings | None) -> RegistryArguments:
 def _options(settings: Settings) -> OptionArguments:
     # Only what somebody chose: a subclass of Registry may have defaults of its own.
     defaults = DatabaseOptions()
-    names = (each.name for each in fields(defaults))
+    names = (field.name for field in fields(defaults))
     chosen = {
         name: getattr(settings, name)
         for name in names

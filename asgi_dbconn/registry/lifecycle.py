@@ -1,4 +1,4 @@
-"""Connecting several databases at once: all of them, or none."""
+"""Connecting several databases together: all of them, or none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ async def connect_all(databases: Collection[Database]) -> None:
     Raises the one error there was, or an ExceptionGroup of all, only after the others are closed.
     """
     tasks = {
-        asyncio.create_task(each.connect(), name=f"connecting {each!r}"): each for each in databases
+        asyncio.create_task(database.connect(), name=f"connecting {database!r}"): database
+        for database in databases
     }
     try:
         await asyncio.wait(tasks)
@@ -38,15 +39,15 @@ async def disconnect_all(
 ) -> DrainReport | None:
     """Disconnect concurrently and wait for every one, then raise what went wrong, if anything.
 
-    Gives the sum of the reports; None if no database was closed by this call.
+    Returns the sum of the reports; None if no database was closed by this call.
     """
     outcomes = await asyncio.gather(
-        *(each.disconnect(force=force) for each in databases), return_exceptions=True
+        *(database.disconnect(force=force) for database in databases), return_exceptions=True
     )
-    errors = [each for each in outcomes if isinstance(each, BaseException)]
+    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     if errors:
         raise _one_error(errors, len(databases))
-    reports = [each for each in outcomes if isinstance(each, DrainReport)]
+    reports = [outcome for outcome in outcomes if isinstance(outcome, DrainReport)]
     return sum(reports, DrainReport()) if reports else None
 
 

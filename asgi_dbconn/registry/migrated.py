@@ -1,4 +1,4 @@
-"""What a registry offers for migrations."""
+"""The part of a registry for migrations."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["MigratedUse"]
 
 
 class MigratedUse:
-    """For a class that is a ``Binding``."""
+    """A mixin for a class that is a ``Binding``."""
 
     @cached_property
     def migrations(self) -> Migrations:
-        """What ``asgi-dbconn db`` does, in code: ``await models.migrations.upgrade()``.
+        """The commands of ``asgi-dbconn db`` in code: ``await models.migrations.upgrade()``.
 
         Needs the extra ``migrations``. Nothing happens by itself.
         """

@@ -47,7 +47,9 @@ _Given = DatabaseURL | Database | UnsupportedURL
 
 
 class Registry(TransactionalUse, SynchronousUse, MigratedUse):
-    """Lives as long as the application. Making one opens nothing and needs no event loop.
+    """A registry that lives as long as the application.
+
+    Making one opens nothing and needs no event loop.
 
     ``async with models``, ``connect()``/``disconnect()`` and ``models.asgi(app)`` count on every
     database of the registry; each is opened by the first and closed by the last who counts on it,
@@ -67,10 +69,10 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
     ) -> None:
         # What is raised from here on must not find a secret in our local variables.
         given: dict[str | None, _Given] = {None: _parsed(database)}
-        given.update((name, _parsed(each)) for name, each in extra.items())
+        given.update((name, _parsed(argument)) for name, argument in extra.items())
         database, extra = MASK, {}
         options = hide_password(options)
-        self._databases = {name: _database(each, name, options) for name, each in given.items()}
+        self._databases = {name: _database(source, name, options) for name, source in given.items()}
         self._metadatas: dict[str | None, MetaData] = {name: MetaData() for name in given}
         self._probe = Probe()
         self._schema = SchemaChoice(schema)
@@ -78,7 +80,7 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None) -> Self:
-        """A registry of the databases that ``settings`` name, or else ``monkay.settings``.
+        """Return a registry of the databases that ``settings`` name, or else ``monkay.settings``.
 
         Raises ConfigurationError, saying where it was looked for, if no database is set.
         """
@@ -98,7 +100,7 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
     @property
     def extra(self) -> Mapping[str, Database]:
         """The databases beside the default, by name."""
-        return {name: each for name, each in self._databases.items() if name is not None}
+        return {name: database for name, database in self._databases.items() if name is not None}
 
     @property
     def metadata(self) -> MetaData:
@@ -127,7 +129,7 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
                 other.naming_convention = metadata.naming_convention
 
     def find_database(self, choice: DatabaseChoice) -> Database:
-        """The database so named (None: the default), or ``choice`` itself if it is one.
+        """Return the database so named (None: the default), or ``choice`` itself if it is one.
 
         Raises UnknownDatabase, naming the known ones.
         """
@@ -147,11 +149,11 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
 
     @property
     def is_connected(self) -> bool:
-        """Whether every database is."""
-        return all(each.is_connected for each in self._databases.values())
+        """True if every database is connected."""
+        return all(database.is_connected for database in self._databases.values())
 
     async def connect(self) -> None:
-        """Count on every database, opening those that nobody counted on; all of them or none.
+        """Count on every database, opening those not counted on before; all of them or none.
 
         They connect concurrently. Raises DatabaseUnavailable, or an ExceptionGroup if several
         failed, once those that succeeded are given back.
@@ -197,7 +199,7 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         without_lifespan: WithoutLifespan = "warn",
         include: Sequence[ASGIApp] = (),
     ) -> LifespanMiddleware | Callable[[ASGIApp], LifespanMiddleware]:
-        """``app``, with this registry connected from before its startup to after its shutdown.
+        """Return ``app``, with this registry connected from before startup to after shutdown.
 
         Without ``app``, a decorator that does so. See ``LifespanMiddleware``.
         """
@@ -214,47 +216,47 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         return wrap if app is None else wrap(app)
 
     def stats(self) -> Mapping[str | None, PoolStats]:
-        """A snapshot of each database, by name; see ``PoolStats``."""
-        return {name: each.stats() for name, each in self._databases.items()}
+        """Return a snapshot of each database, by name; see ``PoolStats``."""
+        return {name: database.stats() for name, database in self._databases.items()}
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Tell ``observer`` what the pools of every database do; returns how to stop."""
-        stops = [each.observe(observer) for each in self._distinct()]
+        """Tell ``observer`` what the pools of every database do; return how to stop."""
+        stops = [database.observe(observer) for database in self._distinct()]
 
         def stop() -> None:
-            for each in stops:
-                each()
+            for stop_observing in stops:
+                stop_observing()
 
         return stop
 
     async def refresh(self) -> None:
         """Replace every connection of every database; see ``Database.refresh``."""
-        await asyncio.gather(*(each.refresh() for each in self._distinct()))
+        await asyncio.gather(*(database.refresh() for database in self._distinct()))
 
     async def health(self, timeout: float = 1.0) -> HealthReport:
-        """Ask every database, all at once, for at most ``timeout`` seconds. Never raises.
+        """Ask every database, all together, for at most ``timeout`` seconds. Never raises.
 
         Concurrent callers share one ping per database. Cheap enough for a public endpoint: it uses
         a pooled connection, and none at all where the registry is not connected.
         """
         answers = await asyncio.gather(
-            *(self._probe.ask(each, timeout) for each in self._databases.values())
+            *(self._probe.ask(database, timeout) for database in self._databases.values())
         )
         return HealthReport(dict(zip(self._databases, answers, strict=True)))
 
     async def ping(self) -> None:
-        """One statement to every database and back, all at once. Raises what a query would."""
+        """Send one statement to every database and back, together. Raises what a query would."""
         site = None if self.is_connected else building_line()  # gather's tasks have no line
-        await asyncio.gather(*(each.ping(built_at=site) for each in self._distinct()))
+        await asyncio.gather(*(database.ping(built_at=site) for database in self._distinct()))
 
     # -- using one of them
 
     def current_schema(self) -> str | None:
-        """The schema of this context: that of ``with_schema``, or else the registry's own."""
+        """Return the schema of this context: that of ``with_schema``, or else of the registry."""
         return self._schema.current()
 
     def with_schema(self, schema: str | None) -> SchemaBlock:
-        """Queries, and scopes that are opened, run in ``schema`` inside the ``with`` block.
+        """Run queries, and scopes that are opened, in ``schema`` inside the ``with`` block.
 
         None is no schema. Tasks that are started inside inherit it, others never see it. May be
         entered again, and decorates async functions. Raises InvalidSchemaName, before any SQL.
@@ -262,7 +264,7 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         return self._schema.chosen(schema)
 
     def query(self, model: type[T]) -> QuerySet[T]:
-        """A query over any class mapped by SQLAlchemy, on the database its table belongs to."""
+        """Return a query over any class mapped by SQLAlchemy, on the database of its table."""
         return QuerySet.over(model, self, self._database_of(model))
 
     def connection(self, database: DatabaseChoice = None) -> Block[AsyncConnection]:
@@ -282,8 +284,8 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
 
         In ``schema``, or else that of the context, which is created, too.
         """
-        for each, metadata, chosen in self._tables(database, schema):
-            await create_tables(each, metadata, chosen)
+        for owner, metadata, chosen in self._tables(database, schema):
+            await create_tables(owner, metadata, chosen)
 
     async def drop_all(
         self, database: str | Choice | None = INHERIT, *, schema: str | Choice | None = INHERIT
@@ -293,13 +295,13 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         In ``schema``, or else that of the context; the schema itself stays, and so do tables that
         name a schema of their own, unless there is none to choose.
         """
-        for each, metadata, chosen in self._tables(database, schema):
-            await drop_tables(each, metadata, chosen)
+        for owner, metadata, chosen in self._tables(database, schema):
+            await drop_tables(owner, metadata, chosen)
 
     def __repr__(self) -> str:
         if not hasattr(self, "_databases"):
             return "<Registry, unfinished>"  # __init__ raised, and an error reporter looks at us
-        return f"<Registry {', '.join(repr(each) for each in self._databases.values())}>"
+        return f"<Registry {', '.join(repr(database) for database in self._databases.values())}>"
 
     def _release_from_closed_loop(self) -> None:
         for database in self._distinct():
@@ -330,8 +332,8 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
 
     def _database_of(self, model: type[object]) -> Database:
         metadata = getattr(class_mapper(model).local_table, "metadata", None)
-        for name, each in self._metadatas.items():
-            if each is metadata:
+        for name, known_metadata in self._metadatas.items():
+            if known_metadata is metadata:
                 return self._databases[name]
         return self.database
 

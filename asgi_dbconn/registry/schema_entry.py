@@ -65,7 +65,7 @@ class SchemaEntry(Generic[S]):
 
 
 def _connection_of(value: object) -> Connection | None:
-    """Return the connection below what a block gives, on whatever loop."""
+    """Return the connection below what a block returns, on whatever loop."""
     if isinstance(value, Transaction):
         return scope_of(value).checkout.connection
     if isinstance(value, AsyncSession):

@@ -1,4 +1,4 @@
-"""What a registry offers to synchronous code."""
+"""The part of a registry for synchronous code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class SynchronousUse(AbstractAsyncContextManager[Any]):
-    """For a class that connects when it is entered and disconnects when it is left."""
+    """A mixin for a class that connects when it is entered and disconnects when it is left."""
 
     def __init__(self) -> None:
         self._warm_loops = WarmLoops(self, self._release_from_closed_loop)
@@ -33,7 +33,7 @@ class SynchronousUse(AbstractAsyncContextManager[Any]):
     def with_async_env(
         self, loop: asyncio.AbstractEventLoop | None = None
     ) -> AbstractContextManager[object]:
-        """Connected inside ``with models.with_async_env():``, for ``run_sync`` in any thread.
+        """Connect inside ``with models.with_async_env():``, for ``run_sync`` in any thread.
 
         On ``loop``, or else the one that this thread or an outer block has, or else one that is
         made for the block. Re-entrant: an inner block opens nothing. Raises what connecting does.
@@ -41,7 +41,7 @@ class SynchronousUse(AbstractAsyncContextManager[Any]):
         return AsyncEnvironment.connecting(self, loop)
 
     def with_loop(self, loop: asyncio.AbstractEventLoop) -> AbstractContextManager[object]:
-        """The same on a loop that stays connected afterwards: entering it again costs nothing.
+        """Connect on a loop that stays connected afterwards: entering it again costs nothing.
 
         Until the loop is closed, or ``disconnect(force=True)``. Where
         ``loop.run_until_complete(loop.shutdown_asyncgens())`` comes before ``loop.close()``, the
@@ -50,7 +50,7 @@ class SynchronousUse(AbstractAsyncContextManager[Any]):
         return self._warm_loops.environment(loop)
 
     def wsgi(self, app: WSGIApp) -> WSGIMiddleware:
-        """``app``, for Flask and any other WSGI server, connected from its first request on.
+        """Return ``app``, for Flask and any other WSGI server, connected from its first request on.
 
         One loop and one pool for all threads of a process; closed when the process ends.
         """

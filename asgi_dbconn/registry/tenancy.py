@@ -1,4 +1,4 @@
-"""Which schema the queries of a context run in, and scopes that carry it."""
+"""The schema that the queries of a context run in, and scopes that carry it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class SchemaChoice:
-    """Of one registry: its default, and what ``with_schema`` says in this context."""
+    """The schemas of one registry: its default, and that of ``with_schema`` in this context."""
 
     def __init__(self, default: str | None) -> None:
         self._default = check_schema(default)

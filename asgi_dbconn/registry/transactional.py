@@ -1,4 +1,4 @@
-"""What a registry offers for transactions: one, one that is repeated, and none that lasts."""
+"""The part of a registry for transactions: one, one that is repeated, and none that lasts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class TransactionalUse(ABC):
-    """For a class that knows databases by name."""
+    """A mixin for a class that knows databases by name."""
 
     _schema: SchemaChoice
 
@@ -63,7 +63,7 @@ class TransactionalUse(ABC):
         isolation_level: IsolationLevel | None = None,
         readonly: bool = False,
     ) -> Coroutine[Any, Any, T]:
-        """What ``await fn()`` gives, in a transaction, and again if that lost to another.
+        """Return what ``await fn()`` returns, in a transaction, and again if that lost to another.
 
         That is a serialization failure or a deadlock (SQLSTATE 40001, 40P01), or a lock that
         SQLite did not get, in any statement or in the commit. ``fn`` is called at most
@@ -88,7 +88,7 @@ class TransactionalUse(ABC):
         return run()
 
     def rollback(self) -> AbstractAsyncContextManager[None]:
-        """For a test: whatever anybody does with any of the databases is rolled back at the end.
+        """Roll back at the end whatever is done with any of the databases; for a test.
 
         Connects them for that time. See ``Database.force_rollback``, of which there is one for
         each database.
@@ -100,6 +100,6 @@ class TransactionalUse(ABC):
         await connect_all(databases)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(disconnect_all, databases)
-            for each in databases:
-                await stack.enter_async_context(each.force_rollback())
+            for database in databases:
+                await stack.enter_async_context(database.force_rollback())
             return stack.pop_all().aclose

@@ -1,4 +1,4 @@
-"""What applications and wrappers are tested with; each name is imported when it is first used."""
+"""Tools to test applications and wrappers; each name is imported when it is first used."""
 
 from __future__ import annotations
 

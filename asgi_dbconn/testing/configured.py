@@ -1,4 +1,4 @@
-"""What a project says in its pytest configuration, or its application by ``monkay.instance``."""
+"""A project's settings in its pytest configuration, or its application's ``monkay.instance``."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ENVIRONMENT = pytest.StashKey["EnvironmentForTests"]()
 
 
 def databases_of_environment(config: pytest.Config) -> Mapping[str, TestDatabase]:
-    """The test databases of ``dbconn_environment``, by variable."""
+    """Return the test databases of ``dbconn_environment``, by variable."""
     environment = config.stash.get(ENVIRONMENT, None)
     return {} if environment is None else environment.databases
 
 
 def find_registry(config: pytest.Config) -> Registry:
-    """Fails the test if nobody says where it is, or it is something else."""
+    """Return the registry. Fails the test if none is configured, or it is something else."""
     registry = _configured(config, "dbconn_registry") or _of_instance("registry")
     if registry is None:
         _fail("where the registry is", "dbconn_registry = shop.models:models", "registry=models")
@@ -38,7 +38,7 @@ def find_registry(config: pytest.Config) -> Registry:
 
 
 def find_app(config: pytest.Config) -> ASGIApp:
-    """Fails the test if nobody says where it is, or it cannot be called."""
+    """Return the application. Fails the test if none is configured, or it cannot be called."""
     app = _configured(config, "dbconn_app") or _of_instance("app")
     if app is None:
         _fail("where the application is", "dbconn_app = shop.main:app", "..., app=app")

@@ -1,4 +1,4 @@
-"""A database for tests: made when it is entered, dropped when it is left, and nobody else's."""
+"""A database for tests: made when it is entered, dropped when it is left, and shared by none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ Home = OnPostgreSQL | OnSQLite
 
 
 class TestDatabase:
-    """``async with TestDatabase(url) as database: models = Registry(database.url)``, or ``with``.
+    """A database for tests, made by ``async with TestDatabase(url) as database``, or by ``with``.
+
+    The registry is then ``Registry(database.url)``.
 
     ``url`` names a server and a database that need not exist. The new one is called after it, with
     ``prefix``, the worker of pytest-xdist and something random around it, and is empty. The name is
@@ -31,7 +33,7 @@ class TestDatabase:
     an original that is in memory.
 
     ``template`` is what it begins as a copy of: another TestDatabase, or the name of a database
-    (SQLite: a file). PostgreSQL wants nobody connected to it meanwhile. With ``drop=False`` it
+    (SQLite: a file). PostgreSQL wants no connection to it meanwhile. With ``drop=False`` it
     stays, to be looked at. ``options`` are those of ``Database``, for the connection that creates
     and drops.
 
@@ -87,7 +89,10 @@ class TestDatabase:
 
 
 def home_of(url: DatabaseURL, options: OptionArguments) -> Home:
-    """Where the test databases of ``url`` are. Raises ConfigurationError for a wrong option."""
+    """Return the home of the test databases of ``url``.
+
+    Raises ConfigurationError for a wrong option.
+    """
     DatabaseOptions.checked(options)
     return OnSQLite(url) if url.dialect == "sqlite" else OnPostgreSQL(url, options)
 

@@ -24,8 +24,9 @@ __all__ = ["EnvironmentForTests"]
 
 
 class EnvironmentForTests:
-    """``lines`` are those of the ini option: ``NAME``, or ``NAME=url`` for where it is not set.
+    """The variables that name test databases while tests run.
 
+    ``lines`` are those of the ini option: ``NAME``, or ``NAME=url`` for where it is not set.
     Making one changes nothing, but raises UsageError if a variable has no URL of a database.
     """
 
@@ -33,7 +34,8 @@ class EnvironmentForTests:
         self._environ = environ
         self._given: Final[dict[str, str]] = {}
         self.databases: Final[dict[str, TestDatabase]] = {}
-        """By variable. Two that name the same file or the same database of a server still do."""
+        """Test databases by variable. Variables that named the same file, or the same database of a
+        server, still do."""
         self._before: dict[str, str | None] = {}
         self._run: str | None = None
         by_original: dict[DatabaseURL, TestDatabase] = {}
@@ -60,7 +62,7 @@ class EnvironmentForTests:
             self._set(variable, _spelt_like(self._given[variable], database.url))
 
     def leave(self) -> None:
-        """As they were before; also if that was done already."""
+        """Set the variables as they were before; also if that was done already."""
         before, self._before = self._before, {}
         for variable, value in before.items():
             if value is None:
@@ -69,7 +71,7 @@ class EnvironmentForTests:
                 self._environ[variable] = value
 
     def hand_over(self) -> None:
-        """To workers that are about to start: they inherit the variables as they were before.
+        """Hand over to workers about to start: they inherit the variables as they were before.
 
         Each makes test databases of its own from them, with a mark that says whose worker it is.
         """
@@ -78,12 +80,12 @@ class EnvironmentForTests:
         self._set(RUN_VARIABLE, self._run)
 
     def tidy_up(self) -> None:
-        """Drop what workers left, because they crashed or were killed; not if nobody had any.
+        """Drop what workers left because they crashed or were killed; not if there were no workers.
 
         Where the server is not there any more, neither is anything to drop.
         """
         if self._run is not None:
-            for original in {each.original for each in self.databases.values()}:
+            for original in {database.original for database in self.databases.values()}:
                 with suppress(DatabaseUnavailable):
                     run_sync(home_of(original, {"startup_timeout": 0}).remove_run(self._run))
 
@@ -93,7 +95,7 @@ class EnvironmentForTests:
 
 
 def _spelt_like(given: str, url: DatabaseURL) -> str:
-    """``url`` with the driver and the query of ``given``: others may read the variable, too."""
+    """Return ``url`` with the driver and query of ``given``: others may read the variable, too."""
     if url.dialect == "sqlite":
         scheme = given.partition("://")[0]
         return f"{scheme}://{url.reveal().partition('://')[2]}"

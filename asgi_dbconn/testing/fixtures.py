@@ -32,7 +32,7 @@ __all__ = [
 
 @pytest.fixture(scope="session")
 def dbconn_url(pytestconfig: pytest.Config) -> str | DatabaseURL:
-    """The URL that dbconn_database is made from; replace it where dbconn_environment is not set."""
+    """Return the URL for dbconn_database; replace it where dbconn_environment is not set."""
     for database in databases_of_environment(pytestconfig).values():
         return database.original
     pytest.fail(
@@ -45,11 +45,11 @@ def dbconn_url(pytestconfig: pytest.Config) -> str | DatabaseURL:
 
 @pytest.fixture(scope="session")
 def dbconn_databases(pytestconfig: pytest.Config) -> Iterator[Mapping[str, TestDatabase]]:
-    """The test databases of dbconn_environment, by variable; made here, dropped at the end."""
+    """Make the test databases of dbconn_environment, yield them by variable, and drop them."""
     databases = databases_of_environment(pytestconfig)
     with ExitStack() as stack:
-        for each in dict.fromkeys(databases.values()):
-            stack.enter_context(each)
+        for database in dict.fromkeys(databases.values()):
+            stack.enter_context(database)
         yield databases
 
 
@@ -57,9 +57,9 @@ def dbconn_databases(pytestconfig: pytest.Config) -> Iterator[Mapping[str, TestD
 def dbconn_database(
     dbconn_databases: Mapping[str, TestDatabase], request: pytest.FixtureRequest
 ) -> Iterator[TestDatabase]:
-    """The first of dbconn_databases, or else one that is made from dbconn_url."""
-    for each in dbconn_databases.values():
-        yield each
+    """Yield the first of dbconn_databases, or else one that is made from dbconn_url."""
+    for database in dbconn_databases.values():
+        yield database
         return
     with late.TestDatabase(request.getfixturevalue("dbconn_url")) as database:
         yield database
@@ -67,13 +67,13 @@ def dbconn_database(
 
 @pytest.fixture(scope="session")
 def dbconn_app(pytestconfig: pytest.Config) -> ASGIApp:
-    """The application: what the ini option of this name says, or else monkay.instance.app."""
+    """Return the application: of the ini option of this name, or else monkay.instance.app."""
     return find_app(pytestconfig)
 
 
 @pytest.fixture(scope="session")
 def dbconn_registry(pytestconfig: pytest.Config) -> Registry:
-    """The registry: what the ini option of this name says, or else monkay.instance.registry."""
+    """Return the registry: of the ini option of this name, or else monkay.instance.registry."""
     return find_registry(pytestconfig)
 
 
@@ -82,20 +82,20 @@ def dbconn_tables(
     dbconn_database: TestDatabase,  # noqa: ARG001 - arguments are how a fixture asks
     dbconn_registry: Registry,
 ) -> None:
-    """The tables of all models, created once; replace it to run migrations instead."""
+    """Create the tables of all models, once; replace it to run migrations instead."""
     with dbconn_registry.with_async_env():
         late.run_sync(dbconn_registry.create_all())
 
 
 @pytest.fixture
 def dbconn_rollback(request: pytest.FixtureRequest, dbconn_tables: None) -> None:  # noqa: ARG001
-    """models.rollback() around the test, on the event loop that the test runs on."""
+    """Run models.rollback() around the test, on the event loop that the test runs on."""
     request.getfixturevalue(fixture_of_runner("rollback", request))
 
 
 @pytest.fixture
 def dbconn_client(request: pytest.FixtureRequest, dbconn_tables: None) -> Any:  # noqa: ARG001
-    """An httpx.AsyncClient of dbconn_app, which is started and stopped on the test's event loop."""
+    """Return an httpx.AsyncClient of dbconn_app, started and stopped on the test's event loop."""
     if "dbconn_rollback" in request.fixturenames:
         request.getfixturevalue("dbconn_rollback")  # first, whatever the order of the arguments
     return request.getfixturevalue(fixture_of_runner("client", request))

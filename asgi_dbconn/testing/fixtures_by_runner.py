@@ -26,28 +26,28 @@ __all__ = [
 
 @pytest.fixture(name=fixture_name("rollback", "anyio"))
 async def rollback_with_anyio(dbconn_registry: Registry) -> AsyncIterator[None]:
-    """On the loop of anyio's test runner."""
+    """Roll back on the loop of anyio's test runner."""
     async with dbconn_registry.rollback():
         yield
 
 
 @pytest.fixture(name=fixture_name("client", "anyio"))
 async def client_with_anyio(dbconn_app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
-    """On the loop of anyio's test runner."""
+    """Yield a client on the loop of anyio's test runner."""
     async with late.served(dbconn_app) as client:
         yield client
 
 
 @pytest.fixture(name=fixture_name("rollback", "no_loop"))
 def rollback_without_loop(dbconn_registry: Registry) -> Iterator[None]:
-    """For tests that call run_sync, as those of a WSGI application do."""
+    """Roll back around tests that call run_sync, as those of a WSGI application do."""
     with late.isolated(dbconn_registry):
         yield
 
 
 @pytest.fixture(name=fixture_name("client", "no_loop"))
 def client_without_loop() -> None:
-    """Says what to take instead."""
+    """Say what to take instead."""
     pytest.fail(
         "dbconn_client is an async client, and this test is synchronous, or no plugin runs it. "
         "Write `async def` and a mark of your plugin, or take Starlette's TestClient: "

@@ -23,7 +23,7 @@ __all__ = ["client_on_loop_of", "rollback_on_loop_of"]
 
 
 def rollback_on_loop_of(scope: LoopScope) -> Any:
-    """The fixture for tests that run on such a loop."""
+    """Return the rollback fixture for tests that run on such a loop."""
     name = fixture_name("rollback", f"loop_of_{scope}")
 
     @pytest_asyncio.fixture(loop_scope=scope, name=name)
@@ -35,7 +35,7 @@ def rollback_on_loop_of(scope: LoopScope) -> Any:
 
 
 def client_on_loop_of(scope: LoopScope) -> Any:
-    """The fixture for tests that run on such a loop."""
+    """Return the client fixture for tests that run on such a loop."""
     name = fixture_name("client", f"loop_of_{scope}")
 
     @pytest_asyncio.fixture(loop_scope=scope, name=name)

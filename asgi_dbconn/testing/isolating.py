@@ -15,7 +15,7 @@ __all__ = ["isolated"]
 
 @contextmanager
 def isolated(registry: Registry) -> Iterator[None]:
-    """Connected, and rolled back at the end.
+    """Connect ``registry`` for the block, and roll back at the end.
 
     The loop has a thread of its own, so that ``models.wsgi(app)`` takes the same one, and threads
     of a test client reach it while the test waits for them.

@@ -1,4 +1,4 @@
-"""What the fixtures need and pytest's start must not pay for; imported when first asked for."""
+"""Names that the fixtures need and pytest's start must not pay for; imported on first use."""
 
 from __future__ import annotations
 

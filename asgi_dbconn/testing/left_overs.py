@@ -1,4 +1,4 @@
-"""Test databases that nobody dropped, because the process that made them was killed."""
+"""Test databases that were not dropped, because the process that made them was killed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["drop_left_overs"]
 async def drop_left_overs(
     url: str | URL | DatabaseURL, *, older_than: float = 3600.0, **options: Unpack[OptionArguments]
 ) -> list[str]:
-    """Drop what ``TestDatabase`` made on the server of ``url`` and nobody uses; gives the names.
+    """Drop unused databases that ``TestDatabase`` made on the server of ``url``; return the names.
 
-    That is what bears its mark, was made ``older_than`` seconds ago or earlier, and has nobody
-    connected. On SQLite it is what lies in the folder for temporary files, used or not.
+    That is what bears its mark, was made ``older_than`` seconds ago or earlier, and has no
+    connection. On SQLite it is what lies in the folder for temporary files, used or not.
     """
     parsed, url = parse_url(url), MASK
     options = hide_password(options)

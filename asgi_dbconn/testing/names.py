@@ -1,4 +1,4 @@
-"""What test databases are called: whose they are at a glance, and no name twice."""
+"""The names of test databases: whose they are at a glance, and no name twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from asgi_dbconn.errors import ConfigurationError
 __all__ = ["RUN_VARIABLE", "Mark", "database_name"]
 
 RUN_VARIABLE: Final = "ASGI_DBCONN_TEST_RUN"
-"""Names the test run to the processes that it starts."""
+"""The variable that names the test run to the processes that it starts."""
 
 _LIMIT: Final = 63
 """Bytes of a name that PostgreSQL keeps; it cuts the rest off without a word."""
@@ -25,7 +25,7 @@ _OWN_RUN: Final = secrets.token_hex(16)
 
 @dataclass(frozen=True)
 class Mark:
-    """What is written beside a test database, so that nobody takes another one for a left-over."""
+    """The mark beside a test database, so that no other one is taken for a left-over."""
 
     run: str = field(default_factory=lambda: os.environ.get(RUN_VARIABLE, _OWN_RUN))
     """The test run that made it: all workers of pytest-xdist together, or this process."""
@@ -37,7 +37,7 @@ class Mark:
 
     @classmethod
     def read(cls, text: str | None) -> Self | None:
-        """The mark in ``text``; None if it was written by anybody else."""
+        """Return the mark in ``text``; None if it is not one of ours."""
         maker, _, rest = (text or "").partition(" ")
         if maker != _MAKER:
             return None
@@ -52,7 +52,7 @@ class Mark:
 
 
 def database_name(prefix: str, database: str, worker: str | None) -> str:
-    """A new name of at most 63 bytes; a long ``database`` is cut, the rest of it never.
+    """Return a new name of at most 63 bytes; a long ``database`` is cut, the rest of it never.
 
     Raises ConfigurationError if ``prefix`` leaves no room.
     """

@@ -47,8 +47,9 @@ class OnPostgreSQL:
         return self._url.replace(database=name)
 
     async def make(self, name: str, template: str | None) -> None:
-        """Raises ConfigurationError if the server refuses, DatabaseUnavailable if it is not there.
+        """Create the database, as a copy of ``template`` if there is one.
 
+        Raises ConfigurationError if the server refuses, DatabaseUnavailable if it is not there.
         What was begun before an error is for ``remove``.
         """
         copied = "" if template is None else f" TEMPLATE {_identifier(template)}"
@@ -66,15 +67,15 @@ class OnPostgreSQL:
             ) from error
 
     async def remove(self, name: str) -> None:
-        """Also if somebody is connected, or if there is none."""
+        """Drop the database, also if it has connections, or if there is none."""
         await self._execute(f"DROP DATABASE IF EXISTS {_identifier(name)} WITH (FORCE)")
 
     async def remove_run(self, run: str) -> list[str]:
-        """Whatever that run has left, whoever is connected; gives the names."""
+        """Drop what that run has left, also with connections to it; return the names."""
         return await self._remove_if(lambda mark, _: mark.run == run)
 
     async def remove_old(self, older_than: float) -> list[str]:
-        """What is that many seconds old and nobody is connected to; gives the names."""
+        """Drop what is that many seconds old and has no connection; return the names."""
         now = time.time()
         return await self._remove_if(
             lambda mark, is_used: not is_used and mark.is_left_over(older_than, now)
@@ -122,8 +123,8 @@ class OnPostgreSQL:
 
 
 def _execute(statements: Sequence[str], connection: Connection) -> None:
-    for each in statements:
-        connection.exec_driver_sql(each)
+    for statement in statements:
+        connection.exec_driver_sql(statement)
 
 
 def _fetch_marked(connection: Connection) -> list[tuple[str, str | None, bool]]:

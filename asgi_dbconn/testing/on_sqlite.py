@@ -25,8 +25,8 @@ _ABOUT_THE_ORIGINAL: Final = frozenset({"mode", "cache", "vfs", "uri", "immutabl
 class OnSQLite:
     """The folder for temporary files; an original in memory gets a file, too.
 
-    What is in memory is gone as soon as nobody is connected, and the tables of a test run have to
-    stay from one test to the next.
+    What is in memory is gone with its last connection, and the tables of a test run have to stay
+    from one test to the next.
     """
 
     def __init__(self, url: DatabaseURL) -> None:
@@ -40,19 +40,19 @@ class OnSQLite:
         return self._url.replace(database=str(self._folder(name) / _FILE), query=kept)
 
     async def make(self, name: str, template: str | None) -> None:
-        """Raises FileExistsError if the name is taken."""
+        """Make the file. Raises FileExistsError if the name is taken."""
         self._make(name, template)
 
     async def remove(self, name: str) -> None:
-        """With the journals beside it; also if there is none."""
+        """Remove the file with the journals beside it; also if there is none."""
         shutil.rmtree(self._folder(name), ignore_errors=True)
 
     async def remove_run(self, run: str) -> list[str]:
-        """Whatever that run has left; gives the names."""
+        """Remove what that run has left; return the names."""
         return [self._remove(folder) for folder, mark in self._marked() if mark.run == run]
 
     async def remove_old(self, older_than: float) -> list[str]:
-        """What is that many seconds old; gives the names."""
+        """Remove what is that many seconds old; return the names."""
         now = time.time()
         return [
             self._remove(folder)

@@ -1,4 +1,4 @@
-"""What pytest finds in an installed asgi-dbconn: fixtures named ``dbconn_``, nothing automatic."""
+"""The plugin that pytest finds in asgi-dbconn: fixtures named ``dbconn_``, nothing automatic."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytest_plugins = ["asgi_dbconn.testing.fixtures", "asgi_dbconn.testing.fixtures_
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Three lines of configuration; without them nothing happens."""
+    """Add three lines of configuration; without them nothing happens."""
     parser.addini(
         "dbconn_environment",
         "environment variables that name test databases while pytest runs: NAME or NAME=url",
@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Before any conftest.py has imported the application."""
+    """Name the test databases before any conftest.py has imported the application."""
     lines = early_config.getini("dbconn_environment")
     if lines:
         environment = late.EnvironmentForTests(lines, os.environ)
@@ -46,21 +46,21 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What needs pytest-asyncio comes with it."""
+    """Load the fixtures that need pytest-asyncio, if it is there."""
     if config.pluginmanager.has_plugin("asyncio"):
         config.pluginmanager.import_plugin("asgi_dbconn.testing.fixtures_of_pytest_asyncio")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Workers are about to start, and have test databases of their own."""
+    """Hand over to workers that are about to start, and have test databases of their own."""
     if (environment := _environment(config)) is not None:
         environment.hand_over()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Workers have ended, one way or another."""
+    """Tidy up after workers, which have ended one way or another."""
     if (environment := _environment(session.config)) is not None:
         environment.tidy_up()
 

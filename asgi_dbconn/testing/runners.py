@@ -1,7 +1,7 @@
-"""Who runs a test: anyio's plugin, pytest-asyncio and in which of its loops, or pytest itself.
+"""The runner of a test: anyio's plugin, pytest-asyncio in one of its loops, or pytest itself.
 
 An async fixture is run by one plugin, on a loop that this plugin chooses. So what a test asks for
-is a plain fixture, which looks at who runs the test, and asks for the fixture that belongs there.
+is a plain fixture, which looks at what runs the test, and asks for the fixture that belongs there.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ What = Literal["rollback", "client"]
 LoopScope = Literal["function", "class", "module", "package", "session"]
 
 LOOP_SCOPES: Final[tuple[LoopScope, ...]] = ("function", "class", "module", "package", "session")
-"""Those of pytest-asyncio: a loop for each test, or one for all tests of a class, and so on."""
+"""Scopes of pytest-asyncio: a loop for each test, or one for all tests of a class, and so on."""
 
 
 def fixture_of_runner(what: What, request: pytest.FixtureRequest) -> str:
-    """The name of the fixture that does it on the loop of the test that asks."""
+    """Return the name of the fixture that does it on the loop of the test that asks."""
     marker = request.node.get_closest_marker("asyncio")
     if marker is not None and request.config.pluginmanager.has_plugin("asyncio"):
         default = request.config.getini("asyncio_default_test_loop_scope")
@@ -31,5 +31,5 @@ def fixture_of_runner(what: What, request: pytest.FixtureRequest) -> str:
 
 
 def fixture_name(what: What, runner: str) -> str:
-    """Hidden: pytest does not list what begins with an underscore."""
+    """Return a hidden name: pytest does not list what begins with an underscore."""
     return f"_dbconn_{what}_with_{runner}"

@@ -19,7 +19,7 @@ __all__ = ["served"]
 
 @asynccontextmanager
 async def served(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
-    """Started and stopped on this loop; requests go to ``http://testserver``."""
+    """Start and stop ``app`` on this loop; requests go to ``http://testserver``."""
     try:
         import httpx
     except ImportError:

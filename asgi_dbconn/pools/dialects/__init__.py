@@ -1,1 +1,1 @@
-"""What each kind of database wants of its connections; one file for each."""
+"""The needs of each kind of database about its connections; one file for each."""

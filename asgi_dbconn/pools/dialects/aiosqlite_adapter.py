@@ -23,11 +23,11 @@ from asgi_dbconn.pools.statement_lock import lock_of
 __all__ = ["AdaptedConnection", "adapt"]
 
 _BATCH: Final = 64
-"""Rows that are fetched together where nobody says how many."""
+"""Rows that are fetched together where no number is given."""
 
 
 class _Cursor(AsyncAdapt_aiosqlite_cursor):
-    """Executes and fetches all rows in one visit to the driver's thread; SQLAlchemy makes four."""
+    """A cursor that executes and fetches in one visit to the thread; SQLAlchemy makes four."""
 
     __slots__ = ()
 
@@ -53,14 +53,14 @@ class _Cursor(AsyncAdapt_aiosqlite_cursor):
         self._rows = outcome.rows
 
     async def _async_soft_close(self) -> None:
-        """Nothing to be closed."""
+        """Do nothing: there is nothing to be closed."""
 
     def close(self) -> None:
         self._rows.clear()
 
 
 class _StreamingCursor(AsyncAdapt_aiosqlite_ss_cursor):
-    """Its fetches are statements like others."""
+    """A cursor whose fetches are statements like others."""
 
     __slots__ = ("_kind",)
 
@@ -111,7 +111,7 @@ class _StreamingCursor(AsyncAdapt_aiosqlite_ss_cursor):
 
 
 class AdaptedConnection(LockedConnection, AsyncAdapt_aiosqlite_connection):
-    """Commits and rolls back what SQLite is in."""
+    """A connection that commits and rolls back what SQLite is in."""
 
     __slots__ = ()
 
@@ -135,7 +135,7 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_aiosqlite_connection):
 
     @property
     def is_autocommit(self) -> bool:
-        """Return whether SQLAlchemy was asked for the isolation level AUTOCOMMIT."""
+        """True if SQLAlchemy was asked for the isolation level AUTOCOMMIT."""
         return bool(self._connection.is_autocommit)
 
     def begin(self, terms: Terms) -> None:

@@ -24,7 +24,7 @@ __all__ = ["AdaptedConnection", "adapt"]
 class _LockedCursor:
     """A cursor on the server whose fetches are statements like others.
 
-    It must not be used once its connection has been given back: that is somebody else's then.
+    It must not be used once its connection has been given back: it is another user's then.
     """
 
     __slots__ = ("_adapted", "_checkout", "_cursor", "_refusal")
@@ -66,7 +66,7 @@ class _ServerSideCursor(AsyncAdapt_asyncpg_ss_cursor):
 
 
 class AdaptedConnection(LockedConnection, AsyncAdapt_asyncpg_connection):
-    """Commits what the server agrees to commit, and rolls back what was half begun."""
+    """A connection that commits what the server agrees to, and rolls back what was half begun."""
 
     __slots__ = ()
 
@@ -76,7 +76,7 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_asyncpg_connection):
 
     @property
     def driver_connection(self) -> Any:
-        """The connection of asyncpg. Whoever gets it may leave anything behind.
+        """The connection of asyncpg. Its user may leave anything behind.
 
         Raises TransactionError where the BEGIN of its transaction was not sent yet, and cannot be.
         """

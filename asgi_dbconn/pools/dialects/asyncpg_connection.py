@@ -25,8 +25,10 @@ _WATCH_SINCE: Final = 14  # the major version of PostgreSQL that has it
 
 
 class Connection(asyncpg.Connection):
-    """Where asyncpg's ``close()`` or ``terminate()`` is called while another ``close()`` is under
-    way, it takes the request away that was to cancel the statement. Here both leave it in peace.
+    """A connection that leaves its cancel request in peace when it is closed.
+
+    asyncpg's ``close()`` or ``terminate()``, called while another ``close()`` is under way, takes
+    the request away that was to cancel the statement. Here both leave it in peace.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -34,7 +36,7 @@ class Connection(asyncpg.Connection):
         self._closing: asyncio.Future[None] | None = None
         self._is_taken_care_of = False
         self._requests: set[asyncio.Task[None]] = set()
-        """Those to cancel a statement that were under way when it was closed."""
+        """The requests to cancel a statement that were under way when it was closed."""
         self.session_setup = ""
         """The statements that a reset of the session has to repeat."""
 
@@ -47,11 +49,11 @@ class Connection(asyncpg.Connection):
             super().terminate()
 
     def take_care_of(self) -> None:
-        """From now on only :meth:`end` and :meth:`hang_up` end it."""
+        """Let only :meth:`end` and :meth:`hang_up` end it from now on."""
         self._is_taken_care_of = True
 
     async def end(self, timeout: float) -> None:
-        """Close it, or wait for whoever is about to."""
+        """Close it, or wait for the task that is about to."""
         if self._closing is None:
             await self._close(timeout)
         else:
@@ -96,7 +98,7 @@ class Connection(asyncpg.Connection):
 
 
 async def connect(*positional: Any, watch_client: bool, **arguments: Any) -> Any:
-    """``asyncpg.connect`` for such a connection, within its ``timeout``."""
+    """Open such a connection by ``asyncpg.connect``, within its ``timeout``."""
     give_up_at = time.monotonic() + arguments["timeout"]
     arguments = {"connection_class": Connection, **arguments}
     settings = arguments.get("server_settings") or {}

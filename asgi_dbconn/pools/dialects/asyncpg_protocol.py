@@ -1,8 +1,8 @@
 """asyncpg's protocol behind the lock of its connection, while the driver is in a user's hands.
 
 Everything that asyncpg sends goes through its protocol: statements, cursors, prepared statements,
-COPY. So what a user does with the driver's own connection takes turns with everybody else, and the
-end of a block can wait for it, or stop it.
+COPY. So what a user does with the driver's own connection takes turns with all others, and the end
+of a block can wait for it, or stop it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SENDING: Final = (
 
 
 class LockedProtocol:
-    """Stands in the place of a connection's protocol; everything else is the protocol's own."""
+    """A stand-in for a connection's protocol; everything else is the protocol's own."""
 
     def __init__(self, protocol: Any, lock: StatementLock) -> None:
         self._protocol = protocol

@@ -18,7 +18,7 @@ __all__ = ["LockedConnection", "lock"]
 
 
 class LockedConnection:
-    """For classes that also derive from an adapted connection of SQLAlchemy's.
+    """A base for classes that also derive from an adapted connection of SQLAlchemy's.
 
     An instance is made by :func:`lock` from one that exists, so there are no slots of its own.
     """
@@ -29,7 +29,7 @@ class LockedConnection:
 
     @property
     def driver_connection(self) -> Any:
-        """The driver's connection. Whoever gets it may leave anything behind."""
+        """The driver's connection. Its user may leave anything behind."""
         lock_of(self).is_driver_exposed = True
         return self._connection
 

@@ -34,7 +34,7 @@ _PERMANENT: Final = frozenset({"28000", "28P01", "3D000", "42501"})
 
 
 class PostgreSQLProfile:
-    """Stateless; one for all pools."""
+    """The profile of PostgreSQL, stateless; one for all pools."""
 
     # No BEGIN, no COMMIT: one round trip for one statement.
     has_autocommit = True
@@ -66,7 +66,7 @@ class PostgreSQLProfile:
         return await connect(*positional, watch_client=not options.pgbouncer, **arguments)
 
     def install(self, engine: Engine, options: DatabaseOptions) -> None:
-        """Nothing to attach: a new connection is ready for use."""
+        """Attach nothing: a new connection is ready for use."""
 
     def is_stale_plan(self, error: DBAPIError) -> bool:
         cause = getattr(error.orig, "__cause__", None)

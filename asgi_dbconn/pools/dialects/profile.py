@@ -26,16 +26,16 @@ class DialectProfile(Protocol):
     """The errors that the driver raises by itself, below SQLAlchemy's adapted connection."""
 
     can_be_lost: bool
-    """Whether a network, or a server of its own life, lies between us and the database."""
+    """True if a network, or a server of its own life, lies between us and the database."""
 
     def connect_args(self, timeout: float, options: DatabaseOptions) -> dict[str, Any]:
-        """Arguments for the driver's connect function, bounding it to ``timeout`` seconds."""
+        """Return arguments for the driver's connect function, bounded to ``timeout`` seconds."""
         ...
 
     def open(
         self, options: DatabaseOptions, *positional: Any, **arguments: Any
     ) -> Coroutine[Any, Any, Any]:
-        """The driver's own connect function."""
+        """Open a connection by the driver's own connect function."""
         ...
 
     def install(self, engine: Engine, options: DatabaseOptions) -> None:
@@ -47,11 +47,11 @@ class DialectProfile(Protocol):
         ...
 
     def is_permanent(self, error: BaseException) -> bool:
-        """Whether connecting again would fail in the same way."""
+        """Return whether connecting again would fail in the same way."""
         ...
 
     def remedy(self, error: BaseException) -> str:
-        """What to look at when connecting failed with ``error``, as a question."""
+        """Return what to look at when connecting failed with ``error``, as a question."""
         ...
 
     def is_stale_plan(self, error: DBAPIError) -> bool:
@@ -59,7 +59,7 @@ class DialectProfile(Protocol):
         ...
 
     def is_query_timeout(self, error: BaseException, connection: Connection) -> bool:
-        """Whether a statement that ended with ``error`` was stopped for taking too long."""
+        """Return whether a statement that ended with ``error`` was stopped for taking too long."""
         ...
 
     def adapt(self, connection: Any) -> None:
@@ -67,7 +67,7 @@ class DialectProfile(Protocol):
         ...
 
     def find_fault(self, connection: Any) -> str | None:
-        """Return why an adapted connection must not be used by somebody else as it is.
+        """Return why an adapted connection must not be used by another user as it is.
 
         None if it is clean. Asks the driver only, and sends nothing.
         """
@@ -88,7 +88,7 @@ class DialectProfile(Protocol):
         ...
 
     async def ping(self, connection: Any) -> None:
-        """The cheapest round trip there is, on the driver's connection. Raises what goes wrong."""
+        """Make the cheapest round trip on the driver's connection. Raises what goes wrong."""
         ...
 
     async def reset(self, connection: Any) -> None:
@@ -96,7 +96,7 @@ class DialectProfile(Protocol):
         ...
 
     def is_open(self, connection: Any) -> bool:
-        """Whether the driver's connection still has a socket, a thread, a file."""
+        """Return whether the driver's connection still has a socket, a thread, a file."""
         ...
 
     def when_ended(self, connection: Any, listener: Callable[..., None]) -> None:
@@ -104,7 +104,7 @@ class DialectProfile(Protocol):
         ...
 
     def take_care_of(self, connection: Any) -> None:
-        """Let nobody end the driver's connection but :meth:`end` and :meth:`terminate` here."""
+        """Let only :meth:`end` and :meth:`terminate` here end the driver's connection."""
         ...
 
     async def end(self, connection: Any, timeout: float) -> None:

@@ -43,14 +43,14 @@ _PRAGMAS: Final = (
 
 
 class _Compiler(SQLiteCompiler):
-    """Lets the driver know of a SELECT that locks."""
+    """A compiler that lets the driver know of a SELECT that locks."""
 
     def for_update_clause(self, select: Any, **_: Any) -> str:
         return LOCKING
 
 
 class SQLiteProfile:
-    """Stateless; one for all pools."""
+    """The profile of SQLite, stateless; one for all pools."""
 
     # Switching the driver's isolation level would cost a hop to its thread and back, twice.
     has_autocommit = False
@@ -155,7 +155,7 @@ class SQLiteProfile:
         await connection.execute_fetchall("SELECT 1")
 
     async def reset(self, connection: Any) -> None:
-        """Nothing outlives a transaction here but what the connection was configured with."""
+        """Do nothing: only the connection's configuration outlives a transaction here."""
 
     def is_open(self, connection: Any) -> bool:
         return connection._connection is not None
@@ -165,7 +165,7 @@ class SQLiteProfile:
         _tell(connection)
 
     def take_care_of(self, connection: Any) -> None:
-        """Nobody else's goodbye could do any harm."""
+        """Do nothing: no other goodbye could do any harm."""
 
     def when_ended(self, connection: Any, listener: Callable[..., None]) -> None:
         connection.when_ended = listener

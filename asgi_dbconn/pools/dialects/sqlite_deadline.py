@@ -20,7 +20,7 @@ _STOPPED: Final = ("SQLITE_INTERRUPT", "SQLITE_BUSY", "SQLITE_LOCKED")
 
 
 class _Deadline:
-    """Of the statement that a connection executes; set in the loop, read in the driver's thread."""
+    """The deadline of a connection's statement; set in the loop, read in the driver's thread."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -69,7 +69,7 @@ def install(engine: Engine, seconds: float) -> None:
 
 
 def has_passed(connection: Connection, error: BaseException) -> bool:
-    """Whether that is why ``error`` came about."""
+    """Return whether ``error`` came about because the deadline has passed."""
     deadline: _Deadline | None = connection.info.get(_KEY)
     stopped = getattr(error, "sqlite_errorname", "") in _STOPPED
     return stopped and deadline is not None and deadline.was_missed

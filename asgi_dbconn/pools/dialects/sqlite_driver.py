@@ -92,7 +92,7 @@ class DriverConnection(ThreadedConnection):
     ) -> None:
         """Execute ``statement``; its rows are fetched afterwards, from what is given to ``keep``.
 
-        That is called in the thread: whoever is cancelled has a cursor to close, too.
+        That is called in the thread: a task that is cancelled has a cursor to close, too.
         """
         kind = kind_of(statement)
         await self._execute_kind(kind, self._open_cursor, kind, statement, parameters, keep)
@@ -120,7 +120,7 @@ class DriverConnection(ThreadedConnection):
         return await self._hurry(self.when_idle(), limit)
 
     async def stop_statement(self, free: Awaitable[None], limit: float) -> bool:
-        """The same from another task, where ``free`` tells that the statement has ended."""
+        """Settle it from another task, where ``free`` tells that the statement has ended."""
         waiting = asyncio.ensure_future(free)
         try:
             return await self._hurry(waiting, limit)

@@ -14,7 +14,7 @@ __all__ = ["TrackedConnection", "TrackedCursor", "close_cursors"]
 
 
 class TrackedConnection(sqlite3.Connection):
-    """Every cursor is noted while its statement may have rows left. Lives in one thread."""
+    """A connection of one thread that notes every cursor whose statement may have rows left."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -47,7 +47,7 @@ class TrackedConnection(sqlite3.Connection):
 
 
 class TrackedCursor(sqlite3.Cursor):
-    """Noted by its connection from the first row to the last."""
+    """A cursor that its connection notes from the first row to the last."""
 
     def __init__(self, connection: Any) -> None:
         super().__init__(connection)

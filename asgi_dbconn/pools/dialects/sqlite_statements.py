@@ -17,7 +17,7 @@ LOCKING: Final = " /* FOR UPDATE */"
 
 
 class Kind(IntEnum):
-    """The higher, the more is lost with it."""
+    """The kind of a statement: the higher, the more is lost with it."""
 
     CONTROLS = 0
     """BEGIN, COMMIT, SAVEPOINT and the like."""

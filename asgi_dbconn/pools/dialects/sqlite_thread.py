@@ -1,7 +1,7 @@
 """aiosqlite's connection with a thread that outlives its loop, and an end that leaves no lock.
 
 The thread works through a queue, and reports to the loop. Where that is closed by then, aiosqlite's
-thread would end, and nobody would ever close the file.
+thread would end, and the file would never be closed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _log = logging.getLogger("asgi_dbconn")
 
 
 class ThreadedConnection(aiosqlite.Connection):
-    """Belongs to one loop. What is public in aiosqlite's works as there."""
+    """A connection of one loop. What is public in aiosqlite's works as there."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], iter_chunk_size: int) -> None:
         super().__init__(partial(self._open, connect), iter_chunk_size)
@@ -45,17 +45,17 @@ class ThreadedConnection(aiosqlite.Connection):
 
     @property
     def is_open(self) -> bool:
-        """Return whether the thread has the file open."""
+        """True if the thread has the file open."""
         return self._connection is not None
 
     @property
     def is_idle(self) -> bool:
-        """Return whether the thread has done everything that was submitted to it."""
+        """True if the thread has done everything that was submitted to it."""
         return self._submitted == self._done
 
     @property
     def has_unfinished_cursors(self) -> bool:
-        """Return whether a statement may have rows left. Its lock is held as long."""
+        """True if a statement may have rows left. Its lock is held as long."""
         return bool(self._unfinished)
 
     async def submit(self, function: Callable[..., T], *arguments: Any) -> T:

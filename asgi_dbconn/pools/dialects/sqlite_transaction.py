@@ -1,9 +1,9 @@
 """The transaction on one SQLite connection: what SQLAlchemy has begun, and what became of it.
 
 SQLite may end a transaction by itself. When a statement that writes is interrupted, the whole
-transaction is rolled back, and whatever comes next would be committed statement by statement. And
-a transaction that has read cannot write any more once somebody else has written. Both are seen to
-here, in the thread of the connection.
+transaction is rolled back, and whatever comes next would be committed statement by statement. And a
+transaction that has read cannot write any more once another connection has written. Both are seen
+to here, in the thread of the connection.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Terms(NamedTuple):
 
 
 class SQLiteTransaction:
-    """One for each connection, used by one transaction after the other."""
+    """The transactions of one connection, one after the other."""
 
     __slots__ = (
         "_done",
@@ -65,7 +65,7 @@ class SQLiteTransaction:
 
     @property
     def is_anything_begun(self) -> bool:
-        """Return whether there is something to commit or to roll back.
+        """True if there is something to commit or to roll back.
 
         An isolated SQLite is always in a transaction, whether that is one to end or not.
         """
@@ -73,7 +73,7 @@ class SQLiteTransaction:
 
     @property
     def may_wait_for_lock(self) -> bool:
-        """Return whether a statement that writes has to get the write lock first."""
+        """True if a statement that writes has to get the write lock first."""
         if self.is_permanent:
             return False
         return not self.is_begun or (self.can_restart and self._done is Kind.CONTROLS)
@@ -117,7 +117,7 @@ class SQLiteTransaction:
         )
 
     def _aborted(self) -> TransactionAborted:
-        """Return the error for whoever goes on in a transaction that is no more."""
+        """Return the error for a task that goes on in a transaction that is no more."""
         if self.ended_by is None:
             why = "it was ended by a COMMIT or ROLLBACK that was sent by hand"
             remedy = "Use the commit() or rollback() of the connection, session or transaction."
@@ -134,7 +134,7 @@ class SQLiteTransaction:
 
 
 def is_busy(error: BaseException) -> bool:
-    """Return whether somebody else has the lock that a statement needs."""
+    """Return whether the lock that a statement needs is taken."""
     code = getattr(error, "sqlite_errorcode", None)
     return isinstance(code, int) and code & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
 

@@ -1,4 +1,4 @@
-"""How the wrapped application is called: found to be ASGI 3, again, from two loops, with trio."""
+"""Calls of the wrapped application: found to be ASGI 3, again, from two loops, with trio."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def check_51_without_asyncio(wrapper: Wrapper) -> None:
 
     await asyncio.to_thread(by_hand)
     if not said or said[0]["type"] != "lifespan.startup.failed":
-        raise ConformanceFailure(f"said {[each['type'] for each in said]}")
+        raise ConformanceFailure(f"said {[message['type'] for message in said]}")
     if not said[0].get("message"):
         raise ConformanceFailure("startup.failed says no reason under the key 'message'")
 

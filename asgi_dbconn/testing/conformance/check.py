@@ -17,14 +17,14 @@ _LIMIT: Final = 3.0
 
 
 class ConformanceFailure(AssertionError):
-    """A wrapper did something else than it should; the text says both."""
+    """The failure of a wrapper to do what it should; the text says both."""
 
 
 class Wrapper(Protocol):
-    """What is checked."""
+    """The subject of a check."""
 
     def __call__(self, app: Any, lifetime: Any, /, *, handle_lifespan: bool = False) -> ASGIApp:
-        """``app``, with ``lifetime`` open from before its startup to after its shutdown."""
+        """Return ``app``, with ``lifetime`` open from before its startup to after its shutdown."""
         ...
 
 
@@ -34,17 +34,17 @@ class Check:
 
     number: int
     behaviour: str
-    """What a conforming wrapper does, as a sentence."""
+    """The behaviour of a conforming wrapper, as a sentence."""
     perform: Callable[[Wrapper], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a wrapper did in one check."""
+    """The outcome of one check of a wrapper."""
 
     passed: bool
     reason: str = ""
-    """Empty, or what it did instead."""
+    """The wrapper's behaviour instead; empty if it conforms."""
 
 
 def expect(actual: object, expected: object, what: str) -> None:
@@ -54,7 +54,7 @@ def expect(actual: object, expected: object, what: str) -> None:
 
 
 def collect(*performs: Callable[[Wrapper], Awaitable[None]]) -> tuple[Check, ...]:
-    """Checks from functions that are named ``check_NN_...`` and say their behaviour."""
+    """Return checks of functions that are named ``check_NN_...`` and say their behaviour."""
     return tuple(
         Check(
             number=int(perform.__name__.split("_")[1]),

@@ -153,7 +153,7 @@ async def check_38_one_task(wrapper: Wrapper) -> None:
         await stage.live(wrapper, inner)
         stage.expect_good_life()
         first, *others = stage.resource.tasks
-        if any(each != first for each in others):
+        if any(task != first for task in others):
             raise ConformanceFailure("opened in one task, and closed in another")
 
 

@@ -1,4 +1,4 @@
-"""The application fails: in its startup, in mid-life, in its shutdown."""
+"""Failures of the application: in its startup, in mid-life, in its shutdown."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ async def _is_spoken_for(wrapper: Wrapper, inner: Inner) -> None:
     error = await stage.live(wrapper, inner)
     expect(error, None, "raised")
     stage.expect_good_life()
-    if any(each.startswith("http.") for each in stage.story):
+    if any(event.startswith("http.") for event in stage.story):
         raise ConformanceFailure(f"the server heard HTTP in a lifespan: {stage.story!r}")
 
 

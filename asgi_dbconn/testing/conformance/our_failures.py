@@ -1,4 +1,4 @@
-"""The databases cannot be connected, or cannot be disconnected."""
+"""Failures to connect the databases, or to disconnect them."""
 
 from __future__ import annotations
 

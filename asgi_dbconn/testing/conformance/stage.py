@@ -44,7 +44,7 @@ class Resource:
         self.hangs_in_opening = False
         self.hangs_in_closing = False
         self.tasks: list[weakref.ref[asyncio.Task[Any]] | None] = []
-        """In which it was opened and closed; weak, so that it keeps nobody alive."""
+        """The tasks in which it was opened and closed; weak, so that it keeps none alive."""
 
     @property
     def is_open(self) -> bool:
@@ -79,10 +79,10 @@ class Stage:
         self.resource = Resource(self.story)
         self.said: Message = {}
         self.refusals: list[Exception] = []
-        """What an application got for words that it should not say."""
+        """The errors that an application got for words that it should not say."""
         self.send_fails: BaseException | None = None
         self.waiting = asyncio.Event()
-        """Set when the application waits for a message that the server has not sent."""
+        """An event set when the application waits for a message that the server has not sent."""
         self._asks = list(asks)
         self._more = asyncio.Event()
 
@@ -109,7 +109,7 @@ class Stage:
     async def live(
         self, wrapper: Wrapper, inner: Inner, *, handle_lifespan: bool = False, **scope: Any
     ) -> BaseException | None:
-        """One life of ``inner`` in ``wrapper``; gives what it raised."""
+        """Live one life of ``inner`` in ``wrapper``; return what it raised."""
         app = wrapper(inner, self.resource, handle_lifespan=handle_lifespan)
         try:
             await app({"type": "lifespan", **scope}, self.receive, self.send)
@@ -128,7 +128,7 @@ class Stage:
         hears of it. Further words are for other checks.
         """
         order = ["open", "lifespan.startup.complete", SHUTDOWN, "closed", goodbye]
-        places = [self.story.index(each) if each in self.story else -1 for each in order]
+        places = [self.story.index(event) if event in self.story else -1 for event in order]
         if -1 in places or places != sorted(places):
             raise ConformanceFailure(f"the story: {self.story!r}")
 
@@ -148,7 +148,7 @@ class Stage:
 
 
 def polite(story: list[str]) -> Inner:
-    """An application that does everything right, and notes when."""
+    """Return an application that does everything right, and notes when."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
