@@ -71,11 +71,15 @@ class Block(AbstractAsyncContextManager[T], Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         entry = self._take_entry()
-        await entry.leave(error)
-        if error is None:
+        try:
+            await entry.leave(error)
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
             callbacks = entry.callbacks_after_commit()
             if callbacks is not None:
-                await callbacks.run()
+                await callbacks.run(error)
 
     def __call__(self, function: AsyncFunction[P, R]) -> AsyncFunction[P, R]:
         return in_block(function, lambda: Block(self._make_entry))

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from asgi_dbconn.databases.crossing import Crossing
@@ -14,7 +13,7 @@ from asgi_dbconn.errors import TransactionClosed
 from asgi_dbconn.loops.fifo_lock import FifoLock
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.pools.loop_pool import LoopPool
-from asgi_dbconn.pools.pooled_connection import connect
+from asgi_dbconn.pools.pooled_connection import PooledConnection, connect
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, StatementLock, lock_of
 
 __all__ = ["Checkout"]
@@ -47,7 +46,7 @@ class Checkout:
         self.enders: set[asyncio.Task[Any] | None] = set()
         """The tasks that end a block at this moment; their statements are not refused."""
         self._async_connection: AsyncConnection | None = None
-        self._connection: Connection
+        self._connection: PooledConnection
         self._pool: LoopPool
         self._refusal: Callable[[], Exception | None]
 
@@ -82,7 +81,7 @@ class Checkout:
         self._connection.close()
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> PooledConnection:
         """The synchronous connection.
 
         Raises TransactionClosed if it was closed inside its own block.
@@ -134,6 +133,7 @@ class Checkout:
         pooled = self._pooled()
         if pooled is None:
             return
+        lock_of(pooled.dbapi_connection).is_lost = True
         self._pool.give_up(pooled.dbapi_connection)
         await spawn(self._connection.invalidate)
 

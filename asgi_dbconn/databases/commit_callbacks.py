@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import isawaitable
-
-from sqlalchemy import event
-from sqlalchemy.engine import Connection
 
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.loops.awaitables import discard
+from asgi_dbconn.pools.pooled_connection import PooledConnection
 
 __all__ = ["Callback", "CommitCallbacks"]
 
@@ -27,7 +25,7 @@ class CommitCallbacks:
     def __init__(self) -> None:
         self._waiting: list[Callback] = []
         self._kept: list[Callback] = []
-        self._follows: Connection | None = None
+        self._follows: PooledConnection | None = None
 
     def add(self, callback: Callback) -> None:
         """Add a callback. Raises ConfigurationError if it cannot be called."""
@@ -44,35 +42,47 @@ class CommitCallbacks:
         if not inner._waiting:
             return
         if self._follows is not None:
-            # Not before: an event of its own makes each statement of a connection slower.
-            event.listen(self._follows, "commit", self._keep)
-            event.listen(self._follows, "rollback", self.forget)
+            self._follows.after_commit = self._keep
+            self._follows.after_rollback = self.forget
             self._follows = None
         self._waiting += inner._waiting
 
-    def forget(self, *_: object) -> None:
+    def forget(self) -> None:
         """Drop the callbacks: their transaction has been rolled back."""
         self._waiting.clear()
 
-    def follow(self, connection: Connection) -> None:
+    def follow(self, connection: PooledConnection) -> None:
         """Notice where the block's user commits or rolls back ``connection`` by hand."""
         self._follows = connection
 
-    async def run(self) -> None:
-        """Call them one after the other. The first error is raised, and the rest not called."""
-        callbacks = self._kept + self._waiting
-        for position, callback in enumerate(callbacks, 1):
-            try:
-                outcome = callback()
-                if isawaitable(outcome):
-                    await outcome
-            except BaseException as error:
-                error.add_note(
-                    "A callback of on_commit() raised this, after the transaction was committed; "
-                    f"{len(callbacks) - position} more were not called."
-                )
-                raise
+    async def run(self, error: BaseException | None) -> None:
+        """Call them one after the other. The first error is raised, and the rest not called.
 
-    def _keep(self, _: Connection) -> None:
+        If ``error`` has ended the block, call those whose transaction was committed by hand before.
+        What they raise is a note on it.
+        """
+        callbacks = self._kept + self._waiting if error is None else self._kept
+        if callbacks:
+            await _call(callbacks, error)
+
+    def _keep(self) -> None:
         self._kept += self._waiting
         self._waiting.clear()
+
+
+async def _call(callbacks: Sequence[Callback], error: BaseException | None) -> None:
+    for position, callback in enumerate(callbacks, 1):
+        try:
+            outcome = callback()
+            if isawaitable(outcome):
+                await outcome
+        except BaseException as failure:
+            note = (
+                "A callback of on_commit() raised this, after the transaction was committed; "
+                f"{len(callbacks) - position} more were not called."
+            )
+            if error is None or not isinstance(failure, Exception):
+                failure.add_note(note)
+                raise
+            error.add_note(f"{type(failure).__name__}: {failure}\n{note}")
+            return

@@ -35,6 +35,10 @@ class PooledConnection(Connection):
     """A function that returns the error for using it when it is closed, and its block has ended."""
     turn: Callable[[], FifoLock | None] | None = None
     """A function that returns the lock that this task needs to end the transaction by hand."""
+    after_commit: Callable[[], object] | None = None
+    """A function to call when the server has committed a transaction, by hand or not."""
+    after_rollback: Callable[[], object] | None = None
+    """A function to call when a transaction was rolled back."""
     _is_finishing = False
     """True if SQLAlchemy itself asks for the pooled connection, to commit or to roll back."""
     _beginner: asyncio.Task[Any] | None = None
@@ -125,6 +129,8 @@ class PooledConnection(Connection):
         self._is_finishing = True
         try:
             super()._commit_impl()
+            if self.after_commit is not None:
+                self.after_commit()
         except BaseException as error:
             if _has_no_answer(error):
                 _note_unknown_commit(self.engine.pool, error)
@@ -149,6 +155,8 @@ class PooledConnection(Connection):
         except Exception as failure:
             self._pass_over(failure, reason)
         finally:
+            if self.after_rollback is not None:
+                self.after_rollback()
             self._is_finishing = False
             if lock is not None:
                 lock.release()

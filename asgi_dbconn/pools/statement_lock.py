@@ -99,11 +99,7 @@ class StatementLock(FifoLock):
         try:
             self._raise_refusal()
             if self.is_lost:
-                raise TransactionAborted(
-                    "This connection was given up, because a statement of another task on it was "
-                    "interrupted and did not end in time. This statement was not sent, and the "
-                    "transaction is rolled back."
-                )
+                raise _given_up("This statement was not sent")
         except BaseException:
             self.release()
             raise
@@ -114,6 +110,11 @@ class StatementLock(FifoLock):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if error is None and self.is_lost:
+            # Whoever took part in its transaction has gone back already, and must not go on.
+            self.release()
+            self._raise_refusal()
+            raise _given_up("The answer to this statement came too late")
         if error is not None and self.cancel_limit is None:
             if isinstance(error, TimeoutError) or not isinstance(error, Exception):
                 self.is_interrupted = True
@@ -147,6 +148,13 @@ class StatementLock(FifoLock):
 
     async def _settle_within(self, limit: float) -> bool:
         return await self._settle(limit)
+
+
+def _given_up(what: str) -> TransactionAborted:
+    return TransactionAborted(
+        f"{what}: the connection was given up, because a statement on it was interrupted and did "
+        "not end in time. The transaction is rolled back."
+    )
 
 
 def driver_of(connection: Any) -> Any:

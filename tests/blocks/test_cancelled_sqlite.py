@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import ForeignKey, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from asgi_dbconn import TransactionClosed
 from tests.blocks.other_process import OtherProcess
 from tests.blocks.stage import HOLD, INSERT, Stage, open_stage
 
@@ -255,3 +258,44 @@ async def test_an_abandoned_result_keeps_no_lock(stage: Stage) -> None:
         await read()
     await stage.check_connections()
     assert kept
+
+
+@pytest.mark.filterwarnings("ignore:transaction already deassociated:sqlalchemy.exc.SAWarning")
+@pytest.mark.parametrize("kind", ["transaction", "session", "connection"])
+async def test_an_answer_that_comes_when_the_block_has_given_up(stage: Stage, kind: str) -> None:
+    # The block is cancelled twice, and does not wait for its child's INSERT, which succeeds.
+    base: Any = stage.Item.__base__
+
+    class Part(base):  # type: ignore[misc]
+        __tablename__ = "parts"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        item_id: Mapped[int] = mapped_column(ForeignKey("items.id"))
+
+    stage.Item.parts = relationship(Part)
+    await stage.models.create_all()
+    item = stage.Item(name="slow", parts=[Part(), Part()])
+    children = []
+
+    async def leave() -> None:
+        async with getattr(stage.models, kind)():
+            stage.watcher.hold()
+            children.append(asyncio.create_task(item.save()))
+            await asyncio.Event().wait()
+
+    leaving = asyncio.create_task(leave())
+    await stage.until_held()
+    leaving.cancel()
+    await asyncio.sleep(0)
+    stage.watcher.release()
+    time.sleep(0.3)  # noqa: ASYNC251 - until the thread of the connection has its answer
+    leaving.cancel()
+    await asyncio.wait({leaving, *children}, timeout=3)
+    assert leaving.cancelled()
+    assert type(children[0].exception()) is TransactionClosed
+
+    assert inspect(item).key is None
+    assert item.__dict__.get("id") is None
+    await stage.create("stranger")  # SQLite gives it the key that the item has had
+    item.name = "quick"
+    await item.save()
+    assert {"quick", "stranger"} <= set(stage.watcher.names())

@@ -146,6 +146,42 @@ async def test_a_scope_that_was_rolled_back_by_hand_forgets_them(
         assert await names(cast) == ["ada"]
 
 
+@pytest.mark.parametrize("outer", ["session", "connection"])
+async def test_those_of_a_commit_by_hand_are_called_whatever_comes_after_it(
+    database_url: str, outer: str
+) -> None:
+    async with connected(database_url) as cast:
+        called: list[str] = []
+        with pytest.raises(KeyError):
+            async with getattr(cast.models, outer)() as scope:
+                async with cast.models.transaction() as transaction:
+                    await cast.User.query.create(name="ada")
+                    transaction.on_commit(partial(called.append, "committed"))
+                await scope.commit()
+                async with cast.models.transaction() as transaction:
+                    transaction.on_commit(partial(called.append, "rolled back"))
+                raise KeyError
+        assert called == ["committed"]
+        assert await names(cast) == ["ada"]
+
+
+async def test_an_error_of_theirs_does_not_replace_that_of_the_block(database_url: str) -> None:
+    async def fail() -> None:
+        raise ValueError("no mail today")
+
+    async with connected(database_url) as cast:
+        with pytest.raises(KeyError) as caught:
+            async with cast.models.session() as session:
+                async with cast.models.transaction() as transaction:
+                    transaction.on_commit(fail)
+                    transaction.on_commit(fail)
+                await session.commit()
+                raise KeyError
+        (note,) = caught.value.__notes__
+        assert "no mail today" in note
+        assert "1 more were not called" in note
+
+
 async def test_they_come_up_through_joined_blocks(database_url: str) -> None:
     async with connected(database_url) as cast:
         called: list[str] = []

@@ -42,8 +42,15 @@ class LockedConnection:
             self._handle_exception(error)  # type: ignore[attr-defined]
 
     async def _locked(self, work: Callable[[], Awaitable[Any]]) -> None:
-        async with lock_of(self):
+        lock = lock_of(self)
+        await lock.__aenter__()
+        try:
             await work()
+        except BaseException as error:
+            await lock.__aexit__(type(error), error, error.__traceback__)
+            raise
+        # Not by leaving the lock: what has been committed is, on a lost connection, too.
+        lock.release()
 
 
 def lock(
