@@ -256,14 +256,15 @@ class _Judge:
     def _callbacks(self) -> Iterator[Finding]:
         has_died = any(self._history.of_kind("SIGTERM"))
         called = {entry["mark"] for entry in self._history.of_kind("called back")}
+        fates: dict[str, set[str]] = {}  # run_transaction() registers it in each of its attempts
         for entry in self._history.of_kind("registered"):
-            mark = entry["mark"]
             standing = Operation(-1, 0, entry["block"], "on_commit", [], entry["time"], {})
             standing.ended = entry["time"]
-            fate, _, _ = self._history.fate(standing)
-            if fate == "absent" and mark in called:
+            fates.setdefault(entry["mark"], set()).add(self._history.fate(standing)[0])
+        for mark, found in fates.items():
+            if found == {"absent"} and mark in called:
                 yield Finding("a callback of what was rolled back is called", mark)
-            elif fate == "acknowledged" and mark not in called and not has_died:
+            elif "acknowledged" in found and mark not in called and not has_died:
                 yield Finding("a callback of what was committed is not called", mark)
 
     def _connections(self) -> Iterator[Finding]:

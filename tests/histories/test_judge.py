@@ -329,3 +329,16 @@ def test_a_callback_is_called_if_and_only_if_its_block_was_committed(story: Stor
     assert not story.judge()
     story.write("called back", mark="two")
     assert symptoms(story.judge()) == {"a callback of what was rolled back is called"}
+
+
+def test_a_callback_that_two_attempts_register(story: Story) -> None:
+    task = story.task()
+    lost, repeated = story.begin(task), story.begin(task)
+    story.write("registered", block=lost, mark="one")
+    conflict = story.error("OperationalError")
+    story.end(lost, conflict, conflict)
+    story.write("registered", block=repeated, mark="one")
+    story.end(repeated)
+    assert "a callback of what was committed is not called" in symptoms(story.judge())
+    story.write("called back", mark="one")
+    assert "a callback of what was rolled back is called" not in symptoms(story.judge())
