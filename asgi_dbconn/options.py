@@ -71,13 +71,13 @@ class DatabaseOptions:
     """Limit of each statement; its connection is given up, and the server told to stop. None is
     unlimited."""
     max_waiting: int | None = None
-    """How many acquires may wait; one more is refused at once. None is any number."""
+    """The number of acquires that may wait; one more is refused immediately. None is any number."""
     connect_timeout: float = 5.0
     """Limit of each single attempt to open a connection."""
     startup_timeout: float = 10.0
-    """How long ``connect()`` goes on trying what may pass; 0 is one attempt."""
+    """The time for which ``connect()`` goes on trying what may pass; 0 is one attempt."""
     shutdown_timeout: float = 10.0
-    """How long the last ``disconnect()`` waits for queries in flight before it ends them."""
+    """The time for which the last ``disconnect()`` waits for queries before it ends them."""
     max_lifetime: float = 1800.0
     """Age at which a connection is replaced, or up to a fifth earlier."""
     idle_check_after: float = 0.5
@@ -87,12 +87,12 @@ class DatabaseOptions:
     max_connections: int | None = None
     """Connections of all event loops of the process together. None is ``pool_size`` for each."""
     reset: Literal["rollback", "full"] = "rollback"
-    """What happens to a connection that is given back; ``"full"`` also resets session state
+    """The reset of a connection that is given back; ``"full"`` also resets session state
     (``SET``, advisory locks, temporary tables), for one more round trip. PostgreSQL only."""
     pgbouncer: bool = False
     """For PgBouncer in transaction mode: no named prepared statements, no session settings."""
     optional: bool = False
-    """Whether an application starts without it; it joins as soon as it answers."""
+    """True if an application starts without it; it joins as soon as it answers."""
     password: Password | None = field(default=None, repr=False)
     """Used instead of the URL's."""
     echo: bool | Literal["debug"] = False

@@ -115,12 +115,12 @@ class Settings(BaseSettings, metaclass=_DefaultsByName):
     schema: str | None = None  # type: ignore[assignment]  # pyright: ignore
     """The schema that queries run in; PostgreSQL only."""
     app: str | None = None
-    """Where the command line finds the application, as ``module:attribute``."""
+    """The application for the command line, as ``module:attribute``."""
     preloads: Annotated[tuple[str, ...], NoDecode] = ()
-    """What ``monkay.evaluate_settings()`` imports, as ``module`` or ``module:function``; separated
-    by commas, or a JSON array."""
+    """The imports of ``monkay.evaluate_settings()``, as ``module`` or ``module:function``;
+    separated by commas, or a JSON array."""
     migration_directory: Path | str = Path("migrations")
-    """Where the command line finds the migrations."""
+    """The folder in which the command line finds the migrations."""
 
     pool_size: int = _DEFAULTS.pool_size
     acquire_timeout: float = _DEFAULTS.acquire_timeout

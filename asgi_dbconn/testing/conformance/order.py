@@ -82,7 +82,7 @@ async def check_5_scope(wrapper: Wrapper) -> None:
 
 
 async def check_6_state(wrapper: Wrapper) -> None:
-    """What the application puts into the state, the server sees."""
+    """The server sees what the application puts into the state."""
     stage, state = Stage(), dict[str, int]()
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:

@@ -13,7 +13,7 @@ _FAILED = "lifespan.startup.failed"
 
 
 async def check_8_connect_fails(wrapper: Wrapper) -> None:
-    """What cannot connect is told to the server once, raised, and the application not started."""
+    """A connect that fails is told to the server once, raised, and the application not started."""
     await _connect_fails(wrapper, handle_lifespan=False)
 
 
@@ -58,7 +58,7 @@ async def check_13_cancelled_connect(wrapper: Wrapper) -> None:
 
 
 async def check_14_disconnect_fails(wrapper: Wrapper) -> None:
-    """What cannot disconnect turns the goodbye into one shutdown.failed, and is raised."""
+    """A disconnect that fails turns the goodbye into one shutdown.failed, and is raised."""
     for handle_lifespan in (False, True):
         stage = Stage()
         failure = stage.resource.fails_to_close = OSError("socket is gone")
