@@ -45,7 +45,7 @@ _PRAGMAS: Final = (
 class _Compiler(SQLiteCompiler):
     """A compiler that lets the driver know of a SELECT that locks."""
 
-    def for_update_clause(self, select: Any, **_: Any) -> str:
+    def for_update_clause(self, select: Any, **kw: Any) -> Any:
         return LOCKING
 
 
