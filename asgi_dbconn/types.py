@@ -1,6 +1,6 @@
 """The shapes of the outside world: ASGI callables, and what we ask of a registry.
 
-Below everything else, so that no floor needs a higher one to name what it is handed.
+Below everything else, so that no layer needs a higher one to name what it is handed.
 """
 
 from __future__ import annotations

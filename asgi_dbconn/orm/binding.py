@@ -1,4 +1,4 @@
-"""The interface of a registry for the query layer; the registry itself stands floors above."""
+"""The interface of a registry for the query layer; the registry itself is layers above."""
 
 from __future__ import annotations
 

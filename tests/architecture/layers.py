@@ -1,4 +1,4 @@
-"""The floors of the package, bottom to top, as `docs/explanation/floors.md` tells them."""
+"""The layers of the package, bottom to top, as `docs/explanation/architecture.md` names them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "asgi_dbconn"
 
-# Parts on one floor do not know each other; modules inside one folder may, without a circle.
-FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "types"),
-    ("urls", "options", "schemas", "call_site", "variables"),
-    ("loops", "settings"),
-    ("lifespan",),
-    ("pools",),
-    ("databases",),
-    ("orm",),
-    ("instance", "health", "migrations"),
-    ("registry",),
-    ("contrib", "demo", "testing"),
-    ("cli",),
-    ("__init__", "__main__"),
-)
+# Parts of one layer do not know each other; modules inside one folder may, without a circle.
+LAYERS: dict[str, tuple[str, ...]] = {
+    "words": ("errors", "types"),
+    "values": ("urls", "options", "schemas", "call_site", "variables"),
+    "loops and settings": ("loops", "settings"),
+    "lifespan": ("lifespan",),
+    "pools": ("pools",),
+    "databases": ("databases",),
+    "queries": ("orm",),
+    "services": ("instance", "health", "migrations"),
+    "registry": ("registry",),
+    "outward": ("contrib", "demo", "testing"),
+    "command": ("cli",),
+    "entry points": ("__init__", "__main__"),
+}
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ def modules() -> list[Module]:
 
 
 def rank(part: str) -> int:
-    """The number of the floor that `part` stands on; ValueError if it stands on none."""
-    for number, parts in enumerate(FLOORS):
+    """Return the number of the layer of `part`. Raises ValueError if it is in none."""
+    for number, parts in enumerate(LAYERS.values()):
         if part in parts:
             return number
-    raise ValueError(f"{part} stands on no floor: add it to FLOORS")
+    raise ValueError(f"{part} is in no layer: add it to LAYERS")
 
 
 def imports(module: Module) -> Iterator[tuple[str, ast.stmt, bool]]:

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from tests.architecture.floors import Module, modules
+from tests.architecture.layers import Module, modules
 
 MODULES = modules()
 each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)

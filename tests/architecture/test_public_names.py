@@ -11,7 +11,7 @@ import warnings
 
 import asgi_dbconn
 from asgi_dbconn import errors
-from tests.architecture.floors import PACKAGE, ROOT
+from tests.architecture.layers import PACKAGE, ROOT
 
 
 def test_every_public_name_can_be_imported() -> None:

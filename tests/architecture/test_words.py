@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.architecture.floors import Module, modules
+from tests.architecture.layers import Module, modules
 
 MODULES = modules()
 every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import click
 
 from asgi_dbconn.cli.command import cli
-from tests.architecture.floors import ROOT
+from tests.architecture.layers import ROOT
 
 PAGE = ROOT / "docs/reference/command-line.md"
 INTRODUCTION = """\

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from asgi_dbconn.cli.command import COMMANDS, cli
-from tests.architecture.floors import ROOT
+from tests.architecture.layers import ROOT
 from tests.cli.project import Project
 from tests.cli.terminal import environment
 
