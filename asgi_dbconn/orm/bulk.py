@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, Final
 
 from sqlalchemy import Column, select, tuple_, update
@@ -161,13 +161,16 @@ class Changes:
         for start in range(0, len(self.rows), self.batch_size):
             yield self.rows[start : start + self.batch_size]
 
-    def settle(self, log: UndoLog | None) -> None:
+    def settle(self, stored: Set[tuple[Any, ...]], log: UndoLog | None) -> None:
         """Note on the objects that this is stored, or they would store it once more.
 
+        ``stored``: the primary keys of the rows that were there. The changes of other objects stay.
         ``log`` is that of the transaction which may yet take it back. What was set after the rows
         were read stays a change.
         """
         for instance, row in zip(self._objects, self._given, strict=True):
+            if self.key_of(row) not in stored:
+                continue
             state, present = instance_state(instance), instance_dict(instance)
             if log is not None:
                 originals = dict(state.committed_state)
@@ -252,7 +255,7 @@ def update_by_key(
     """Execute one UPDATE for every row that is there; return how many those are."""
     columns = changes.mapper.primary_key
     key: Any = columns[0] if len(columns) == 1 else tuple_(*columns)
-    changed = 0
+    changed: set[tuple[Any, ...]] = set()
     with session_for(connection, options) as session:
         for batch in changes.batches():
             keys = [changes.key_of(row) for row in batch]
@@ -265,9 +268,9 @@ def update_by_key(
             rows = [row for row in batch if changes.key_of(row) in there]
             if rows:
                 session.execute(update(changes.mapper.class_), rows)
-            changed += len(there)
-    changes.settle(undo_log_of(connection))
-    return changed
+            changed |= there
+    changes.settle(changed, undo_log_of(connection))
+    return len(changed)
 
 
 def _on_update(column: Column[Any], excluded: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy import inspect
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -12,7 +13,7 @@ from sqlalchemy.orm import (
     mapped_column,
 )
 
-from asgi_dbconn import ConfigurationError, Queryable, Registry
+from asgi_dbconn import ConfigurationError, ObjectNotFound, Queryable, Registry
 from tests.orm.people import people
 
 
@@ -45,6 +46,18 @@ async def test_rows_that_are_gone_are_not_counted(database_url: str) -> None:
             user.age = 1
         assert await cast.User.query.bulk_update(users, ["age"]) == 2
         assert await cast.User.query.filter(age=1).count() == 2
+
+
+async def test_an_object_whose_row_is_gone_is_not_stored(database_url: str) -> None:
+    async with people(database_url) as cast:
+        ada, bob = [await cast.User.query.create(name=name) for name in ("ada", "bob")]
+        await cast.User.query.filter(name="bob").delete()
+        ada.age = bob.age = 5
+        assert await cast.User.query.bulk_update([ada, bob], ["age"]) == 1
+        is_changed = [inspect(user).attrs.age.history.has_changes() for user in (ada, bob)]
+        assert is_changed == [False, True]
+        with pytest.raises(ObjectNotFound):
+            await bob.save()
 
 
 async def test_an_update_of_many_is_all_or_none(database_url: str) -> None:
