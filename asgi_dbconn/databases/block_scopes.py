@@ -98,6 +98,10 @@ class BlockScope(Scope, ABC):
     def _finish(self) -> None:
         """Let go of the connection, which may have been given up before."""
 
+    def _abandon(self) -> None:
+        """Let go of the connection that was given up, whatever other tasks are doing with it."""
+        self._finish()
+
     @abstractmethod
     def _release(self) -> None:
         """Let siblings go on."""
@@ -165,7 +169,7 @@ class BlockScope(Scope, ABC):
             note_aborted(checkout.connection, "the database rolled back all of it at once")
             return
         await checkout.give_up()
-        await spawn(self._finish)
+        await spawn(self._abandon)
 
     async def _stop_statements(self) -> None:
         await self.checkout.stop()

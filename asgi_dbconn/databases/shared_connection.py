@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from sqlalchemy.exc import IllegalStateChangeError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from asgi_dbconn.databases.block_scopes import InnerScope, OutermostScope, PoolSource
@@ -70,6 +73,11 @@ class OutermostSession(OutermostScope):
         self.value.sync_session.close()
         super()._finish()
 
+    def _abandon(self) -> None:
+        with suppress(IllegalStateChangeError):  # another task is about to begin in it, and fails
+            self.value.sync_session.close()
+        super()._finish()
+
 
 class JoinedConnection(InnerScope):
     """The connection of the outer scope, for the block alone; nothing is committed at its end.
@@ -135,6 +143,10 @@ class JoinedSession(InnerScope):
 
     def _finish(self) -> None:
         self.value.sync_session.close()
+
+    def _abandon(self) -> None:
+        with suppress(IllegalStateChangeError):
+            self._finish()
 
 
 class _JoinedAsyncSession(AsyncSession):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -134,4 +135,37 @@ async def test_work_beside_a_task_that_is_cancelled_twice(
     with pytest.raises(TransactionAborted):
         await store()
     stage.watcher.release()
+    await stage.check()
+
+
+@pytest.mark.parametrize("work", ["verb", "session.execute"])
+async def test_a_session_is_left_while_a_child_begins_in_it(stage: Stage, work: str) -> None:
+    async def leave(before: int) -> None:
+        async with stage.models.session() as session:
+            child = (
+                stage.create("child")
+                if work == "verb"
+                else session.execute(INSERT, {"name": "child"})
+            )
+            tasks.append(asyncio.ensure_future(child))
+            for _ in range(before):
+                await asyncio.sleep(0)
+            await asyncio.Event().wait()
+
+    tasks: list[asyncio.Future[Any]] = []
+    for number in range(60):
+        before, after, again = number % 4, number // 4 % 5, number // 20
+        leaving = asyncio.create_task(leave(before))
+        for _ in range(after + 1):
+            await asyncio.sleep(0)
+        leaving.cancel()
+        for _ in range(again):
+            await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait({leaving, *tasks}, timeout=3)
+        assert leaving.cancelled(), leaving.exception()
+        for task in tasks:
+            error = task.exception()
+            assert error is None or type(error) is TransactionClosed, error
+        tasks.clear()
     await stage.check()
