@@ -142,7 +142,7 @@ async def test_work_beside_a_task_that_is_cancelled_twice(
 async def test_a_session_is_left_while_a_child_begins_in_it(stage: Stage, work: str) -> None:
     async def leave(before: int) -> None:
         async with stage.models.session() as session:
-            child = (
+            child: Any = (
                 stage.create("child")
                 if work == "verb"
                 else session.execute(INSERT, {"name": "child"})
