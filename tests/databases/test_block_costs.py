@@ -60,9 +60,9 @@ class Kind:
 # Python 3.12 and later have fewer. Round trips are exact: an empty block has nothing to begin, and
 # every other one its BEGIN and its COMMIT, or its SAVEPOINT and its RELEASE.
 KINDS: Final[dict[str, Kind]] = {
-    "connection": Kind(run_connection, (159, 393, 1129), (0, 3, 7)),
-    "session": Kind(run_session, (224, 453, 1157), (0, 3, 7)),
-    "transaction": Kind(run_transaction, (184, 338, 830), (0, 3, 7)),
+    "connection": Kind(run_connection, (159, 392, 1128), (0, 3, 7)),
+    "session": Kind(run_session, (224, 452, 1156), (0, 3, 7)),
+    "transaction": Kind(run_transaction, (184, 337, 829), (0, 3, 7)),
     "savepoint": Kind(run_transaction, (253, 380, 872), (2, 3, 7), is_nested=True),
     "joined connection": Kind(run_connection, (84, 268, 1004), (0, 1, 5), is_nested=True),
     "joined session": Kind(run_session, (164, 348, 1052), (0, 1, 5), is_nested=True),
