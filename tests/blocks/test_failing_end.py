@@ -158,6 +158,7 @@ async def test_a_child_whose_statement_waits_in_line_never_sends_it(stage: Stage
 
     with pytest.raises(TransactionClosed):
         await asyncio.wait_for(waiting[0], 2)
+    run.check_child()
     await stage.check()
 
 

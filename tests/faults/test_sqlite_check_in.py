@@ -105,10 +105,12 @@ async def test_a_statement_of_the_drivers_that_is_still_under_way(sqlite_url: st
                     )
                     await signals.started()
                     timeout.reschedule(0)
+                    is_late.set()
                     await inserting
 
+        is_late = asyncio.Event()
         leaving = asyncio.create_task(leave())
-        await signals.started()
+        await is_late.wait()
         signals.released.set()
         with pytest.raises(TimeoutError):
             await leaving
