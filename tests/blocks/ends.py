@@ -75,6 +75,8 @@ class Run:
         if self.task is not None:
             _, pending = await asyncio.wait({self.task}, timeout=_PATIENCE)
             assert not pending, "the child never ended"
+            if not self.task.cancelled():
+                self.task.exception()  # read; it is for the tests that ask for it
 
     @property
     def child_error(self) -> BaseException | None:
