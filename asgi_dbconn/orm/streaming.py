@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -52,13 +52,12 @@ class Stream(Generic[T]):
         self._description = description
         self._place = place
         self._rows = rows
-        self._block = AsyncExitStack()
+        self._block: AbstractAsyncContextManager[object] | None = None
+        """The block that it opened for itself."""
         self._scope: Scope | None = None
         """The scope of the connection: of its own block, or of one around it."""
         self._cursor: _Cursor[T] | None = None
         self._was_entered = False
-        self._has_block = False
-        """True if it opened a block for itself."""
 
     async def __aenter__(self) -> Self:
         if self._was_entered:
@@ -68,15 +67,16 @@ class Stream(Generic[T]):
         self._was_entered = True
         self._place = self._place.settled()  # to load what is related from the same schema
         if self._place.scope() is None:
-            self._has_block = True
-            await self._block.enter_async_context(self._place.database.connection())
+            self._block = self._place.database.connection()
+            await self._block.__aenter__()
         self._scope = self._place.scope()
         try:
             self._cursor = await self._run(self._open)
-            if self._has_block and self._scope is not None:
+            if self._block is not None and self._scope is not None:
                 self._scope.close_cursor = self._cursor.close
         except BaseException as error:
-            await self._block.__aexit__(type(error), error, error.__traceback__)
+            if self._block is not None:
+                await self._block.__aexit__(type(error), error, error.__traceback__)
             raise
         return self
 
@@ -87,7 +87,7 @@ class Stream(Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         cursor, self._cursor = self._cursor, None
-        if self._has_block:
+        if self._block is not None:
             # Its end closes the cursor, or stops whatever is under way.
             try:
                 await self._block.__aexit__(kind, error, traceback)

@@ -205,6 +205,12 @@ async def test_an_update_that_was_computed_before_is_lost_and_stored_anyway(
     assert (await stage.Item.query.get(name="seed")).n == 1
 
 
+async def check_that_none_is_lost(stage: Stage, increment: Callable[[], Awaitable[None]]) -> None:
+    for _ in range(4):
+        await asyncio.gather(*(increment() for _ in range(10)))
+    assert (await stage.Item.query.get(name="seed")).n == 40
+
+
 async def test_read_compute_write_in_a_transaction_is_exact(stage: Stage) -> None:
     async def increment() -> None:
         async with stage.models.transaction():
@@ -213,9 +219,7 @@ async def test_read_compute_write_in_a_transaction_is_exact(stage: Stage) -> Non
             item.n += 1
             await item.save()
 
-    for _ in range(4):
-        await asyncio.gather(*(increment() for _ in range(10)))
-    assert (await stage.Item.query.get(name="seed")).n == 40
+    await check_that_none_is_lost(stage, increment)
 
 
 # -- what locks rows before it writes
@@ -236,9 +240,7 @@ async def test_a_read_that_locks_takes_the_write_lock(
             item.n += 1
             await item.save()
 
-    for _ in range(4):
-        await asyncio.gather(*(increment() for _ in range(10)))
-    assert (await stage.Item.query.get(name="seed")).n == 40
+    await check_that_none_is_lost(stage, increment)
 
 
 async def test_a_read_that_locks_by_sqlalchemys_own_means(stage: Stage) -> None:
@@ -248,9 +250,7 @@ async def test_a_read_that_locks_by_sqlalchemys_own_means(stage: Stage) -> None:
             await asyncio.sleep(0)
             item.n += 1
 
-    for _ in range(4):
-        await asyncio.gather(*(increment() for _ in range(10)))
-    assert (await stage.Item.query.get(name="seed")).n == 40
+    await check_that_none_is_lost(stage, increment)
 
 
 @pytest.mark.parametrize("kind", ["session", "connection"])

@@ -16,25 +16,13 @@ from tests.blocks.ends import BlockError
 from tests.blocks.stage import HOLD, INSERT, Stage
 
 
-@pytest.mark.parametrize("turns", range(5))
-async def test_a_savepoint_beside_the_first_statement_of_the_handle(
-    stage: Stage, turns: int
-) -> None:
-    async def open_savepoint() -> None:
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        async with stage.models.transaction():
-            await stage.create("child")
-
-    async with stage.models.connection() as connection:
-        task = asyncio.create_task(open_savepoint())
-        await connection.execute(INSERT, {"name": "own"})
-        await task
-    await stage.check("child", "own")
-
-
 async def _verb(stage: Stage) -> None:
     await stage.create("child")
+
+
+async def _savepoint(stage: Stage) -> None:
+    async with stage.models.transaction():
+        await stage.create("child")
 
 
 async def _session(stage: Stage) -> None:
@@ -55,7 +43,7 @@ async def _stream(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("turns", range(6))
-@pytest.mark.parametrize("work", [_verb, _session, _plain_session, _stream])
+@pytest.mark.parametrize("work", [_verb, _savepoint, _session, _plain_session, _stream])
 async def test_work_beside_the_first_statement_of_the_handle(
     stage: Stage, work: Callable[[Stage], Awaitable[None]], turns: int
 ) -> None:

@@ -209,7 +209,7 @@ async def test_awaits_are_counted_and_errors_go_in_and_out() -> None:
     async def work() -> str:
         await asyncio.sleep(0)
         try:
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             seen.append("cancelled")
             await asyncio.sleep(0)

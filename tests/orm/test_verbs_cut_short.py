@@ -63,6 +63,29 @@ def cancel_this(again: int | None = None) -> None:
         later(again)
 
 
+async def cut_short(
+    cast: Cast,
+    scope: str,
+    begins: str,
+    again: int | None,
+    work: Callable[[], Awaitable[object]],
+    *,
+    before: Callable[[], Awaitable[object]] | None = None,
+) -> None:
+    """Do ``work`` in a block, after what comes ``before``, and cancel it in that statement."""
+
+    async def be_cancelled() -> None:
+        async with getattr(cast.models, scope)():
+            if before is not None:
+                await before()
+            with while_executing(cast, begins, lambda: cancel_this(again)):  # type: ignore[arg-type]
+                await work()
+
+    task = asyncio.create_task(be_cancelled())
+    await asyncio.wait({task})
+    assert task.cancelled()
+
+
 @pytest.mark.parametrize("scope", ["transaction", "session", "connection"])
 @pytest.mark.parametrize("again", [None, 1, 2, 3])
 @pytest.mark.parametrize(("verb", "begins"), VERBS)
@@ -74,15 +97,7 @@ async def test_an_object_saved_before_in_the_same_transaction_is_new(
         await cast.models.create_all()
         user = cast.User(name="ada", age=1)
 
-        async def store_and_be_cancelled() -> None:
-            async with getattr(cast.models, scope)():
-                await user.save()
-                with while_executing(cast, begins, lambda: cancel_this(again)):  # type: ignore[arg-type]
-                    await verb(cast, user)
-
-        task = asyncio.create_task(store_and_be_cancelled())
-        await asyncio.wait({task})
-        assert task.cancelled()
+        await cut_short(cast, scope, begins, again, lambda: verb(cast, user), before=user.save)
         assert inspect(user).key is None
 
         # On SQLite it gets the key that the object has had.
@@ -104,14 +119,7 @@ async def test_an_object_stored_before_stays_stored(
         user = await cast.User.query.create(name="ada", age=1)
         key = user.id
 
-        async def be_cancelled() -> None:
-            async with getattr(cast.models, scope)():
-                with while_executing(cast, begins, lambda: cancel_this(again)):  # type: ignore[arg-type]
-                    await verb(cast, user)
-
-        task = asyncio.create_task(be_cancelled())
-        await asyncio.wait({task})
-        assert task.cancelled()
+        await cut_short(cast, scope, begins, again, lambda: verb(cast, user))
 
         user.age = 3
         await user.save()
@@ -130,14 +138,7 @@ async def test_an_object_on_which_nothing_hangs_stays_stored(
         user = await cast.User.query.create(name="ada")
         post = await cast.Post.query.create(title="new", user_id=user.id)
 
-        async def be_cancelled() -> None:
-            async with getattr(cast.models, scope)():
-                with while_executing(cast, "DELETE", lambda: cancel_this(again)):  # type: ignore[arg-type]
-                    await post.delete()
-
-        task = asyncio.create_task(be_cancelled())
-        await asyncio.wait({task})
-        assert task.cancelled()
+        await cut_short(cast, scope, "DELETE", again, post.delete)
 
         post.title = "changed"
         await post.save()
