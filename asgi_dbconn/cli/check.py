@@ -12,7 +12,7 @@ from dataclasses import asdict
 import click
 
 from asgi_dbconn.cli.asking import Answer, ask
-from asgi_dbconn.cli.discovery import Target
+from asgi_dbconn.cli.discovery_rest import Target
 from asgi_dbconn.cli.selection import chosen
 from asgi_dbconn.cli.waiting import Progress, without_warnings
 from asgi_dbconn.databases.database import Database

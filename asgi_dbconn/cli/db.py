@@ -18,7 +18,7 @@ from asgi_dbconn.cli.db_options import (
 )
 from asgi_dbconn.cli.db_reading import branches, check, current, heads, history, show
 from asgi_dbconn.cli.db_writing import edit, init, makemigrations, merge, migrate, revision
-from asgi_dbconn.cli.discovery import Target
+from asgi_dbconn.cli.discovery_rest import Target
 from asgi_dbconn.migrations.steps import Applied
 
 __all__ = ["db"]

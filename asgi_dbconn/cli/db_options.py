@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from asgi_dbconn.cli.discovery import Target
+from asgi_dbconn.cli.discovery_rest import Target
 from asgi_dbconn.cli.selection import DEFAULT, chosen
 from asgi_dbconn.migrations.migrations import Migrations
 from asgi_dbconn.migrations.subjects import Names

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from asgi_dbconn.cli.console import run_console
-from asgi_dbconn.cli.discovery import Target
+from asgi_dbconn.cli.console_rest import run_console
+from asgi_dbconn.cli.discovery_rest import Target
 from asgi_dbconn.cli.lazy import imported
 from asgi_dbconn.cli.names import names_in_scope
 from asgi_dbconn.cli.selection import DEFAULT

@@ -29,7 +29,7 @@ from asgi_dbconn.errors import (
     TransactionClosed,
 )
 from asgi_dbconn.loops.calls import is_blocked, stands_still
-from asgi_dbconn.loops.deadlocks import object_to_blocking
+from asgi_dbconn.loops.deadlocks_rest import object_to_blocking
 from asgi_dbconn.loops.fifo_lock import FifoLock
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.pools.aborted import note_aborted, raise_if_aborted

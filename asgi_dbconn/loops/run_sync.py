@@ -15,7 +15,7 @@ from asgi_dbconn.loops import limits
 from asgi_dbconn.loops.awaitables import preferred_loop
 from asgi_dbconn.loops.calls import Call
 from asgi_dbconn.loops.deadline import deadline_after
-from asgi_dbconn.loops.deadlocks import objection_to_blocking
+from asgi_dbconn.loops.deadlocks_rest import objection_to_blocking
 from asgi_dbconn.loops.decision import Situation, Way, decide
 from asgi_dbconn.loops.driving import can_await_here
 from asgi_dbconn.loops.environment import ambient, process_default

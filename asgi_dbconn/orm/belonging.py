@@ -11,7 +11,7 @@ from sqlalchemy.orm.attributes import instance_state
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm.binding import INHERIT, Binding
-from asgi_dbconn.orm.origin import origin_of
+from asgi_dbconn.orm.origin_rest import origin_of
 from asgi_dbconn.orm.place import Place
 
 __all__ = ["check_same_place", "place_of"]

@@ -24,7 +24,7 @@ from asgi_dbconn.orm.object_undo import (
     remove_unknown,
     unknown_of,
 )
-from asgi_dbconn.orm.origin import Origin, note_origin
+from asgi_dbconn.orm.origin_rest import Origin, note_origin
 from asgi_dbconn.orm.rows import RowReader
 from asgi_dbconn.pools.undo_log import UndoLog, undo_log_of
 

@@ -29,7 +29,7 @@ from asgi_dbconn.orm.loading import session_for
 from asgi_dbconn.orm.lookups import column
 from asgi_dbconn.orm.naming import names_of
 from asgi_dbconn.orm.operators import is_expression
-from asgi_dbconn.orm.origin import Origin
+from asgi_dbconn.orm.origin_rest import Origin
 from asgi_dbconn.orm.place import Work
 from asgi_dbconn.orm.shapes import statement_for
 

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from asgi_dbconn.orm import loading
 from asgi_dbconn.orm.description import Description
 from asgi_dbconn.orm.operators import is_expression
-from asgi_dbconn.orm.origin import Origin
+from asgi_dbconn.orm.origin_rest import Origin
 from asgi_dbconn.orm.place import Work
 from asgi_dbconn.orm.plain import Plan, plan_of
 from asgi_dbconn.orm.shapes import statement_for

@@ -17,7 +17,7 @@ from sqlalchemy.sql.base import ExecutableOption
 
 from asgi_dbconn.orm.direct import execute
 from asgi_dbconn.orm.loaded_objects import note_states
-from asgi_dbconn.orm.origin import Origin
+from asgi_dbconn.orm.origin_rest import Origin
 from asgi_dbconn.pools.undo_log import undo_log_of
 
 __all__ = ["is_one_statement", "load", "load_rows", "scalar", "session_for", "whole_objects"]

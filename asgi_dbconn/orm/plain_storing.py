@@ -28,7 +28,7 @@ from asgi_dbconn.orm.hydration import (
 from asgi_dbconn.orm.loaded_objects import note_number, numbered_key
 from asgi_dbconn.orm.object_undo import unknown_of
 from asgi_dbconn.orm.operators import is_expression
-from asgi_dbconn.orm.origin import Origin
+from asgi_dbconn.orm.origin_rest import Origin
 from asgi_dbconn.orm.plain import plain_attributes
 from asgi_dbconn.orm.store_lock import StoreLock
 from asgi_dbconn.orm.stored_columns import StoredColumn, stored_column

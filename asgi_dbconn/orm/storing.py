@@ -25,7 +25,7 @@ from asgi_dbconn.orm.flush_undo import Before, FlushUndo, note_refreshed
 from asgi_dbconn.orm.graph import outdated_relations
 from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.orm.object_undo import ObjectUndo, note_change
-from asgi_dbconn.orm.origin import Origin, note_origin
+from asgi_dbconn.orm.origin_rest import Origin, note_origin
 from asgi_dbconn.orm.plain_storing import StoringPlan
 from asgi_dbconn.orm.store_lock import StoreLock, is_refusal
 from asgi_dbconn.orm.stored_columns import has_own_idea_of_null

@@ -20,7 +20,7 @@ from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm.flush_undo import FlushUndo
 from asgi_dbconn.orm.graph import check_is_not_being_stored
 from asgi_dbconn.orm.loaded_objects import note_states
-from asgi_dbconn.orm.origin import Origin, note_origin, origin_in, origin_of, whereabouts
+from asgi_dbconn.orm.origin_rest import Origin, note_origin, origin_in, origin_of, whereabouts
 from asgi_dbconn.pools.undo_log import undo_log_of
 
 __all__ = ["track_objects"]

@@ -24,7 +24,7 @@ from asgi_dbconn.lifespan.middleware import LifespanMiddleware
 from asgi_dbconn.options import OptionArguments, hide_password
 from asgi_dbconn.orm.binding import INHERIT, Choice, DatabaseChoice
 from asgi_dbconn.orm.place import refuse_on_sqlite
-from asgi_dbconn.orm.queryset import QuerySet
+from asgi_dbconn.orm.queryset_rest import QuerySet
 from asgi_dbconn.pools.drain_report import DrainReport
 from asgi_dbconn.pools.observer import Observer
 from asgi_dbconn.pools.statistics import PoolStats

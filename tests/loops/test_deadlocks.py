@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asgi_dbconn import DeadlockError, run_sync
-from asgi_dbconn.loops import deadlocks, limits
+from asgi_dbconn.loops import deadlocks_rest, limits
 from asgi_dbconn.loops.calls import is_blocked
 from tests.loops.places import LoopFactory, in_threads, loop_in_thread, open_loop, run
 from tests.support.waiting import wait_until_async
@@ -275,15 +275,15 @@ def test_a_background_task_is_no_longer_below_a_call_that_returned() -> None:
 def test_an_objection_is_a_deadlock_error_that_names_the_way_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(deadlocks, "_objections", [])
+    monkeypatch.setattr(deadlocks_rest, "_objections", [])
     asked: list[Any] = []
 
     def objection(loop: asyncio.AbstractEventLoop, work: Any) -> str | None:
         asked.append((loop, work))
         return "the transaction of database 'default'"
 
-    deadlocks.object_to_blocking(lambda *_: None)
-    deadlocks.object_to_blocking(objection)
+    deadlocks_rest.object_to_blocking(lambda *_: None)
+    deadlocks_rest.object_to_blocking(objection)
 
     async def outer() -> None:
         work = here()
