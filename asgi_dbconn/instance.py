@@ -14,7 +14,7 @@ from monkay import Monkay, load
 
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.settings import Settings
-from asgi_dbconn.variables import SETTINGS_MODULE, level_of_users_line
+from asgi_dbconn.settings_variables import SETTINGS_MODULE, level_of_users_line
 
 if TYPE_CHECKING:
     from asgi_dbconn.registry.registry import Registry

@@ -35,9 +35,9 @@ from pydantic_settings import (
 
 from asgi_dbconn.errors import ConfigurationError, UnsupportedURL
 from asgi_dbconn.options import DatabaseOptions, Password
-from asgi_dbconn.schemas import check_schema
+from asgi_dbconn.schema_names import check_schema
+from asgi_dbconn.settings_variables import Beside, Origins, argument_names
 from asgi_dbconn.urls import DatabaseURL, parse_url
-from asgi_dbconn.variables import Beside, Origins, argument_names
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass

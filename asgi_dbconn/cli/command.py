@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from asgi_dbconn.cli.lazy import Later, LazyGroup, imported
+from asgi_dbconn.cli.lazy_group import Later, LazyGroup, imported
 
 __all__ = ["COMMANDS", "cli"]
 

@@ -6,8 +6,8 @@ from code import InteractiveConsole
 from types import CodeType
 from typing import Any, Final
 
+from asgi_dbconn.cli.console import ALLOW_AWAIT, run_code, without_our_frames
 from asgi_dbconn.cli.line_editing import line_editing
-from asgi_dbconn.cli.statements import ALLOW_AWAIT, run_code, without_our_frames
 
 __all__ = ["run_console"]
 

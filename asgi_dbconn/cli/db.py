@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from asgi_dbconn.cli.db_generate import edit, init, makemigrations, merge, migrate, revision
+from asgi_dbconn.cli.db_inspect import branches, check, current, heads, history, show
 from asgi_dbconn.cli.db_options import (
     NEGATIVE_NUMBERS,
     migrations_of,
@@ -16,8 +18,6 @@ from asgi_dbconn.cli.db_options import (
     with_folder,
     with_lock_timeout,
 )
-from asgi_dbconn.cli.db_reading import branches, check, current, heads, history, show
-from asgi_dbconn.cli.db_writing import edit, init, makemigrations, merge, migrate, revision
 from asgi_dbconn.cli.discovery_rest import Target
 from asgi_dbconn.migrations.steps import Applied
 

@@ -11,7 +11,7 @@ import click
 from asgi_dbconn.cli.discovery_rest import Target
 from asgi_dbconn.cli.selection import DEFAULT, chosen
 from asgi_dbconn.migrations.migrations import Migrations
-from asgi_dbconn.migrations.subjects import Names
+from asgi_dbconn.migrations.target_databases import Names
 from asgi_dbconn.orm.binding import INHERIT, Choice
 
 __all__ = [

@@ -7,8 +7,8 @@ from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, Final
 
-from asgi_dbconn.cli.failures import Misuse
-from asgi_dbconn.cli.recognition import in_module, recognised
+from asgi_dbconn.cli.discovery import in_module, recognised
+from asgi_dbconn.cli.errors import Misuse
 from asgi_dbconn.cli.user_code import (
     UserCodeError,
     importable_here,

@@ -9,7 +9,7 @@ from typing import Any
 
 from asgi_dbconn.instance import Instance
 from asgi_dbconn.lifespan.driver import LifespanDriver
-from asgi_dbconn.loops.own_loop import OwnLoop
+from asgi_dbconn.loops.managed_loop import OwnLoop
 from asgi_dbconn.loops.run_sync import run_sync
 
 __all__ = ["connected"]

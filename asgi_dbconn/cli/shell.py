@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
+from asgi_dbconn.cli.console import run_source
 from asgi_dbconn.cli.console_rest import run_console
 from asgi_dbconn.cli.discovery_rest import Target
-from asgi_dbconn.cli.lazy import imported
+from asgi_dbconn.cli.lazy_group import imported
 from asgi_dbconn.cli.names import names_in_scope
 from asgi_dbconn.cli.selection import DEFAULT
 from asgi_dbconn.cli.session import connected
-from asgi_dbconn.cli.statements import run_source
 from asgi_dbconn.registry.registry import Registry
 
 __all__ = ["shell"]

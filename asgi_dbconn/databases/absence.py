@@ -11,7 +11,7 @@ from typing import Final
 
 from asgi_dbconn.errors import DatabaseUnavailable
 from asgi_dbconn.pools.backoff import backoff
-from asgi_dbconn.pools.target import Target
+from asgi_dbconn.pools.pool_config import Target
 
 __all__ = ["Absence"]
 

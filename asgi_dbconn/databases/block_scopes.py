@@ -20,8 +20,8 @@ from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
 from asgi_dbconn.databases.scopes import Scope, is_outside_scopes
 from asgi_dbconn.errors import NestingError, TransactionAborted
 from asgi_dbconn.loops.greenlets import spawn
-from asgi_dbconn.loops.insistence import insist
-from asgi_dbconn.pools.aborted import note_aborted
+from asgi_dbconn.loops.shield import insist
+from asgi_dbconn.pools.aborted_transactions import note_aborted
 from asgi_dbconn.pools.cleanup_failure import note_cleanup_failure
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT

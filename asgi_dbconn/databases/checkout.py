@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from asgi_dbconn.databases.crossing import Crossing
+from asgi_dbconn.databases.cross_loop_calls import Crossing
 from asgi_dbconn.errors import TransactionClosed
 from asgi_dbconn.loops.fifo_lock import FifoLock
 from asgi_dbconn.loops.greenlets import spawn

@@ -18,10 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from asgi_dbconn.call_site import CallSite, blamed_line, building_line
 from asgi_dbconn.databases.blocks import Block
 from asgi_dbconn.databases.isolations import Isolations
-from asgi_dbconn.databases.leases import Lead, Leases, State, Wait
 from asgi_dbconn.databases.loop_pools import LoopPools
 from asgi_dbconn.databases.memory import MemoryKeeper, named_memory
 from asgi_dbconn.databases.outcomes import outcome_of, same_again
+from asgi_dbconn.databases.reference_count import Lead, Leases, State, Wait
 from asgi_dbconn.databases.scope_manager import ScopeManager
 from asgi_dbconn.databases.scopes import current_scope
 from asgi_dbconn.databases.startup import (
@@ -30,15 +30,15 @@ from asgi_dbconn.databases.startup import (
     select_one,
 )
 from asgi_dbconn.databases.transactions import Transaction, TransactionOptions
-from asgi_dbconn.databases.transient import TransientPools
+from asgi_dbconn.databases.transient_engines import TransientPools
 from asgi_dbconn.errors import DBConnError, PoolClosed, UnsupportedURL
 from asgi_dbconn.loops.fork import after_fork
 from asgi_dbconn.options import DatabaseOptions, OptionArguments, hide_password
 from asgi_dbconn.pools.drain_report import DrainReport
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.observer import Observer
+from asgi_dbconn.pools.pool_config import Target
 from asgi_dbconn.pools.statistics import PoolStats
-from asgi_dbconn.pools.target import Target
 from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
 
 __all__ = ["Database"]

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
-from asgi_dbconn.databases.isolated_postgresql import IsolatedPostgreSQL
-from asgi_dbconn.databases.isolated_profile import IsolatedProfile
-from asgi_dbconn.databases.isolated_sqlite import IsolatedSQLite
 from asgi_dbconn.pools.budget import Budget
-from asgi_dbconn.pools.target import Target
+from asgi_dbconn.pools.dialects.isolated_profile import IsolatedProfile
+from asgi_dbconn.pools.dialects.isolated_sqlite import IsolatedSQLite
+from asgi_dbconn.pools.dialects.isolation_profiles import IsolatedPostgreSQL
+from asgi_dbconn.pools.pool_config import Target
 
 __all__ = ["IsolatedTarget"]
 

@@ -12,16 +12,16 @@ from typing import Any, TypeVar
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from asgi_dbconn.databases.crossing import Crossing
-from asgi_dbconn.databases.isolated_profile import Undo
+from asgi_dbconn.databases.cross_loop_calls import Crossing
 from asgi_dbconn.databases.isolated_target import IsolatedTarget
 from asgi_dbconn.databases.loop_pools import LoopPools
 from asgi_dbconn.databases.startup import prove_it_answers_now
 from asgi_dbconn.errors import LoopError, PoolClosed, TransactionAborted
+from asgi_dbconn.pools.dialects.isolated_profile import Undo
 from asgi_dbconn.pools.loop_pool import LoopPool
+from asgi_dbconn.pools.pool_config import Target
 from asgi_dbconn.pools.statement_lock import driver_of
 from asgi_dbconn.pools.statistics import PoolStats
-from asgi_dbconn.pools.target import Target
 
 __all__ = ["Isolation", "Leave"]
 

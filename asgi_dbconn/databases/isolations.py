@@ -6,15 +6,15 @@ import threading
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 
-from asgi_dbconn.databases.crossing import Crossing
+from asgi_dbconn.databases.cross_loop_calls import Crossing
 from asgi_dbconn.databases.isolation import Isolation, Leave
 from asgi_dbconn.databases.scopes import current_scope
-from asgi_dbconn.databases.two_steps import TwoSteps
+from asgi_dbconn.databases.split_context import TwoSteps
 from asgi_dbconn.errors import TransactionError
 from asgi_dbconn.loops.ending import EndGuard
 from asgi_dbconn.loops.fork import park
+from asgi_dbconn.pools.pool_config import Target
 from asgi_dbconn.pools.statistics import PoolStats
-from asgi_dbconn.pools.target import Target
 
 __all__ = ["Isolations"]
 

@@ -12,16 +12,16 @@ from functools import partial
 from typing import Final
 
 from asgi_dbconn.databases.absence import Absence
-from asgi_dbconn.databases.leases import Leases, State
+from asgi_dbconn.databases.reference_count import Leases, State
 from asgi_dbconn.errors import DatabaseUnavailable, PoolClosed, UnclosedDatabaseWarning
 from asgi_dbconn.loops import homes
-from asgi_dbconn.loops.calls import is_blocked
+from asgi_dbconn.loops.deadlocks import is_blocked
 from asgi_dbconn.loops.ending import EndGuard
 from asgi_dbconn.loops.fork import park
 from asgi_dbconn.pools.drain_report import DrainReport
 from asgi_dbconn.pools.loop_pool import LoopPool
+from asgi_dbconn.pools.pool_config import Target
 from asgi_dbconn.pools.statistics import Counters, PoolStats
-from asgi_dbconn.pools.target import Target
 
 __all__ = ["LoopPools"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from asgi_dbconn.databases.leases import Outcome
+from asgi_dbconn.databases.reference_count import Outcome
 
 __all__ = ["outcome_of", "same_again"]
 

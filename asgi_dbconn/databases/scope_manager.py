@@ -10,15 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from asgi_dbconn.databases.block_scopes import PoolSource
 from asgi_dbconn.databases.blocks import Block, Entry
 from asgi_dbconn.databases.checkout import Checkout
-from asgi_dbconn.databases.cross_loop_block import CrossLoopTransaction
-from asgi_dbconn.databases.crossing import Crossing
-from asgi_dbconn.databases.scopes import current_scope
-from asgi_dbconn.databases.shared_connection import (
+from asgi_dbconn.databases.connection_scopes import (
     JoinedConnection,
     JoinedSession,
     OutermostConnection,
     OutermostSession,
 )
+from asgi_dbconn.databases.cross_loop_calls import Crossing
+from asgi_dbconn.databases.cross_loop_transaction import CrossLoopTransaction
+from asgi_dbconn.databases.scopes import current_scope
 from asgi_dbconn.databases.transactions import (
     OutermostTransaction,
     Savepoint,

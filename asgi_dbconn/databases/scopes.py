@@ -28,11 +28,11 @@ from asgi_dbconn.errors import (
     TransactionAborted,
     TransactionClosed,
 )
-from asgi_dbconn.loops.calls import is_blocked, stands_still
+from asgi_dbconn.loops.deadlocks import is_blocked, stands_still
 from asgi_dbconn.loops.deadlocks_rest import object_to_blocking
 from asgi_dbconn.loops.fifo_lock import FifoLock
 from asgi_dbconn.loops.greenlets import spawn
-from asgi_dbconn.pools.aborted import note_aborted, raise_if_aborted
+from asgi_dbconn.pools.aborted_transactions import note_aborted, raise_if_aborted
 
 __all__ = ["Scope", "current_scope", "is_outside_scopes", "outside_scopes"]
 

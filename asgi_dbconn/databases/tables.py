@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateSchema
 
 from asgi_dbconn.databases.database import Database
-from asgi_dbconn.databases.schema_of_task import in_schema
+from asgi_dbconn.databases.schema_translation import in_schema
 
 __all__ = ["create_tables", "drop_tables"]
 

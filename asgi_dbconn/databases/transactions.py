@@ -17,7 +17,7 @@ from asgi_dbconn.databases.commit_callbacks import Callback
 from asgi_dbconn.databases.scopes import Scope
 from asgi_dbconn.errors import LoopError, TransactionClosed, TransactionError
 from asgi_dbconn.loops.greenlets import spawn
-from asgi_dbconn.pools.aborted import forget_aborted
+from asgi_dbconn.pools.aborted_transactions import forget_aborted
 
 __all__ = [
     "OutermostTransaction",

@@ -21,8 +21,8 @@ from asgi_dbconn.errors import (
     ShutdownFailed,
     StartupFailed,
 )
-from asgi_dbconn.lifespan.conversation import Conversation, Ending, OnReceive, OnSend
-from asgi_dbconn.lifespan.included import IncludedLives
+from asgi_dbconn.lifespan.included_apps import IncludedLives
+from asgi_dbconn.lifespan.protocol import Conversation, Ending, OnReceive, OnSend
 from asgi_dbconn.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["LifespanCycle"]

@@ -9,9 +9,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 from asgi_dbconn.errors import ConfigurationError
-from asgi_dbconn.lifespan.absence import Absence, WithoutLifespan
 from asgi_dbconn.lifespan.cycle import LifespanCycle
-from asgi_dbconn.lifespan.included import IncludedLives
+from asgi_dbconn.lifespan.included_apps import IncludedLives
+from asgi_dbconn.lifespan.missing_lifespan import Absence, WithoutLifespan
 from asgi_dbconn.lifespan.passing import give_fast_call
 from asgi_dbconn.types import ASGIApp, Lifetime, LifetimeFactory, Receive, Scope, Send
 
@@ -86,7 +86,7 @@ class LifespanMiddleware:
         self._asgi_single_callable = True  # asgiref's own mark
 
     def __call__(self, scope: Any, receive: Any, send: Any) -> Coroutine[Any, Any, None]:
-        return self._attend(scope, receive, send)  # what each instance calls is in passing.py
+        return self._attend(scope, receive, send)  # see passing.py
 
     async def _call_for_detectors(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self(scope, receive, send)

@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from asgi_dbconn.errors import LoopGoneError
 from asgi_dbconn.loops.fork import after_every_fork, generation
-from asgi_dbconn.loops.own_loop import OwnLoop
+from asgi_dbconn.loops.managed_loop import OwnLoop
 
 __all__ = ["Environment", "ambient", "process_default"]
 

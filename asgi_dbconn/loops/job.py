@@ -14,10 +14,10 @@ from typing import Any, Generic, TypeVar
 
 from asgi_dbconn.errors import LoopGoneError, RunSyncTimeout
 from asgi_dbconn.loops import limits
+from asgi_dbconn.loops.asgiref_compat import belongs_to_another_thread, forget_the_waiting_thread
 from asgi_dbconn.loops.awaitables import discard
-from asgi_dbconn.loops.beside_asgiref import belongs_to_another_thread, forget_the_waiting_thread
-from asgi_dbconn.loops.calls import Call
-from asgi_dbconn.loops.watching import is_ending
+from asgi_dbconn.loops.deadlocks import Call
+from asgi_dbconn.loops.loop_lifetime import is_ending
 
 __all__ = ["CreateTask", "Job"]
 

@@ -6,10 +6,10 @@ import asyncio
 import sys
 import threading
 
-from asgi_dbconn.loops.calls import is_blocked
-from asgi_dbconn.loops.decision import LoopState
+from asgi_dbconn.loops.deadlocks import is_blocked
 from asgi_dbconn.loops.fork import generation
-from asgi_dbconn.loops.own_loop import own_loop
+from asgi_dbconn.loops.loop_state import LoopState
+from asgi_dbconn.loops.managed_loop import own_loop
 from asgi_dbconn.loops.turns import turn_of
 
 __all__ = ["look_at", "look_from_outside"]

@@ -8,15 +8,15 @@ from typing import Any
 
 from asgi_dbconn.errors import DeadlockError
 from asgi_dbconn.loops import limits
-from asgi_dbconn.loops.calls import Call, calls_above, waiting_for
-from asgi_dbconn.loops.deadline import Deadline
-from asgi_dbconn.loops.decision import LoopState
-from asgi_dbconn.loops.driving import drive
-from asgi_dbconn.loops.handing_over import Verdict, expire, hand_over, visit
-from asgi_dbconn.loops.interrupts import first_press_counts, presses
+from asgi_dbconn.loops.deadlines import Deadline
+from asgi_dbconn.loops.deadlocks import Call, calls_above, waiting_for
+from asgi_dbconn.loops.dispatch import Verdict, expire, hand_over, visit
+from asgi_dbconn.loops.idle_loops import drive
 from asgi_dbconn.loops.job import Job
+from asgi_dbconn.loops.keyboard_interrupt import first_press_counts, presses
 from asgi_dbconn.loops.looking import look_at
-from asgi_dbconn.loops.own_loop import OwnLoop, own_loop
+from asgi_dbconn.loops.loop_state import LoopState
+from asgi_dbconn.loops.managed_loop import OwnLoop, own_loop
 from asgi_dbconn.loops.subloops import subloop_of
 from asgi_dbconn.loops.turns import Turn, turn_of
 

@@ -13,15 +13,15 @@ from sqlalchemy.util import await_
 from asgi_dbconn.errors import DeadlockError, LoopError, LoopGoneError, NestingError, RunSyncTimeout
 from asgi_dbconn.loops import limits
 from asgi_dbconn.loops.awaitables import preferred_loop
-from asgi_dbconn.loops.calls import Call
-from asgi_dbconn.loops.deadline import deadline_after
+from asgi_dbconn.loops.deadlines import deadline_after
+from asgi_dbconn.loops.deadlocks import Call
 from asgi_dbconn.loops.deadlocks_rest import objection_to_blocking
-from asgi_dbconn.loops.decision import Situation, Way, decide
-from asgi_dbconn.loops.driving import can_await_here
 from asgi_dbconn.loops.environment import ambient, process_default
 from asgi_dbconn.loops.homes import home_loop, is_at_home
+from asgi_dbconn.loops.idle_loops import can_await_here
 from asgi_dbconn.loops.job import Job
 from asgi_dbconn.loops.looking import look_at
+from asgi_dbconn.loops.loop_state import Situation, Way, decide
 from asgi_dbconn.loops.routing import route, run_privately
 from asgi_dbconn.loops.straight_way import goes_straight
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from asgi_dbconn.loops.calls import Call
-from asgi_dbconn.loops.deadline import NEVER
-from asgi_dbconn.loops.decision import LoopState
-from asgi_dbconn.loops.driving import drive_alone
+from asgi_dbconn.loops.deadlines import NEVER
+from asgi_dbconn.loops.deadlocks import Call
+from asgi_dbconn.loops.idle_loops import drive_alone
 from asgi_dbconn.loops.job import Job
 from asgi_dbconn.loops.looking import look_from_outside
+from asgi_dbconn.loops.loop_state import LoopState
 from asgi_dbconn.loops.turns import turn_of
 
 __all__ = ["goes_straight"]

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from asgi_dbconn.loops.own_loop import OwnLoop
+from asgi_dbconn.loops.loop_lifetime import watch
+from asgi_dbconn.loops.managed_loop import OwnLoop
 from asgi_dbconn.loops.per_loop import PerLoop
-from asgi_dbconn.loops.watching import watch
 
 __all__ = ["subloop_of"]
 

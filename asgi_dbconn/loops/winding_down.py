@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from asgi_dbconn.loops import limits
-from asgi_dbconn.loops.driving import drive_to_the_end
+from asgi_dbconn.loops.idle_loops import drive_to_the_end
 
 __all__ = ["wind_down"]
 

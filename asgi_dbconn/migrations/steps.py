@@ -8,7 +8,7 @@ from functools import wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from asgi_dbconn.migrations.subjects import Subject
+from asgi_dbconn.migrations.target_databases import Subject
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext

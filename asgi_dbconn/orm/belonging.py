@@ -12,7 +12,7 @@ from asgi_dbconn.databases.database import Database
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm.binding import INHERIT, Binding
 from asgi_dbconn.orm.origin_rest import origin_of
-from asgi_dbconn.orm.place import Place
+from asgi_dbconn.orm.target import Place
 
 __all__ = ["check_same_place", "place_of"]
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm.attributes import instance_dict, instance_state, set_committ
 from sqlalchemy.orm.base import NO_VALUE
 
 from asgi_dbconn.errors import ConfigurationError
+from asgi_dbconn.orm.bulk_rows import RowReader
 from asgi_dbconn.orm.loaded_objects import note_number, note_states, numbered_key
 from asgi_dbconn.orm.loading import session_for
 from asgi_dbconn.orm.lookups import primary_key
@@ -25,7 +26,6 @@ from asgi_dbconn.orm.object_undo import (
     unknown_of,
 )
 from asgi_dbconn.orm.origin_rest import Origin, note_origin
-from asgi_dbconn.orm.rows import RowReader
 from asgi_dbconn.pools.undo_log import UndoLog, undo_log_of
 
 __all__ = ["BATCH", "Changes", "Insertion", "insert", "insert_returning", "update_by_key"]

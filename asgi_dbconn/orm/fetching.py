@@ -10,12 +10,12 @@ from sqlalchemy import Select
 from sqlalchemy.engine import Connection
 
 from asgi_dbconn.orm import loading
-from asgi_dbconn.orm.description import Description
-from asgi_dbconn.orm.operators import is_expression
+from asgi_dbconn.orm.fast_path.read_plans import Plan, plan_of
+from asgi_dbconn.orm.lookup_operators import is_expression
 from asgi_dbconn.orm.origin_rest import Origin
-from asgi_dbconn.orm.place import Work
-from asgi_dbconn.orm.plain import Plan, plan_of
+from asgi_dbconn.orm.query import Description
 from asgi_dbconn.orm.shapes import statement_for
+from asgi_dbconn.orm.target import Work
 
 __all__ = ["by_key", "by_query"]
 

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Row
 from sqlalchemy.orm import Mapper, Session, selectin_polymorphic
 from sqlalchemy.sql.base import ExecutableOption
 
-from asgi_dbconn.orm.direct import execute
+from asgi_dbconn.orm.fast_path.execution import execute
 from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.orm.origin_rest import Origin
 from asgi_dbconn.pools.undo_log import undo_log_of

@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, and_, tuple_
 from sqlalchemy.orm import Mapper, QueryableAttribute
 
 from asgi_dbconn.errors import FieldError
-from asgi_dbconn.orm.naming import Equality, names_of
-from asgi_dbconn.orm.operators import OPERATORS, RELATION_OPERATORS, Operator
+from asgi_dbconn.orm.lookup_operators import OPERATORS, RELATION_OPERATORS, Operator
+from asgi_dbconn.orm.simple_terms import Equality, names_of
 
 __all__ = [
     "column",

@@ -9,7 +9,7 @@ from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
 
 from asgi_dbconn.errors import ConfigurationError
-from asgi_dbconn.orm import objects
+from asgi_dbconn.orm import instances
 from asgi_dbconn.orm.binding import INHERIT, Binding, Choice
 from asgi_dbconn.orm.queryset_rest import QuerySet
 
@@ -98,7 +98,7 @@ class Queryable:
         elsewhere and the model counts versions; ConfigurationError if what hangs on it came from
         another database or schema, or is a second object for the same row.
         """
-        return objects.save(self)
+        return instances.save(self)
 
     def delete(self) -> Coroutine[Any, Any, None]:
         """Delete the row of this object, with the cascades of its relationships.
@@ -106,7 +106,7 @@ class Queryable:
         It is a new object then, and save() would insert it. Raises ObjectNotFound if its row is
         gone already.
         """
-        return objects.delete(self)
+        return instances.delete(self)
 
     def refresh(self, *names: str) -> Coroutine[Any, Any, None]:
         """Load every column anew, or these columns and relations: ``await user.refresh("posts")``.
@@ -115,7 +115,7 @@ class Queryable:
         loaded stay so, and relations stay as they are, but for those whose foreign key has
         changed. Raises ObjectNotFound if the row is gone.
         """
-        return objects.refresh(self, names)
+        return instances.refresh(self, names)
 
 
 def _choose_metadata(cls: type[Queryable]) -> None:

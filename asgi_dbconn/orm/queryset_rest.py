@@ -6,9 +6,9 @@ from typing import TypeVar
 
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.orm.binding import Binding
-from asgi_dbconn.orm.description import Description
-from asgi_dbconn.orm.place import Place
-from asgi_dbconn.orm.writing import Writing
+from asgi_dbconn.orm.query import Description
+from asgi_dbconn.orm.queryset import Writing
+from asgi_dbconn.orm.target import Place
 
 __all__ = ["QuerySet"]
 

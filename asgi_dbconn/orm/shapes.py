@@ -7,8 +7,8 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy.orm import Mapper
 
-from asgi_dbconn.orm.description import Description
-from asgi_dbconn.orm.hydration import noted
+from asgi_dbconn.orm.fast_path.hydration import noted
+from asgi_dbconn.orm.query import Description
 
 __all__ = ["statement_for"]
 

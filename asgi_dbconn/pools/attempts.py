@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any, Final
 
 from asgi_dbconn.pools.budget import Share
+from asgi_dbconn.pools.connection_closer import Goodbyes
 from asgi_dbconn.pools.gate import permit_of_acquire
-from asgi_dbconn.pools.goodbyes import Goodbyes
-from asgi_dbconn.pools.target import Target
+from asgi_dbconn.pools.pool_config import Target
 
 __all__ = ["Attempts"]
 

@@ -16,11 +16,11 @@ from sqlalchemy.pool.base import _ConnectionRecord
 from sqlalchemy.util import await_only
 
 from asgi_dbconn.errors import DatabaseUnavailable
-from asgi_dbconn.pools.aborted import ABORTED
+from asgi_dbconn.pools.aborted_transactions import ABORTED
 from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.gate import Permit
+from asgi_dbconn.pools.pool_config import Target
 from asgi_dbconn.pools.statement_lock import StatementLock
-from asgi_dbconn.pools.target import Target
 
 __all__ = ["CheckIn", "PooledRecord"]
 

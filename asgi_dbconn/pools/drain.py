@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Final
 
+from asgi_dbconn.pools.connection_closer import POLITE_LIMIT
 from asgi_dbconn.pools.drain_report import DrainReport
 from asgi_dbconn.pools.gate import Gate
-from asgi_dbconn.pools.goodbyes import POLITE_LIMIT
 
 __all__ = ["drain"]
 

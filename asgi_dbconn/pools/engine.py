@@ -8,8 +8,8 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from asgi_dbconn.pools import (
-    abandoned,
-    aborted,
+    aborted_transactions,
+    error_translation,
     lost,
     parting,
     pooled_connection,
@@ -17,13 +17,13 @@ from asgi_dbconn.pools import (
     undo_log,
 )
 from asgi_dbconn.pools.check_in import CheckIn
+from asgi_dbconn.pools.connection_closer import Goodbyes
+from asgi_dbconn.pools.connector import Opener
 from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.gate import Gate
-from asgi_dbconn.pools.gated import GatedPool
-from asgi_dbconn.pools.goodbyes import Goodbyes
+from asgi_dbconn.pools.gated_pool import GatedPool
 from asgi_dbconn.pools.liveness import Liveness
-from asgi_dbconn.pools.opening import Opener
-from asgi_dbconn.pools.target import Target
+from asgi_dbconn.pools.pool_config import Target
 
 __all__ = ["make_engine"]
 
@@ -57,10 +57,10 @@ def make_engine(
     pooled_connection.install(engine.sync_engine)
     target.profile.install(engine.sync_engine, target.options)
     undo_log.install(engine.sync_engine)
-    aborted.install(engine.sync_engine)
+    aborted_transactions.install(engine.sync_engine)
     lost.install(engine.sync_engine, target, gate.events)
     parting.install(engine.sync_engine, gate, goodbyes)
-    abandoned.install(engine.sync_engine, target, gate, goodbyes)
+    error_translation.install(engine.sync_engine, target, gate, goodbyes)
     refused.install(engine.sync_engine)
     return engine
 

@@ -15,10 +15,10 @@ from typing import Any, Final
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
+from asgi_dbconn.pools.connection_closer import POLITE_LIMIT, Goodbyes
 from asgi_dbconn.pools.events import Events
-from asgi_dbconn.pools.goodbyes import POLITE_LIMIT, Goodbyes
+from asgi_dbconn.pools.pool_config import Target
 from asgi_dbconn.pools.statement_lock import driver_of
-from asgi_dbconn.pools.target import Target
 
 __all__ = ["Liveness"]
 

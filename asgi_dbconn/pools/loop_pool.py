@@ -15,21 +15,21 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from asgi_dbconn.loops.greenlets import spawn
+from asgi_dbconn.pools.connection_closer import Goodbyes
+from asgi_dbconn.pools.connector import Opener
 from asgi_dbconn.pools.dialects.profile import DialectProfile
 from asgi_dbconn.pools.drain import drain
 from asgi_dbconn.pools.drain_report import DrainReport
 from asgi_dbconn.pools.engine import make_engine
 from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.gate import Gate
-from asgi_dbconn.pools.gated import GatedPool
-from asgi_dbconn.pools.goodbyes import Goodbyes
+from asgi_dbconn.pools.gated_pool import GatedPool
 from asgi_dbconn.pools.liveness import Liveness
-from asgi_dbconn.pools.opening import Opener
 from asgi_dbconn.pools.parting import begin_to_part
+from asgi_dbconn.pools.pool_config import Target
 from asgi_dbconn.pools.pooled_connection import connect
 from asgi_dbconn.pools.statement_lock import driver_of
 from asgi_dbconn.pools.statistics import Counters, PoolStats
-from asgi_dbconn.pools.target import Target
 
 __all__ = ["LoopPool"]
 

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Engine, ExceptionContext
 
 from asgi_dbconn.errors import ConnectionLost
 from asgi_dbconn.pools.events import Events
-from asgi_dbconn.pools.target import Target
+from asgi_dbconn.pools.pool_config import Target
 
 __all__ = ["install"]
 

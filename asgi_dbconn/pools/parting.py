@@ -13,8 +13,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
+from asgi_dbconn.pools.connection_closer import Goodbyes
 from asgi_dbconn.pools.gate import Gate
-from asgi_dbconn.pools.goodbyes import Goodbyes
 from asgi_dbconn.pools.statement_lock import driver_of
 
 __all__ = ["begin_to_part", "install", "part_with"]

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from asgi_dbconn.errors import TransactionAborted
 from asgi_dbconn.loops.fifo_lock import FifoLock
-from asgi_dbconn.loops.insistence import insist
+from asgi_dbconn.loops.shield import insist
 
 __all__ = ["CANCEL_LIMIT", "Settle", "StatementLock", "driver_of", "lock_of"]
 

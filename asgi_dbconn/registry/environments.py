@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any, Final, Self
 
 from asgi_dbconn.errors import LoopGoneError
+from asgi_dbconn.loops.context_task import Held
 from asgi_dbconn.loops.ending import EndGuard
 from asgi_dbconn.loops.environment import Environment
 from asgi_dbconn.loops.green_threads import refuse_green_threads
-from asgi_dbconn.loops.holding import Held
+from asgi_dbconn.loops.loop_lifetime import watch
 from asgi_dbconn.loops.run_sync import run_sync
-from asgi_dbconn.loops.watching import watch
 
 __all__ = ["AsyncEnvironment", "WarmLoops"]
 

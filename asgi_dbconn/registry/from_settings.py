@@ -10,8 +10,8 @@ from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.instance import monkay
 from asgi_dbconn.options import DatabaseOptions, OptionArguments
 from asgi_dbconn.settings import Settings
+from asgi_dbconn.settings_variables import how_to_set
 from asgi_dbconn.urls import DatabaseURL
-from asgi_dbconn.variables import how_to_set
 
 __all__ = ["RegistryArguments", "read_settings"]
 

@@ -19,22 +19,22 @@ from asgi_dbconn.databases.tables import create_tables, drop_tables
 from asgi_dbconn.errors import ConfigurationError, UnknownDatabase, UnsupportedURL
 from asgi_dbconn.health.probe import Probe
 from asgi_dbconn.health.report import HealthReport
-from asgi_dbconn.lifespan.absence import WithoutLifespan
 from asgi_dbconn.lifespan.middleware import LifespanMiddleware
+from asgi_dbconn.lifespan.missing_lifespan import WithoutLifespan
 from asgi_dbconn.options import OptionArguments, hide_password
 from asgi_dbconn.orm.binding import INHERIT, Choice, DatabaseChoice
-from asgi_dbconn.orm.place import refuse_on_sqlite
 from asgi_dbconn.orm.queryset_rest import QuerySet
+from asgi_dbconn.orm.target import refuse_on_sqlite
 from asgi_dbconn.pools.drain_report import DrainReport
 from asgi_dbconn.pools.observer import Observer
 from asgi_dbconn.pools.statistics import PoolStats
+from asgi_dbconn.registry.connect_all import connect_all, disconnect_all
 from asgi_dbconn.registry.from_settings import read_settings
-from asgi_dbconn.registry.lifecycle import connect_all, disconnect_all
 from asgi_dbconn.registry.migrated import MigratedUse
+from asgi_dbconn.registry.schema_context import SchemaBlock, SchemaChoice
 from asgi_dbconn.registry.synchronous import SynchronousUse
-from asgi_dbconn.registry.tenancy import SchemaBlock, SchemaChoice
 from asgi_dbconn.registry.transactional import TransactionalUse
-from asgi_dbconn.schemas import check_schema
+from asgi_dbconn.schema_names import check_schema
 from asgi_dbconn.settings import Settings
 from asgi_dbconn.types import ASGIApp
 from asgi_dbconn.urls import MASK, DatabaseURL, parse_url

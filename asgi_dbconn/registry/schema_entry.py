@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from asgi_dbconn.databases.blocks import Entry
 from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
 from asgi_dbconn.databases.database import Database
-from asgi_dbconn.databases.schema_of_task import in_schema, is_out_of_play
+from asgi_dbconn.databases.schema_translation import in_schema, is_out_of_play
 from asgi_dbconn.databases.scope_session import ScopeSession
 from asgi_dbconn.databases.scopes import current_scope
 from asgi_dbconn.databases.transactions import Transaction, scope_of
-from asgi_dbconn.orm.visiting import track_objects
+from asgi_dbconn.orm.origin import track_objects
 
 __all__ = ["SchemaEntry"]
 

@@ -14,11 +14,11 @@ from asgi_dbconn.databases.blocks import Block
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.retry import retry_transaction
 from asgi_dbconn.databases.scopes import current_scope
+from asgi_dbconn.databases.split_context import TwoSteps
 from asgi_dbconn.databases.transactions import Transaction
-from asgi_dbconn.databases.two_steps import TwoSteps
 from asgi_dbconn.orm.binding import DatabaseChoice
-from asgi_dbconn.registry.lifecycle import connect_all, disconnect_all
-from asgi_dbconn.registry.tenancy import SchemaChoice
+from asgi_dbconn.registry.connect_all import connect_all, disconnect_all
+from asgi_dbconn.registry.schema_context import SchemaChoice
 
 __all__ = ["TransactionalUse"]
 

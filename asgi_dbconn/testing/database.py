@@ -12,9 +12,9 @@ from sqlalchemy.engine import URL
 from asgi_dbconn.errors import UnsupportedURL
 from asgi_dbconn.loops.run_sync import run_sync
 from asgi_dbconn.options import DatabaseOptions, OptionArguments, hide_password
-from asgi_dbconn.testing.names import database_name
-from asgi_dbconn.testing.on_postgresql import OnPostgreSQL
-from asgi_dbconn.testing.on_sqlite import OnSQLite
+from asgi_dbconn.testing.database_names import database_name
+from asgi_dbconn.testing.postgresql_server import OnPostgreSQL
+from asgi_dbconn.testing.sqlite_files import OnSQLite
 from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
 
 __all__ = ["TestDatabase", "home_of"]

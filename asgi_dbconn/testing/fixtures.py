@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from asgi_dbconn.testing import late
-from asgi_dbconn.testing.configured import databases_of_environment, find_app, find_registry
+from asgi_dbconn.testing import lazy
+from asgi_dbconn.testing.config import databases_of_environment, find_app, find_registry
 from asgi_dbconn.testing.runners import fixture_of_runner
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def dbconn_database(
     for database in dbconn_databases.values():
         yield database
         return
-    with late.TestDatabase(request.getfixturevalue("dbconn_url")) as database:
+    with lazy.TestDatabase(request.getfixturevalue("dbconn_url")) as database:
         yield database
 
 
@@ -84,7 +84,7 @@ def dbconn_tables(
 ) -> None:
     """Create the tables of all models, once; replace it to run migrations instead."""
     with dbconn_registry.with_async_env():
-        late.run_sync(dbconn_registry.create_all())
+        lazy.run_sync(dbconn_registry.create_all())
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from asgi_dbconn.testing import late
-from asgi_dbconn.testing.configured import ENVIRONMENT
+from asgi_dbconn.testing import lazy
+from asgi_dbconn.testing.config import ENVIRONMENT
 
 if TYPE_CHECKING:
-    from asgi_dbconn.testing.environment import EnvironmentForTests
+    from asgi_dbconn.testing.env_variables import EnvironmentForTests
 
 __all__ = [
     "pytest_addoption",
@@ -39,7 +39,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Name the test databases before any conftest.py has imported the application."""
     lines = early_config.getini("dbconn_environment")
     if lines:
-        environment = late.EnvironmentForTests(lines, os.environ)
+        environment = lazy.EnvironmentForTests(lines, os.environ)
         environment.enter()
         early_config.add_cleanup(environment.leave)
         early_config.stash[ENVIRONMENT] = environment
@@ -48,7 +48,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Load the fixtures that need pytest-asyncio, if it is there."""
     if config.pluginmanager.has_plugin("asyncio"):
-        config.pluginmanager.import_plugin("asgi_dbconn.testing.fixtures_of_pytest_asyncio")
+        config.pluginmanager.import_plugin("asgi_dbconn.testing.pytest_asyncio_fixtures")
 
 
 @pytest.hookimpl(optionalhook=True)

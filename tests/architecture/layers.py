@@ -13,7 +13,7 @@ PACKAGE = ROOT / "asgi_dbconn"
 # Parts of one layer do not know each other; modules inside one folder may, without a circle.
 LAYERS: dict[str, tuple[str, ...]] = {
     "words": ("errors", "types"),
-    "values": ("urls", "options", "schemas", "call_site", "variables"),
+    "values": ("urls", "options", "schema_names", "call_site", "settings_variables"),
     "loops and settings": ("loops", "settings"),
     "lifespan": ("lifespan",),
     "pools": ("pools",),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asgi_dbconn import Database, Observer
-from asgi_dbconn.cli.asking import ask
+from asgi_dbconn.cli.ping import ask
 from tests.cli.project import Project
 from tests.support.ports import LOOPBACK, bound_socket, free_port
 from tests.support.postgres import PostgresServer

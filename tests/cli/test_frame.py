@@ -74,8 +74,8 @@ def test_help_imports_neither_what_the_commands_need_nor_what_they_are(args: lis
         "asgi_dbconn.cli",
         "asgi_dbconn.cli.command",
         "asgi_dbconn.cli.entry",
-        "asgi_dbconn.cli.failures",
-        "asgi_dbconn.cli.lazy",
+        "asgi_dbconn.cli.errors",
+        "asgi_dbconn.cli.lazy_group",
         "asgi_dbconn.errors",
     ]
 

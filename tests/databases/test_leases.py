@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from asgi_dbconn.databases.leases import Lead, Leases, State, Wait
+from asgi_dbconn.databases.reference_count import Lead, Leases, State, Wait
 
 
 def opened() -> Leases:

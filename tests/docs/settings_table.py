@@ -13,7 +13,7 @@ from typing import Any
 
 from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.settings import Settings
-from asgi_dbconn.variables import variables_of
+from asgi_dbconn.settings_variables import variables_of
 
 _HEAD = "| setting | variable | default | what it is |\n|---|---|---|---|\n"
 

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from asgi_dbconn import ConnectTimeout, Database, DatabaseUnavailable, Registry
 from asgi_dbconn.pools.backoff import backoff
-from asgi_dbconn.testing.conformance.stage import COMPLETE, SHUTDOWN, STARTUP, Stage, polite
+from asgi_dbconn.testing.conformance.harness import COMPLETE, SHUTDOWN, STARTUP, Stage, polite
 from tests.support.ports import LOOPBACK
 from tests.support.postgres import PostgresServer
 from tests.support.postgres_cluster import SECRET_USER, SUPERUSER, PostgresCluster

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from asgi_dbconn import DatabaseNotConnectedWarning, LifespanError, LifespanMiddleware, Registry
-from asgi_dbconn.testing.conformance.stage import Resource
+from asgi_dbconn.testing.conformance.harness import Resource
 from tests.support.postgres import PostgresServer
 
 

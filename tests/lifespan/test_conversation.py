@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asgi_dbconn.lifespan.conversation import Conversation, Ending, OnReceive, OnSend
+from asgi_dbconn.lifespan.protocol import Conversation, Ending, OnReceive, OnSend
 
 
 def started() -> Conversation:

@@ -14,7 +14,7 @@ from starlette.routing import Mount
 
 from asgi_dbconn import LifespanMiddleware
 from asgi_dbconn.testing import LifespanDriver
-from asgi_dbconn.testing.conformance.stage import COMPLETE, GOOD_LIFE, STARTUP, Stage, polite
+from asgi_dbconn.testing.conformance.harness import COMPLETE, GOOD_LIFE, STARTUP, Stage, polite
 
 
 def part(story: list[str], name: str, **fails: bool) -> Starlette:

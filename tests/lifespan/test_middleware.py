@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asgi_dbconn import ConfigurationError, LifespanMiddleware, ShutdownFailed, StartupFailed
-from asgi_dbconn.testing.conformance.stage import (
+from asgi_dbconn.testing.conformance.harness import (
     COMPLETE,
     GOOD_LIFE,
     STARTUP,

@@ -12,14 +12,7 @@ from sqlalchemy import text
 
 from asgi_dbconn import ConnectTimeout, Database, DatabaseUnavailable, LifespanMiddleware, Registry
 from asgi_dbconn.pools.drain_report import DrainReport
-from asgi_dbconn.testing.conformance.stage import (
-    BYE,
-    COMPLETE,
-    SHUTDOWN,
-    STARTUP,
-    Stage,
-    polite,
-)
+from asgi_dbconn.testing.conformance.harness import BYE, COMPLETE, SHUTDOWN, STARTUP, Stage, polite
 from tests.support.leftovers import wait_until, wait_until_async
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy

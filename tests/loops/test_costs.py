@@ -31,7 +31,7 @@ def counting(calls: Calls) -> Callable[[FrameType, str, Any], None]:
     def profile(frame: FrameType, event: str, _: Any) -> None:
         path = Path(frame.f_code.co_filename)
         # Another test may have imported asgiref, or left a closed loop behind that was a home.
-        name, elsewhere = frame.f_code.co_name, ("beside_asgiref", "is_at_home")
+        name, elsewhere = frame.f_code.co_name, ("asgiref_compat", "is_at_home")
         ours = str(path.parent) == OURS and path.stem not in elsewhere and name not in elsewhere
         if event == "call" and ours:
             calls[f"{path.stem}.{frame.f_code.co_name}"] += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asgi_dbconn.loops.decision import LoopState, Situation, Way, decide
+from asgi_dbconn.loops.loop_state import LoopState, Situation, Way, decide
 
 S = LoopState
 ROWS = [

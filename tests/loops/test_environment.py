@@ -15,7 +15,7 @@ import pytest
 from asgi_dbconn import LoopGoneError, run_sync
 from asgi_dbconn.loops import homes, limits
 from asgi_dbconn.loops.environment import Environment, ambient, process_default
-from asgi_dbconn.loops.own_loop import OwnLoop, own_loop
+from asgi_dbconn.loops.managed_loop import OwnLoop, own_loop
 from tests.loops.places import LoopFactory, forever, in_threads, open_loop, run
 from tests.support.stopwatch import taking
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asgi_dbconn.loops.holding import Held
+from asgi_dbconn.loops.context_task import Held
 from tests.loops.places import LoopFactory, open_loop
 
 

@@ -182,7 +182,7 @@ async def test_without_alembic_it_says_what_to_install(
 ) -> None:
     models = Registry(sqlite_url)
     add_table(models)
-    monkeypatch.setattr("asgi_dbconn.migrations.refusals.find_spec", lambda _: None)
+    monkeypatch.setattr("asgi_dbconn.migrations.alembic_errors.find_spec", lambda _: None)
 
     for verb in (models.migrations.upgrade, models.migrations.check, models.migrations.upgrade_sql):
         with pytest.raises(ConfigurationError, match=r"asgi-dbconn\[migrations\]"):

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, class_mapper, mapped_column
 from sqlalchemy.pool import StaticPool
 
 from asgi_dbconn import Registry
-from asgi_dbconn.orm.plain import plan_of
+from asgi_dbconn.orm.fast_path.read_plans import plan_of
 from tests.cast import Cast, make_cast
 from tests.orm.counting import calls, calls_of_ours
 from tests.orm.things import thing, thing_with

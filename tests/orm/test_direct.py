@@ -29,7 +29,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from asgi_dbconn import Database, Queryable, Registry
-from asgi_dbconn.orm.direct import execute
+from asgi_dbconn.orm.fast_path.execution import execute
 from tests.cast import Cast, make_cast
 
 pytestmark = pytest.mark.postgres

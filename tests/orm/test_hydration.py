@@ -26,8 +26,8 @@ from sqlalchemy.schema import CreateSchema
 
 from asgi_dbconn import Database
 from asgi_dbconn.orm import loading
-from asgi_dbconn.orm.hydration import LOADING_EVENTS
-from asgi_dbconn.orm.plain import plan_of
+from asgi_dbconn.orm.fast_path.hydration import LOADING_EVENTS
+from asgi_dbconn.orm.fast_path.read_plans import plan_of
 from tests.orm.anatomy import anatomy
 from tests.orm.storable import Base, Point
 from tests.orm.zoo import (

@@ -34,9 +34,9 @@ from sqlalchemy.orm import (
     synonym,
 )
 
-from asgi_dbconn.orm.description import Description
-from asgi_dbconn.orm.hydration import LOADING_EVENTS
-from asgi_dbconn.orm.plain import Plan, plan_of
+from asgi_dbconn.orm.fast_path.hydration import LOADING_EVENTS
+from asgi_dbconn.orm.fast_path.read_plans import Plan, plan_of
+from asgi_dbconn.orm.query import Description
 from tests.orm.things import (
     Pair,
     declared,

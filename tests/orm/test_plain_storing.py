@@ -33,8 +33,8 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
-from asgi_dbconn.orm.hydration import STORING_EVENTS
-from asgi_dbconn.orm.plain_storing import StoringPlan, storing_plan_of
+from asgi_dbconn.orm.fast_path.hydration import STORING_EVENTS
+from asgi_dbconn.orm.fast_path.write_plans import StoringPlan, storing_plan_of
 from tests.orm.storable import Base, Child, Defaulted, Parent, Seat
 from tests.orm.things import (
     Pair,

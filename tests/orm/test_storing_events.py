@@ -13,8 +13,8 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.events import InstanceEvents, MapperEvents, SessionEvents
 
 from asgi_dbconn import Database
-from asgi_dbconn.orm import storing
-from asgi_dbconn.orm.hydration import STORING_EVENTS
+from asgi_dbconn.orm import persistence
+from asgi_dbconn.orm.fast_path.hydration import STORING_EVENTS
 from tests.orm.storable import Base, Defaulted, Everything
 
 OF_NEW = {"before_insert", "after_insert"}
@@ -50,7 +50,7 @@ OF_NO_CLASS = {"before_configured", "after_configured", "before_mapper_configure
 async def test_the_events_of_storing_are_the_ones_we_look_for(sqlite_url: str, alone: bool) -> None:
     def work(connection: Connection) -> None:
         def store(instance: Any) -> None:
-            storing.store(connection, {}, None, instance=instance, alone=alone)
+            persistence.store(connection, {}, None, instance=instance, alone=alone)
 
         Base.metadata.create_all(connection)
         stored, taken = Defaulted(), Everything(name="taken")

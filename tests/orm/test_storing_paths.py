@@ -14,10 +14,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.orm.exc import FlushError
 
 from asgi_dbconn import Database
-from asgi_dbconn.orm import storing
+from asgi_dbconn.orm import persistence
 from asgi_dbconn.orm.constraints import constraint_of
 from asgi_dbconn.orm.errors import ObjectNotFound
-from asgi_dbconn.orm.plain_storing import storing_plan_of
+from asgi_dbconn.orm.fast_path.write_plans import storing_plan_of
 from asgi_dbconn.orm.store_lock import StoreLock
 from tests.orm.anatomy import anatomy
 from tests.orm.lives import CHANGES, NEW
@@ -30,7 +30,7 @@ Path = Callable[[Connection, Any], Any]
 
 
 def by_session(connection: Connection, instance: Any) -> Any:
-    return storing.store(connection, {}, TOKEN, instance=instance, alone=True)
+    return persistence.store(connection, {}, TOKEN, instance=instance, alone=True)
 
 
 def plainly(connection: Connection, instance: Any) -> Any:
@@ -45,7 +45,7 @@ def plainly(connection: Connection, instance: Any) -> Any:
         return instance
     changes = plan.changes(instance)
     if changes is None:
-        return storing.store(connection, {}, TOKEN, instance=instance, alone=True)
+        return persistence.store(connection, {}, TOKEN, instance=instance, alone=True)
     with StoreLock(instance) as lock:
         assert plan.update(connection, {}, TOKEN, lock=lock, changes=changes)
     return instance
@@ -123,7 +123,9 @@ async def test_a_row_that_is_gone_is_an_error(database_url: str) -> None:
                 pytest.raises(ObjectNotFound, match="not there any more"),
                 StoreLock(instance) as lock,
             ):
-                storing.update_plainly(connection, {}, TOKEN, lock=lock, plan=plan, changes=changes)
+                persistence.update_plainly(
+                    connection, {}, TOKEN, lock=lock, plan=plan, changes=changes
+                )
             assert anatomy(instance) == before
             assert not plan.delete(connection, {}, instance)
 
@@ -140,13 +142,13 @@ async def test_a_database_without_returning_gets_what_it_can(sqlite_url: str) ->
         row = plan.new_row(instance)
         assert row is not None
         with StoreLock(instance) as lock:
-            storing.insert_plainly(connection, {}, TOKEN, lock=lock, plan=plan, row=row)
+            persistence.insert_plainly(connection, {}, TOKEN, lock=lock, plan=plan, row=row)
         assert (instance.id, instance.twice, instance.measured) == (1, 4, None)
         instance.name = "changed"
         changes = plan.changes(instance)
         assert changes is not None
         with StoreLock(instance) as lock:
-            storing.update_plainly(connection, {}, TOKEN, lock=lock, plan=plan, changes=changes)
+            persistence.update_plainly(connection, {}, TOKEN, lock=lock, plan=plan, changes=changes)
         assert (instance.twice, instance.measured, instance.called) == (4, 7, "again")
 
     await on_empty_tables(sqlite_url, work)

@@ -20,19 +20,16 @@ from sqlalchemy.orm import (
 from sqlalchemy.util import memoized_property
 
 from asgi_dbconn.orm import (
-    changing,
-    direct,
     fetching,
     flush_undo,
-    hydration,
     loaded_objects,
     loading,
     object_undo,
-    plain,
-    plain_storing,
     store_lock,
     stored_columns,
+    update_delete,
 )
+from asgi_dbconn.orm.fast_path import execution, hydration, read_plans, write_plans
 from tests.orm.zoo import Author
 
 # What is used of SQLAlchemy though its documentation does not speak of it. A release that changes
@@ -90,7 +87,7 @@ def test_private_names_of_sqlalchemy_are_known_and_used_in_one_file() -> None:
     assert names <= _attributes(hydration)
     behind = {name for name in names if name.startswith("_")}
     assert _behind_the_public_ones(hydration) == behind
-    for module in (changing, fetching, loading, plain, plain_storing, stored_columns):
+    for module in (update_delete, fetching, loading, read_plans, write_plans, stored_columns):
         # What belongs to a property or a column is called key, too, and is documented.
         assert not (names - {"key"}) & _attributes(module)
         assert not _behind_the_public_ones(module)
@@ -137,7 +134,7 @@ def test_what_executing_directly_takes_is_known() -> None:
             assert [name for name in names if not hasattr(owners[owner], name)] == []
     engine.dispose()
     behind = {name for names in OF_EXECUTING.values() for name in names if name.startswith("_")}
-    assert _behind_the_public_ones(direct) == behind
+    assert _behind_the_public_ones(execution) == behind
 
 
 def _behind_the_public_ones(module: Any) -> set[str]:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from asgi_dbconn.options import DatabaseOptions
+from asgi_dbconn.pools.connection_closer import Goodbyes
 from asgi_dbconn.pools.events import Events
-from asgi_dbconn.pools.goodbyes import Goodbyes
 from asgi_dbconn.pools.liveness import Liveness
-from asgi_dbconn.pools.target import Target
+from asgi_dbconn.pools.pool_config import Target
 from asgi_dbconn.urls import DatabaseURL
 
 SIZE, LIFETIME = 10, 2.0

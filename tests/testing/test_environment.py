@@ -8,8 +8,8 @@ import pytest
 
 from asgi_dbconn import DatabaseURL
 from asgi_dbconn.testing import TestDatabase
-from asgi_dbconn.testing.environment import EnvironmentForTests
-from asgi_dbconn.testing.names import RUN_VARIABLE
+from asgi_dbconn.testing.database_names import RUN_VARIABLE
+from asgi_dbconn.testing.env_variables import EnvironmentForTests
 from tests.support.ports import free_port
 from tests.testing.left_over import files_in
 

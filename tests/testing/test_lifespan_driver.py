@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from asgi_dbconn import Registry, ShutdownFailed, StartupFailed
 from asgi_dbconn.testing import LifespanDriver
-from asgi_dbconn.testing.conformance.stage import BYE, COMPLETE
+from asgi_dbconn.testing.conformance.harness import BYE, COMPLETE
 
 COMPLETES = {"startup": COMPLETE, "shutdown": BYE}
 

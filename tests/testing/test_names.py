@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asgi_dbconn import ConfigurationError
-from asgi_dbconn.testing.names import RUN_VARIABLE, Mark, database_name
+from asgi_dbconn.testing.database_names import RUN_VARIABLE, Mark, database_name
 
 
 def test_a_name_says_whose_it_is_and_is_never_given_twice() -> None:

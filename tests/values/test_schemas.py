@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.sql import quoted_name
 
 from asgi_dbconn import ConfigurationError, InvalidSchemaName
-from asgi_dbconn.schemas import check_schema
+from asgi_dbconn.schema_names import check_schema
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "nothing": ("", "a string with something in it"),

@@ -13,12 +13,12 @@ The numbers are stable; numbers that are missing here need real servers, framewo
 from __future__ import annotations
 
 from asgi_dbconn.testing.conformance import (
-    calls,
-    endings,
-    inner_failures,
-    inner_habits,
-    order,
-    our_failures,
+    app_failures,
+    app_without_lifespan,
+    cancellation,
+    connect_failures,
+    event_order,
+    invocation,
 )
 from asgi_dbconn.testing.conformance.check import Check, Outcome, Wrapper, run
 
@@ -27,12 +27,12 @@ __all__ = ["CHECKS", "Check", "Outcome", "Wrapper", "run"]
 CHECKS: tuple[Check, ...] = tuple(
     sorted(
         (
-            *order.CHECKS,
-            *our_failures.CHECKS,
-            *inner_failures.CHECKS,
-            *inner_habits.CHECKS,
-            *endings.CHECKS,
-            *calls.CHECKS,
+            *event_order.CHECKS,
+            *connect_failures.CHECKS,
+            *app_failures.CHECKS,
+            *app_without_lifespan.CHECKS,
+            *cancellation.CHECKS,
+            *invocation.CHECKS,
         ),
         key=lambda check: check.number,
     )

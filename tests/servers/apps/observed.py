@@ -15,7 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from asgi_dbconn import Registry
-from asgi_dbconn.lifespan.absence import WithoutLifespan
+from asgi_dbconn.lifespan.missing_lifespan import WithoutLifespan
 from asgi_dbconn.types import ASGIApp, Message, Receive, Scope, Send
 from tests.servers.apps.showing import show_our_log
 

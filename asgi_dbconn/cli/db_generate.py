@@ -1,0 +1,160 @@
+"""The verbs of ``asgi-dbconn db`` that write files: the folder, and revisions."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+from alembic import command
+
+from asgi_dbconn.cli.db_options import (
+    migrations_of,
+    names_of,
+    schema_of,
+    with_databases,
+    with_folder,
+    with_message,
+    with_revision_options,
+)
+from asgi_dbconn.cli.discovery_rest import Target
+from asgi_dbconn.cli.errors import Failure, Misuse
+from asgi_dbconn.migrations.alembic_errors import alembic_used
+
+__all__ = ["edit", "init", "makemigrations", "merge", "migrate", "revision"]
+
+
+@click.command()
+@click.option("-d", "--directory", metavar="FOLDER", help="Where to.  [default: migrations]")
+@click.pass_obj
+def init(target: Target, *, directory: str | None) -> None:
+    """Make the folder for the migrations, ready for the `alembic` command, too."""
+    written = migrations_of(target, directory, ()).init()
+    for path in written:
+        click.echo(f"wrote {_shown(path)}")
+    click.echo("Next: asgi-dbconn db makemigrations -m first")
+
+
+@click.command()
+@with_message
+@with_databases
+@with_revision_options
+@with_folder
+@click.pass_obj
+def makemigrations(target: Target, /, **asked: Any) -> None:
+    """Write a revision that makes the databases what the models say; none if they are."""
+    _generate(target, **asked)
+
+
+@click.command()
+@with_message
+@click.option("--autogenerate", is_flag=True, help="As makemigrations does.")
+@with_databases
+@with_revision_options
+@with_folder
+@click.pass_obj
+def revision(target: Target, /, *, autogenerate: bool, **asked: Any) -> None:
+    """Write an empty revision, to be filled in by hand."""
+    if autogenerate:
+        _generate(target, **asked)
+        return
+    for option in ("names", "schema"):  # there is a place for every database in it
+        asked.pop(option)
+    migrations = migrations_of(target, asked.pop("directory"), asked.pop("x"))
+    asked["depends_on"] = list(asked["depends_on"]) or None
+    click.echo(f"wrote {_shown(migrations.revision(asked.pop('message'), **asked))}")
+
+
+@click.command()
+@click.argument("revisions", nargs=-1)
+@with_message
+@click.option("--branch-label", metavar="LABEL", help="Give the merged branch a name.")
+@click.option("--rev-id", metavar="ID", help="Instead of one that is made up.")
+@with_folder
+@click.pass_obj
+def merge(
+    target: Target,
+    *,
+    revisions: tuple[str, ...],
+    message: str | None,
+    branch_label: str | None,
+    rev_id: str | None,
+    directory: str | None,
+    x: tuple[str, ...],
+) -> None:
+    """Write a revision that joins REVISIONS, by default all heads."""
+    migrations = migrations_of(target, directory, x)
+    wanted = list(revisions) or "heads"
+    written = migrations.merge(wanted, message, branch_label=branch_label, rev_id=rev_id)
+    click.echo(f"wrote {_shown(written)}")
+
+
+@click.command()
+@click.argument("revision", default="current")
+@with_databases
+@with_folder
+@click.pass_obj
+def edit(
+    target: Target,
+    *,
+    revision: str,
+    names: tuple[str, ...],
+    schema: str | None,
+    directory: str | None,
+    x: tuple[str, ...],
+) -> None:
+    """Open REVISION in $EDITOR, by default the one that the databases are at."""
+    migrations = migrations_of(target, directory, x)
+    wanted = [revision]
+    if revision == "current":
+        found = asyncio.run(
+            migrations.current(database=names_of(target, names), schema=schema_of(schema))
+        )
+        wanted = sorted({head for heads in found.values() for head in heads})
+    if not wanted:
+        raise Failure("The databases have no revision yet, so there is nothing to edit.")
+    with alembic_used():
+        for revision_id in wanted:
+            command.edit(migrations.folder.config(), revision_id)
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    short_help="Says why it does nothing.",
+)
+def migrate() -> None:
+    """Do nothing: this word means opposite things in flask-migrate and in Edgy."""
+    raise Misuse(
+        "`db migrate` writes a revision in flask-migrate, and runs revisions in Edgy. Here it does "
+        "neither:\n"
+        "  asgi-dbconn db makemigrations   writes a revision\n"
+        "  asgi-dbconn db upgrade          runs the revisions"
+    )
+
+
+def _generate(
+    target: Target,
+    *,
+    message: str | None,
+    names: tuple[str, ...],
+    schema: str | None,
+    directory: str | None,
+    x: tuple[str, ...],
+    **options: Any,
+) -> None:
+    options["depends_on"] = list(options["depends_on"]) or None
+    written = asyncio.run(
+        migrations_of(target, directory, x).makemigrations(
+            message, database=names_of(target, names), schema=schema_of(schema), **options
+        )
+    )
+    if written is None:
+        click.echo("Nothing to write: the databases are what the models say.")
+    else:
+        click.echo(f"wrote {_shown(written)}")
+
+
+def _shown(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -1,0 +1,177 @@
+"""The verbs of ``asgi-dbconn db`` that only look: at the databases, and at the revisions."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any, cast
+
+import click
+from alembic import command
+
+from asgi_dbconn.cli.db_options import (
+    migrations_of,
+    names_of,
+    schema_of,
+    with_databases,
+    with_folder,
+)
+from asgi_dbconn.cli.discovery_rest import Target
+from asgi_dbconn.migrations.alembic_errors import alembic_used
+from asgi_dbconn.migrations.folder import scripts_of
+from asgi_dbconn.migrations.migrations import Migrations
+
+__all__ = ["branches", "check", "current", "heads", "history", "show"]
+
+Heads = dict[str | None, tuple[str, ...]]
+
+with_verbose = click.option("-v", "--verbose", is_flag=True, help="Tell more.")
+
+
+@click.command()
+@with_verbose
+@with_databases
+@with_folder
+@click.pass_obj
+def current(target: Target, /, *, verbose: bool, **asked: Any) -> None:
+    """Tell which revision each database is at."""
+    migrations, heads = _current(target, **asked)
+    with alembic_used():
+        scripts = scripts_of(migrations.folder.config())
+        for name, revisions in heads.items():
+            label = name or "default"
+            if verbose:
+                label = f"{label} ({target.registry.databases[name].url})"
+            told = [script.cmd_format(verbose) for script in scripts.get_revisions(revisions)]
+            click.echo(f"{label}: {', '.join(told) or 'base'}")
+
+
+@click.command()
+@click.option("-r", "--rev-range", metavar="FROM:TO", help="Also `current:`, or `:current`.")
+@with_verbose
+@click.option("-i", "--indicate-current", is_flag=True, help="Mark what the databases are at.")
+@with_databases
+@with_folder
+@click.pass_obj
+def history(
+    target: Target,
+    /,
+    *,
+    rev_range: str | None,
+    verbose: bool,
+    indicate_current: bool,
+    **asked: Any,
+) -> None:
+    """List the revisions, the newest first."""
+    start, colon, end = (rev_range or ":").strip().partition(":")
+    if not colon:
+        raise click.BadParameter("a range is from:to, from: or :to", param_hint="--rev-range")
+    heads: Heads = {}
+    if indicate_current or "current" in (start, end):
+        migrations, heads = _current(target, **asked)
+    else:
+        migrations = migrations_of(target, asked["directory"], asked["x"])
+    at = {revision for revisions in heads.values() for revision in revisions}
+    with alembic_used():
+        scripts = scripts_of(migrations.folder.config())
+        # Alembic takes several heads here as well, which its annotations do not say.
+        base = tuple(at) if start == "current" else start or "base"
+        head = tuple(at) if end == "current" else end or "heads"
+        for script in scripts.walk_revisions(cast("str", base), cast("str", head)):
+            told = script.cmd_format(
+                verbose, include_branches=True, include_doc=True, include_parents=True
+            )
+            names = [name or "default" for name, found in heads.items() if script.revision in found]
+            mark = f" (current: {', '.join(names)})" if indicate_current and names else ""
+            click.echo(f"{told}{mark}")
+
+
+@click.command()
+@with_verbose
+@click.option("--resolve-dependencies", is_flag=True, help="Leave out what others depend on.")
+@with_folder
+@click.pass_obj
+def heads(
+    target: Target,
+    *,
+    verbose: bool,
+    resolve_dependencies: bool,
+    directory: str | None,
+    x: tuple[str, ...],
+) -> None:
+    """List the newest revisions: one, unless there are branches."""
+    config = migrations_of(target, directory, x).folder.config(stdout=sys.stdout)
+    with alembic_used():
+        command.heads(config, verbose=verbose, resolve_dependencies=resolve_dependencies)
+
+
+@click.command()
+@with_verbose
+@with_folder
+@click.pass_obj
+def branches(target: Target, *, verbose: bool, directory: str | None, x: tuple[str, ...]) -> None:
+    """List the revisions that several others build upon."""
+    with alembic_used():
+        config = migrations_of(target, directory, x).folder.config(stdout=sys.stdout)
+        command.branches(config, verbose=verbose)
+
+
+@click.command()
+@click.argument("revision", default="head")
+@with_databases
+@with_folder
+@click.pass_obj
+def show(target: Target, /, *, revision: str, **asked: Any) -> None:
+    """Tell about REVISION, by default the newest; `current` is what the databases are at."""
+    wanted = [revision]
+    if revision == "current":
+        migrations, found = _current(target, **asked)
+        wanted = sorted({head for heads in found.values() for head in heads})
+    else:
+        migrations = migrations_of(target, asked["directory"], asked["x"])
+    with alembic_used():
+        for revision_id in wanted:
+            command.show(migrations.folder.config(stdout=sys.stdout), revision_id)
+
+
+@click.command()
+@with_databases
+@with_folder
+@click.pass_context
+def check(
+    ctx: click.Context,
+    *,
+    names: tuple[str, ...],
+    schema: str | None,
+    directory: str | None,
+    x: tuple[str, ...],
+) -> None:
+    """Tell what the models have that the databases do not; exits with 1 if there is something."""
+    target: Target = ctx.obj
+    differences = asyncio.run(
+        migrations_of(target, directory, x).check(
+            database=names_of(target, names), schema=schema_of(schema)
+        )
+    )
+    for name, code in differences.items():
+        click.echo(f"{name or 'default'}: makemigrations would write\n{_indented(code)}")
+    if not differences:
+        click.echo("The databases are what the models say.")
+    ctx.exit(1 if differences else 0)
+
+
+def _current(
+    target: Target,
+    *,
+    names: tuple[str, ...],
+    schema: str | None,
+    directory: str | None,
+    x: tuple[str, ...],
+) -> tuple[Migrations, Heads]:
+    migrations = migrations_of(target, directory, x)
+    asked = migrations.current(database=names_of(target, names), schema=schema_of(schema))
+    return migrations, asyncio.run(asked)
+
+
+def _indented(code: str) -> str:
+    return "\n".join(f"    {line}" for line in code.splitlines() if line.strip())

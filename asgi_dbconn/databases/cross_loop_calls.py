@@ -1,0 +1,141 @@
+"""Doing something on another event loop that runs, and awaiting it on this one.
+
+Only for what is inherently one connection, and so cannot have one on each loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+from asgi_dbconn.errors import DeadlockError, LoopError, LoopGoneError
+from asgi_dbconn.loops import limits
+from asgi_dbconn.loops.deadlocks import is_blocked, stands_still
+
+__all__ = ["Crossing"]
+
+T = TypeVar("T")
+Work = Callable[[], Coroutine[Any, Any, T]]
+
+
+class Crossing:
+    """The way to the loop on which it was made, from any other. Never waits for ever: a loop that
+    ends, stops or stands still is an error.
+    """
+
+    def __init__(self, subject: str, patience: float) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._subject = subject
+        self._patience = patience
+        """Seconds in which the loop has to begin what it is given."""
+
+    @property
+    def is_needed(self) -> bool:
+        """True if another loop than that one is running here."""
+        return asyncio.get_running_loop() is not self.loop
+
+    async def do(self, work: Work[T]) -> T:
+        """Return what ``work`` returns there, in this context. Cancelled, it is cancelled there.
+
+        Raises LoopError, LoopGoneError or DeadlockError instead of waiting in vain.
+        """
+        self._look()
+        errand = _Errand(work)
+        answer = asyncio.wrap_future(errand.outcome)
+        try:
+            self.loop.call_soon_threadsafe(errand.begin)
+        except RuntimeError as error:
+            raise self._gone() from error  # closed in this very moment
+        try:
+            await self._wait(errand, answer)
+        finally:
+            if not answer.done():
+                answer.cancel()
+                with suppress(RuntimeError):  # closed, and the errand with it
+                    self.loop.call_soon_threadsafe(errand.cancel)
+        if errand.was_cancelled:
+            raise self._gone()
+        return answer.result()
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call ``function`` there, soon, and do not wait for it. Raises as :meth:`do` does."""
+        self._look()
+        try:
+            self.loop.call_soon_threadsafe(function)
+        except RuntimeError as error:
+            raise self._gone() from error  # closed in this very moment
+
+    async def _wait(self, errand: _Errand[T], answer: asyncio.Future[T]) -> None:
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + self._patience
+        pause, seen_idle = limits.FIRST_LOOK, False
+        while not (await asyncio.wait({answer}, timeout=pause))[0]:
+            if not self.loop.is_running():
+                # asyncio.run stops its loop between main and clean-up, for a moment only.
+                if seen_idle:
+                    raise self._gone()
+                seen_idle = True
+            elif not errand.has_begun and (stands_still(self.loop) or clock() > give_up_at):
+                raise self._stuck()
+            pause = min(2 * pause, limits.LONGEST_PAUSE)
+
+    def _look(self) -> None:
+        if self.loop.is_closed():
+            raise self._gone()
+        if is_blocked(self.loop):
+            raise self._stuck()
+        if not self.loop.is_running():
+            raise LoopError(
+                f"{self._subject} on an event loop that does not run at the moment, and this code "
+                "runs on another. Begin it on the loop that does the work."
+            )
+
+    def _gone(self) -> LoopGoneError:
+        return LoopGoneError(
+            f"{self._subject} on an event loop that has ended, or was stopped, before it had done "
+            "what another loop asked it to. Let that loop live longer than the work."
+        )
+
+    def _stuck(self) -> DeadlockError:
+        return DeadlockError(
+            f"{self._subject} on an event loop that stands still, blocked by synchronous code, and "
+            "may be waiting for this one. Await that code's work, or run it in a thread."
+        )
+
+
+class _Errand(Generic[T]):
+    """One piece of work on its way. ``begin`` and ``cancel`` belong to the loop that does it."""
+
+    def __init__(self, work: Work[T]) -> None:
+        self.outcome: Future[T] = Future()
+        self.was_cancelled = False
+        """True if it was cancelled there, as by a loop that ends."""
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        return self._task is not None
+
+    def begin(self) -> None:
+        if not self.outcome.cancelled():  # nobody waits any more
+            self._task = asyncio.create_task(self._work())
+            self._task.add_done_callback(self._finish)
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _finish(self, task: asyncio.Task[T]) -> None:
+        error = None if task.cancelled() else task.exception()
+        with suppress(InvalidStateError):  # given up meanwhile
+            if task.cancelled():
+                self.was_cancelled = True
+                self.outcome.cancel()
+            elif error is not None:
+                self.outcome.set_exception(error)
+            else:
+                self.outcome.set_result(task.result())

@@ -1,0 +1,87 @@
+"""Queries on a database that is not connected: an engine for each, and a warning of its price."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from asgi_dbconn.call_site import CallSite
+from asgi_dbconn.errors import DatabaseNotConnectedWarning, DatabaseUnavailable
+from asgi_dbconn.pools.gate import Gate
+from asgi_dbconn.pools.loop_pool import LoopPool
+from asgi_dbconn.pools.observer import Observer
+from asgi_dbconn.pools.pool_config import Target
+from asgi_dbconn.pools.statistics import Counters
+
+__all__ = ["TransientPools"]
+
+_GRACE: Final = 0.0  # seconds: nobody else can be using an engine that was made for one query
+
+
+class TransientPools:
+    """The engines of unconnected use, made, bounded and disposed of; one per database."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        # Only loops with transient work under way are kept: a gate holds on to its loop.
+        self.counters = Counters()
+        self.uses = 0
+        self._lock = threading.Lock()
+        self._gates: dict[asyncio.AbstractEventLoop, Gate] = {}
+
+    @asynccontextmanager
+    async def pool(self, site: CallSite) -> AsyncIterator[LoopPool]:
+        """Yield a pool for one verb or scope, drained when the block ends.
+
+        Warns at ``site`` first; where that warning is an error, nothing is opened. At most
+        ``pool_size`` of these exist at once on a loop; more wait up to ``acquire_timeout``.
+        """
+        self._warn(site)
+        self._target.observers.tell(Observer.used_unconnected, self._target.name)
+        async with self._place():
+            pool = LoopPool(self._target)
+            try:
+                yield pool
+            finally:
+                await pool.drain(_GRACE)
+                with self._lock:
+                    self.uses += 1
+                    self.counters.add(pool.counters)
+
+    def _warn(self, site: CallSite) -> None:
+        target = self._target
+        if target.url.is_memory:
+            raise DatabaseUnavailable(
+                f"Database {target} lives in memory and is not connected: whatever this query "
+                "wrote would vanish at once. Enter `async with models:` or wrap the application "
+                "with `models.asgi(app)` first."
+            )
+        site.warn(
+            f"Database {target} is not connected: this query opens an engine for itself and closes "
+            "it again, which takes many times as long as the query. Wrap the application with "
+            f"`models.asgi(app)` or enter `async with models:`. "
+            f"[{DatabaseNotConnectedWarning.code}]",
+            DatabaseNotConnectedWarning,
+        )
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        options = self._target.options
+        gate = self._gates.get(loop)
+        if gate is None:
+            gate = self._gates[loop] = Gate(
+                self._target.name, options.pool_size, options.acquire_timeout
+            )
+        try:
+            permit = gate.acquire_nowait() or await gate.acquire()
+            try:
+                yield
+            finally:
+                gate.release(permit)
+        finally:
+            if not gate.in_use and not gate.waiting:
+                self._gates.pop(loop, None)

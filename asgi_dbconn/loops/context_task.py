@@ -1,0 +1,82 @@
+"""Keeping an async context manager open for synchronous code."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any
+
+from asgi_dbconn.errors import LoopGoneError
+from asgi_dbconn.loops.managed_loop import OwnLoop
+from asgi_dbconn.loops.run_sync import run_sync
+
+__all__ = ["Held"]
+
+Loop = asyncio.AbstractEventLoop
+
+
+class Held:
+    """A manager entered and left in one task, as cancel scopes and context variables want it.
+
+    That task waits on its loop in between, whether the loop runs or not. It leaves the manager
+    when it is told to, or when its loop ends before. Only if the loop is closed under it, the
+    manager is left elsewhere.
+    """
+
+    def __init__(self, manager: AbstractAsyncContextManager[Any]) -> None:
+        self._manager = manager
+        self._entered = AsyncExitStack()
+        self._leave: asyncio.Event
+        self._task: asyncio.Task[None] | None = None
+
+    def enter(self, loop: Loop) -> None:
+        """Enter the manager on ``loop``, as ``run_sync`` would run anything there.
+
+        Raises what entering it raises, and then nothing is held.
+        """
+        run_sync(self._begin(), loop=loop)
+
+    def leave(self) -> None:
+        """Leave the manager in its own task. Raises what leaving it raises."""
+        task, self._task = self._task, None
+        if task is None or (task.done() and not task.cancelled() and task.exception() is None):
+            return
+        try:
+            run_sync(self._finish(task), loop=task.get_loop())
+        except LoopGoneError:
+            if not task.done():  # else its loop has ended, and with it the task, in good order
+                self._leave_elsewhere(task)
+
+    def _leave_elsewhere(self, task: asyncio.Task[None]) -> None:
+        # The loop was closed under its task, which will not take another step. What was entered
+        # there is left on a loop made for it, which for a registry gives back its count.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        own = OwnLoop()
+        try:
+            run_sync(self._entered.pop_all().aclose(), loop=own.loop)
+        finally:
+            own.end()
+
+    async def _begin(self) -> None:
+        self._leave = asyncio.Event()
+        entered = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._hold(entered), name="holding a context manager open")
+        try:
+            await asyncio.wait({task, entered}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait({task})
+            raise
+        if not entered.done():
+            await task  # raises
+        self._task = task
+
+    async def _hold(self, entered: asyncio.Future[None]) -> None:
+        async with self._entered:
+            await self._entered.enter_async_context(self._manager)
+            entered.set_result(None)
+            await self._leave.wait()
+
+    async def _finish(self, task: asyncio.Task[None]) -> None:
+        self._leave.set()
+        await task

@@ -1,0 +1,197 @@
+"""Running an idle event loop in the calling thread until a job on it has finished."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import Context
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from greenlet import getcurrent
+from sqlalchemy.util.concurrency import in_greenlet
+
+from asgi_dbconn.errors import LoopGoneError
+from asgi_dbconn.loops import limits
+from asgi_dbconn.loops.deadlines import NEVER, Deadline
+from asgi_dbconn.loops.job import Job
+from asgi_dbconn.loops.keyboard_interrupt import first_press_counts, presses
+from asgi_dbconn.loops.turns import Turn
+
+__all__ = ["can_await_here", "drive", "drive_alone", "drive_to_the_end"]
+
+T = TypeVar("T")
+
+_STRAY_STOPS: Final = 1
+"""A ``loop.stop()`` may have been left over from before. The next one is meant."""
+
+
+class _Driving(threading.local):
+    greenlet: Any = None
+    """The greenlet that runs a loop of its own inside of itself."""
+
+
+_driving: Final = _Driving()
+
+
+def can_await_here() -> bool:
+    """Return whether the running loop waits for this greenlet, so that it can await for us.
+
+    A loop that is driven inside of such a greenlet could not: the greenlet would be left in the
+    middle of running it.
+    """
+    return in_greenlet() and _driving.greenlet is not getcurrent()
+
+
+def drive(
+    loop: asyncio.AbstractEventLoop, job: Job[Any], deadline: Deadline, turn: Turn | None = None
+) -> None:
+    """Run ``loop`` until ``job`` has finished, or has ignored its cancellation for too long.
+
+    The loop is idle and its turn ours. Whatever interrupts us, a Ctrl-C for one, cancels the job
+    and goes on to the caller once that has unwound. Raises LoopGoneError if the loop is stopped.
+    """
+    running = asyncio._get_running_loop()
+    if running is None:
+        drive_alone(loop, job, deadline, turn)
+    else:
+        with _outside_of(running):
+            drive_alone(loop, job, deadline, turn)
+
+
+def drive_to_the_end(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], seconds: float
+) -> asyncio.Task[T]:
+    """Run an idle ``loop`` in this thread until ``work`` is done, however often it is stopped; but
+    no longer than ``seconds``.
+    """
+    running = asyncio._get_running_loop()
+    if running is not None:
+        with _outside_of(running):
+            return drive_to_the_end(loop, work, seconds)
+    task = loop.create_task(work)
+    loop.call_soon(loop.stop)  # a single turn is enough for work that has nothing to wait for
+    loop.run_forever()
+    if not task.done():
+        limit = Deadline(seconds)
+        timer = loop.call_later(seconds, loop.stop, context=Context())
+        task.add_done_callback(lambda _: loop.stop())
+        while not (task.done() or limit.is_over()):
+            loop.run_forever()
+        timer.cancel()
+    return task
+
+
+def drive_alone(
+    loop: asyncio.AbstractEventLoop, job: Job[Any], deadline: Deadline, turn: Turn | None
+) -> None:
+    """Do as :func:`drive` does, in a thread in which no other loop runs."""
+    if turn is not None:
+        turn.is_open = True
+    timers = None if deadline is NEVER else _Timers(loop, job, deadline)
+    try:
+        job.start_on(loop)
+        # Not before: a loop whose tasks begin at once may have finished it, and needs no stop.
+        job.when_finished = partial(_stop_if_driven_by, loop, threading.get_ident())
+        if not job.is_finished:
+            loop.run_forever()
+        if not job.is_finished:
+            _insist(loop, job, timers)
+        if timers is not None:
+            timers.cancel()
+        if turn is not None and not turn.close_if_empty():
+            _stay_for_guests(loop, turn)
+    except BaseException:
+        _unwind(loop, job)
+        raise
+    finally:
+        if timers is not None:
+            timers.cancel()
+        job.when_finished = None
+        if turn is not None and turn.is_open:
+            turn.close()
+
+
+def _insist(loop: asyncio.AbstractEventLoop, job: Job[Any], timers: _Timers | None) -> None:
+    """Run a loop on that was stopped before its job has finished, or raise LoopGoneError."""
+    for _ in range(_STRAY_STOPS):
+        if not (job.is_finished or _has_given_up(timers)):
+            loop.run_forever()
+    if not (job.is_finished or _has_given_up(timers)):
+        raise LoopGoneError(
+            f"The event loop was stopped before {job} had finished, which it therefore "
+            "cannot. Call loop.stop() when run_sync has returned, or cancel the task."
+        )
+
+
+class _Timers:
+    """Timers that cancel the job when its time is over, and stop the loop when its grace is."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, job: Job[Any], deadline: Deadline) -> None:
+        self._loop, self._job = loop, job
+        self._timer: asyncio.TimerHandle | None = None
+        self.grace_is_over = False
+        left = deadline.left()
+        if left is not None:
+            self._timer = loop.call_later(left, self._expire, context=Context())
+
+    def _expire(self) -> None:
+        self._job.expire()
+        self._timer = self._loop.call_later(limits.GRACE, self._give_up, context=Context())
+
+    def _give_up(self) -> None:
+        self.grace_is_over = True
+        self._loop.stop()
+
+    def cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _has_given_up(timers: _Timers | None) -> bool:
+    return timers is not None and timers.grace_is_over
+
+
+def _stop_if_driven_by(loop: asyncio.AbstractEventLoop, thread: int) -> None:
+    # A loop that was taken over may be running in its owner's thread again: that one is not ours.
+    if threading.get_ident() == thread:
+        loop.stop()
+
+
+def _unwind(loop: asyncio.AbstractEventLoop, job: Job[Any]) -> None:
+    job.cancel()
+    if not (job.is_finished or loop.is_running() or loop.is_closed()):
+        timer = loop.call_later(limits.GRACE, loop.stop, context=Context())
+        loop.run_forever()
+        timer.cancel()
+
+
+def _stay_for_guests(loop: asyncio.AbstractEventLoop, turn: Turn) -> None:
+    limit = Deadline(limits.GRACE)
+    while not (turn.close_if_empty() or limit.is_over()):
+        timer = loop.call_later(max(0.0, limit.left() or 0.0), loop.stop, context=Context())
+        loop.run_forever()
+        timer.cancel()
+
+
+@contextmanager
+def _outside_of(running: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Let another loop run in a thread whose own loop stands still meanwhile.
+
+    The order counts: asyncio checks a task against the running loop, from Python 3.14 on.
+    """
+    task = asyncio.current_task(running)
+    greenlet, _driving.greenlet = _driving.greenlet, getcurrent()
+    if task is not None:
+        asyncio.tasks._leave_task(running, task)
+    asyncio._set_running_loop(None)
+    try:
+        with first_press_counts(presses()):
+            yield
+    finally:
+        asyncio._set_running_loop(running)
+        if task is not None:
+            asyncio.tasks._enter_task(running, task)
+        _driving.greenlet = greenlet

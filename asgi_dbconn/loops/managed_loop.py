@@ -1,0 +1,189 @@
+"""An event loop that we made, and therefore have to end: run where it is needed, or in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import Context
+from typing import Final
+
+from asgi_dbconn.loops import limits
+from asgi_dbconn.loops.fork import after_every_fork, park
+from asgi_dbconn.loops.loop_lifetime import end_begins
+from asgi_dbconn.loops.mailbox import Mailbox
+from asgi_dbconn.loops.turns import turn_of
+from asgi_dbconn.loops.winding_down import wind_down
+
+__all__ = ["OwnLoop", "Post", "own_loop"]
+
+Loop = asyncio.AbstractEventLoop
+Post = Callable[..., object]
+_KNOWN_KINDS: Final = {"asyncio", "uvloop", "winloop"}
+
+
+class OwnLoop:
+    """A loop that lives from its making to :meth:`end`, or to :meth:`stop` once it has a thread.
+
+    Without a thread it is run by the thread that has its turn, as any idle loop is. In its thread
+    it runs until it is told to end, and the exit of the interpreter tells it, too.
+    """
+
+    def __init__(self, like: Loop | None = None) -> None:
+        """Make a loop of the same kind as ``like``.
+
+        Raises OSError if the process has no descriptors left.
+        """
+        self.loop = _same_kind(like)
+        self.owner = threading.get_ident()
+        """The thread that may run it without asking."""
+        self.has_thread = False
+        """True if it runs by itself, so that work is handed over to it."""
+        self._thread: threading.Thread | None = None
+        self._mailbox: Mailbox | None = None
+        self._is_ending = False
+        self._ends = threading.Lock()
+        self._clean_ups: list[Callable[[], Awaitable[object]]] = []
+        _all.add(self)
+
+    @property
+    def is_ending(self) -> bool:
+        return self._is_ending
+
+    @property
+    def post(self) -> Post:
+        """A function that calls something on the loop soon, as ``call_soon_threadsafe``.
+
+        For use once the loop has a thread.
+
+        Raises RuntimeError or OSError if the loop is closed.
+        """
+        return self.loop.call_soon_threadsafe if self._mailbox is None else self._mailbox.post
+
+    def before_end(self, clean_up: Callable[[], Awaitable[object]]) -> None:
+        """Await ``clean_up()`` on the loop when it ends, before its tasks are cancelled.
+
+        Any thread may say so. The last one comes first; each gets some seconds, and a failure is
+        logged. A loop that is ending already runs none.
+        """
+        self._clean_ups.append(clean_up)
+
+    def start(self, name: str) -> None:
+        """Give it a thread, once, and only while no thread runs it: the caller has its turn.
+
+        Raises RuntimeError if no thread can be started, as late in the interpreter's exit, and
+        OSError if the process has no descriptors left.
+        """
+        thread = threading.Thread(target=self._serve, name=f"asgi-dbconn {name}", daemon=True)
+        with suppress(NotImplementedError):
+            self._mailbox = Mailbox(self.loop)
+        try:
+            thread.start()
+        except BaseException:
+            self._close_mailbox()
+            raise
+        self._thread = thread
+        self.has_thread = True
+
+    def stop(self) -> None:
+        """Tell the thread to end the loop; do not wait for that.
+
+        Takes no lock, so that the garbage collector may call it, in any thread.
+        """
+        self._is_ending = True
+        with suppress(RuntimeError):  # closed already
+            self.loop.call_soon_threadsafe(self.loop.stop, context=Context())
+
+    def end(self) -> None:
+        """Finish with the loop and close it; returns when it is closed. Any thread but its own.
+
+        What still waits for it gets LoopGoneError. The second call waits for the first one.
+        """
+        thread = self._thread
+        if thread is not None:
+            self.stop()
+            thread.join()
+            return
+        turn = turn_of(self.loop)
+        turn.take(None)
+        try:
+            if self._thread is None:
+                self._is_ending = True
+                self._finish()
+                return
+        finally:
+            turn.release()
+        self.end()  # it was given a thread while we waited for our turn
+
+    def _serve(self) -> None:
+        while not self._is_ending:
+            # A task may stop the loop, or raise SystemExit through it. Others still need it.
+            with suppress(SystemExit, KeyboardInterrupt):
+                self.loop.run_forever()
+        self._finish()
+
+    def _finish(self) -> None:
+        with self._ends:
+            if self.loop.is_closed():
+                return
+            end_begins(self.loop)
+            try:
+                wind_down(self.loop, reversed(self._clean_ups))
+            finally:
+                self._close_mailbox()
+                self.loop.close()
+                _all.remove(self)
+
+    def _close_mailbox(self) -> None:
+        mailbox, self._mailbox = self._mailbox, None
+        if mailbox is not None:
+            mailbox.close(self.loop)
+
+
+class _All:
+    """Every loop of ours that is not closed, so that exit ends them and a child leaves them."""
+
+    def __init__(self) -> None:
+        self.by_loop: Final[dict[Loop, OwnLoop]] = {}
+        self._is_registered = False
+        after_every_fork(self._in_child)
+
+    def add(self, own: OwnLoop) -> None:
+        if not self._is_registered:
+            # Late, so that it is called before what was registered earlier: such code cannot start
+            # a thread any more, but it can still run a loop of its own.
+            self._is_registered = True
+            atexit.register(self._at_exit)
+        self.by_loop[own.loop] = own
+
+    def remove(self, own: OwnLoop) -> None:
+        self.by_loop.pop(own.loop, None)
+
+    def _at_exit(self) -> None:
+        threads = [own for own in list(self.by_loop.values()) if own.has_thread]
+        for own in threads:
+            own.stop()
+        for own in threads:
+            if own._thread is not None:
+                own._thread.join(2 * limits.GRACE)
+
+    def _in_child(self) -> None:
+        # Closing them would reach into the parent's selectors, and so would their finalisers.
+        park(dict(self.by_loop))
+        self.by_loop.clear()
+
+
+_all: Final = _All()
+own_loop: Final = _all.by_loop.get
+"""The record of a loop if it is one of ours and not closed, else None."""
+
+
+def _same_kind(like: Loop | None) -> Loop:
+    for kind in type(like).__mro__:
+        # Not the user's own subclass: it may want arguments that we cannot know.
+        if kind.__module__.partition(".")[0] in _KNOWN_KINDS:
+            loop: Loop = kind()
+            return loop
+    return asyncio.new_event_loop()

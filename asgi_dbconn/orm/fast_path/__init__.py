@@ -1,0 +1,1 @@
+"""Reading and writing without a Session, where that has the same result."""

@@ -1,0 +1,124 @@
+"""Objects that pass through a session of the user's own, and know afterwards where they were.
+
+Inside, they are SQLAlchemy's plain objects, so that whatever looks for one in the session by its
+primary key finds it. When the session lets them go, they carry the origin of its scope.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import object_mapper
+from sqlalchemy.orm.attributes import instance_state
+
+from asgi_dbconn.databases.database import Database
+from asgi_dbconn.databases.scope_session import ScopeSession
+from asgi_dbconn.errors import ConfigurationError
+from asgi_dbconn.orm.cascades import check_is_not_being_stored
+from asgi_dbconn.orm.flush_undo import FlushUndo
+from asgi_dbconn.orm.loaded_objects import note_states
+from asgi_dbconn.orm.origin_rest import Origin, note_origin, origin_in, origin_of, whereabouts
+from asgi_dbconn.pools.undo_log import undo_log_of
+
+__all__ = ["track_objects"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    database: Database
+    schema: str | None
+
+    def origin_of(self, model: type[Any]) -> Origin:
+        """Return the origin that objects of ``model`` have when they leave."""
+        binding, name = getattr(model, "__dbconn__", (None, None))
+        if binding is None:
+            return None
+        return origin_in(self.database, self.schema, binding, binding.find_database(name))
+
+
+def track_objects(session: ScopeSession, database: Database, schema: str | None) -> None:
+    """Let the objects of ``session`` know, when they leave it, that they come from there.
+
+    They follow its transaction also after that. Adding one that came from somewhere else is a
+    ConfigurationError: its changes would be written to the row of another object that happens to
+    have the same primary key.
+    """
+    session.place = _Place(database, schema)
+
+
+@event.listens_for(ScopeSession, "before_attach")
+def _enter(session: ScopeSession, instance: Any) -> None:
+    place: _Place | None = session.place
+    if place is None:
+        return
+    check_is_not_being_stored(instance)
+    bound = getattr(type(instance), "__dbconn__", None)
+    state = instance_state(instance)
+    if bound is None or state.key is None:
+        return
+    binding, name = bound
+    here = (place.database, place.schema)
+    came_from = whereabouts(origin_of(instance), binding, binding.find_database(name))
+    if came_from != here and not (came_from[0] is place.database and _is_shared(instance)):
+        raise ConfigurationError(
+            f"This {type(instance).__name__} came from {_place(*came_from)}, and the session works "
+            f"in {_place(*here)}. Store it with its own save(), or copy it on purpose with "
+            "session.merge()."
+        )
+    note_origin(instance, None)
+
+
+@event.listens_for(ScopeSession, "persistent_to_detached")
+def _leave(session: ScopeSession, instance: Any) -> None:
+    place: _Place | None = session.place
+    if place is None or not hasattr(type(instance), "__dbconn__"):
+        return
+    note_origin(instance, place.origin_of(type(instance)))
+    # Its Session restores it no more, and what it was joined to may be rolled back.
+    connection = session.bind
+    if isinstance(connection, Connection) and not connection.closed and not connection.invalidated:
+        log = undo_log_of(connection)
+        if log is not None:
+            # In an isolation it may be rolled back also where the session has committed.
+            level = log.base[-1] if log.base and not connection.in_transaction() else log.level
+            note_states(log, [instance_state(instance)], level)
+
+
+@event.listens_for(ScopeSession, "before_flush")
+def _begin_flush(session: ScopeSession, *_: Any) -> None:
+    if session.place is not None:
+        session.flush_undo = FlushUndo()
+        session.flush_undo.take_all(session)
+
+
+@event.listens_for(ScopeSession, "after_flush")
+def _look_at_flush(session: ScopeSession, flush: Any) -> None:
+    if session.flush_undo is not None:
+        session.flush_undo.take_touched(flush.states)
+
+
+@event.listens_for(ScopeSession, "after_flush_postexec")
+def _end_flush(session: ScopeSession, _: Any) -> None:
+    undo, session.flush_undo = session.flush_undo, None
+    if undo is not None:
+        undo.note(session.connection(), session.place.origin_of)
+
+
+@event.listens_for(ScopeSession, "after_rollback")
+def _give_up_flush(session: ScopeSession) -> None:
+    undo, session.flush_undo = session.flush_undo, None
+    if undo is not None:
+        undo.restore_new()
+
+
+def _is_shared(instance: Any) -> bool:
+    """Return whether it is the same row in every schema, because its tables name their own."""
+    return all(getattr(table, "schema", None) for table in object_mapper(instance).tables)
+
+
+def _place(database: Database, schema: str | None) -> str:
+    where = f"the database {database.name or 'default'!r}"
+    return f"{where} without a schema" if schema is None else f"the schema {schema!r} of {where}"

@@ -1,0 +1,292 @@
+"""Objects into the database: work on one connection, on the greenlet's synchronous side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    delete,
+    event,
+    literal,
+    select,
+)
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import Mapper, Session, make_transient, object_mapper
+from sqlalchemy.orm.attributes import instance_dict, instance_state, set_committed_value
+
+from asgi_dbconn.orm.cascades import outdated_relations
+from asgi_dbconn.orm.errors import ObjectNotFound
+from asgi_dbconn.orm.fast_path.execution import execute
+from asgi_dbconn.orm.fast_path.write_plans import StoringPlan
+from asgi_dbconn.orm.flush_undo import Before, FlushUndo, note_refreshed
+from asgi_dbconn.orm.loaded_objects import note_states
+from asgi_dbconn.orm.object_undo import ObjectUndo, note_change
+from asgi_dbconn.orm.origin_rest import Origin, note_origin
+from asgi_dbconn.orm.store_lock import StoreLock, is_refusal
+from asgi_dbconn.orm.stored_columns import has_own_idea_of_null
+from asgi_dbconn.pools.aborted_transactions import note_aborted
+from asgi_dbconn.pools.undo_log import undo_log_of, undoing
+
+__all__ = [
+    "gone",
+    "insert_plainly",
+    "refresh",
+    "remove",
+    "remove_alone",
+    "store",
+    "update_plainly",
+]
+
+T = TypeVar("T")
+
+
+class _Verb(Session):
+    """A Session for one verb, which neither begins nor commits: the connection's owner does.
+
+    Where the verb is ``alone``, a single statement, its failure leaves the transaction as it is.
+    """
+
+    def __init__(
+        self, connection: Connection, options: Mapping[str, Any], origin: Origin, *, alone: bool
+    ) -> None:
+        # What it loads by itself, related objects, comes from the same place.
+        token = {} if origin is None else {"identity_token": origin}
+        super().__init__(
+            connection,
+            autoflush=False,
+            expire_on_commit=False,
+            join_transaction_mode="rollback_only",
+            execution_options={**options, **token},
+        )
+        if alone:
+            self.connection_callable = lambda *_, **__: connection
+        self._bound_to = connection
+        self._alone = alone
+        self.undo = FlushUndo()
+
+    def store(self) -> None:
+        """Flush, and have what fails known: nothing of its transaction may be committed then."""
+        try:
+            # Its own rollback, too, undoes it before the rest of the transaction.
+            with undoing(self._bound_to, self._restore):
+                self.flush()
+        except BaseException as error:
+            if not self._alone:
+                # It rolled the transaction back, or was interrupted halfway, whatever the error.
+                note_aborted(self._bound_to, error)
+            raise
+        self.undo.leave_changes()
+        self.undo.note(self._bound_to)
+
+    def _restore(self, error: BaseException | None) -> None:
+        is_uncertain = self._alone and error is not None and not is_refusal(error)
+        self.undo.restore(uncertain=is_uncertain)
+
+
+@event.listens_for(_Verb, "after_flush")
+def _look_at_changes(session: _Verb, flush: Any) -> None:
+    session.undo.take_touched(flush.states)
+    session.undo.take_meanwhile(session)
+
+
+@event.listens_for(_Verb, "after_rollback")
+def _let_go(session: Session) -> None:
+    # Before the Session expires them: objects that could not be stored stay as they are, to be
+    # shown, mended, and saved again.
+    session.expunge_all()
+
+
+def store(
+    connection: Connection,
+    options: Mapping[str, Any],
+    origin: Origin,
+    *,
+    instance: T,
+    alone: bool,
+) -> T:
+    """Store ``instance`` and what hangs on it; return it with what the database filled in.
+
+    What is new is inserted, and what was changed is updated.
+    """
+    with _Verb(connection, options, origin, alone=alone) as session:
+        session.add(instance)
+        session.undo.take_all(session)
+        stored = [(state.obj(), _columns(state.mapper)) for state in session.undo.new]
+        # Of those that exist already, what was left out by only() stays out.
+        stored += [(state.obj(), list(state.dict)) for state in session.undo.dirty]
+        session.store()
+        was_complete = True
+        for member, names in stored:
+            was_complete = _complete(session, member, names) and was_complete
+        if not was_complete:
+            session.undo.note(connection)
+    for member, _ in stored:
+        note_origin(member, origin)
+    return instance
+
+
+def insert_plainly(
+    connection: Connection,
+    options: Mapping[str, Any],
+    origin: Origin,
+    *,
+    lock: StoreLock,
+    plan: StoringPlan[Any],
+    row: dict[str, Any],
+) -> Any:
+    """Insert the object of ``lock`` and return it; see :meth:`StoringPlan.new_row`."""
+    if not connection.dialect.insert_returning:
+        lock.give_up()
+        return store(connection, options, origin, instance=lock.instance, alone=True)
+    plan.insert(connection, options, origin, lock=lock, row=row)
+    return lock.instance
+
+
+def update_plainly(
+    connection: Connection,
+    options: Mapping[str, Any],
+    origin: Origin,
+    *,
+    lock: StoreLock,
+    plan: StoringPlan[Any],
+    changes: dict[str, Any],
+) -> Any:
+    """Update the object of ``lock`` and return it; see :meth:`StoringPlan.changes`."""
+    if not connection.dialect.update_returning:
+        lock.give_up()
+        return store(connection, options, origin, instance=lock.instance, alone=True)
+    if not plan.update(connection, options, origin, lock=lock, changes=changes):
+        raise gone(lock.instance)
+    return lock.instance
+
+
+def remove(
+    connection: Connection, options: Mapping[str, Any], origin: Origin, *, instance: Any
+) -> None:
+    """Delete ``instance``, with the cascades of its relationships."""
+    with _Verb(connection, options, origin, alone=False) as session:
+        # Locked first: a row that refers to it may come in while its cascades are looked at.
+        if session.execute(_its_row(instance).with_for_update()).first() is None:
+            raise gone(instance)
+        session.undo.take(instance_state(instance))
+        session.add(instance)
+        session.delete(instance)
+        session.undo.take_all(session)
+        session.store()
+    _forget(instance)
+
+
+def remove_alone(
+    connection: Connection, options: Mapping[str, Any], _: Origin, *, instance: Any
+) -> None:
+    """Delete ``instance`` by one statement; for a class on which nothing hangs."""
+    table: Any = instance_state(instance).mapper.local_table
+    statement = delete(table).where(_identity(instance))
+    is_alone = not connection.in_transaction()
+    try:
+        answer = execute(connection, statement, None, options)
+    except BaseException as error:
+        if is_alone and not is_refusal(error):
+            _forget(instance)  # it may be gone, and its key may be given to another row
+        raise
+    if answer.rowcount == 0:
+        raise gone(instance)
+    log = None if answer.is_committed else undo_log_of(connection)
+    if log is not None:
+        state: Any = instance_state(instance)
+        note_change(log.level, state, ObjectUndo(state, dict(state.committed_state)))
+    _forget(instance)
+
+
+def refresh(
+    connection: Connection,
+    options: Mapping[str, Any],
+    origin: Origin,
+    *,
+    instance: Any,
+    names: Sequence[str],
+) -> None:
+    """Load ``names``, or every column, of ``instance`` anew."""
+    names = list(names) or [
+        attribute.key
+        for attribute in object_mapper(instance).column_attrs
+        if not attribute.deferred or attribute.key in instance_dict(instance)
+    ]
+    before = Before(instance_state(instance))
+    with undoing(connection, lambda _: before.restore(instance_state(instance), {})):
+        with _Verb(connection, options, origin, alone=False) as session:
+            session.add(instance)
+            try:
+                session.refresh(instance, names)
+            except InvalidRequestError as error:
+                # SQLAlchemy's word for a row that is not there, among others.
+                if session.execute(_its_row(instance)).first() is None:
+                    raise gone(instance) from error
+                raise
+            _let_go_of_outdated(session, instance)
+            log, state = undo_log_of(connection), instance_state(instance)
+            if log is not None:
+                states = session.identity_map.all_states()
+                others = [other for other in states if other is not state]
+                note_states(log, others, log.level)
+            note_refreshed(log, state, before, names)
+
+
+def gone(instance: object) -> ObjectNotFound:
+    """Return the error for an object whose row is not there."""
+    return ObjectNotFound(
+        f"The row of this {type(instance).__name__}, or of what hangs on it, is not there any "
+        "more: it was deleted, or its primary key was changed."
+    )
+
+
+def _columns(mapper: Mapper[Any]) -> list[str]:
+    """Return the attributes that an object has to have to count as complete."""
+    return [attribute.key for attribute in mapper.column_attrs if not attribute.deferred]
+
+
+def _complete(session: Session, instance: Any, names: Sequence[str]) -> bool:
+    """Load what is missing; return whether that was nothing, and nothing was outdated."""
+    mapper, state = object_mapper(instance), instance_state(instance)
+    missing = state.unloaded.intersection(names) & set(mapper.column_attrs.keys())
+    was_complete = not missing
+    for key in missing - state.expired_attributes:
+        # It was left out. What has a default of any kind was filled in, or has expired.
+        if not has_own_idea_of_null(mapper.column_attrs[key].columns[0]):
+            # SQLAlchemy would SELECT it to know. Not setattr: that would call validators, and mean
+            # 'null' to a JSON column.
+            set_committed_value(instance, key, None)
+    missing &= state.unloaded
+    if missing:
+        session.refresh(instance, missing)
+    return not _let_go_of_outdated(session, instance) and was_complete
+
+
+def _let_go_of_outdated(session: Session, instance: Any) -> bool:
+    # `post.user_id = 2` does not change a post.user that is loaded: better none than the old one.
+    outdated = outdated_relations(instance)
+    if outdated:
+        session.expire(instance, outdated)
+    return bool(outdated)
+
+
+def _its_row(instance: Any) -> Select[Any]:
+    return select(literal(1)).where(_identity(instance))
+
+
+def _identity(instance: Any) -> ColumnElement[bool]:
+    # By the key that it was loaded with: its attributes may have been changed.
+    state = instance_state(instance)
+    columns, values = state.mapper.primary_key, state.identity or ()
+    return and_(*(column == value for column, value in zip(columns, values, strict=True)))
+
+
+def _forget(instance: Any) -> None:
+    """Let it be as if it had never been stored."""
+    make_transient(instance)
+    instance_state(instance).identity_token = None

@@ -1,0 +1,270 @@
+"""The description of a query, as a value, and the statements that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Generic, TypeVar
+
+from sqlalchemy import (
+    BigInteger,
+    ClauseElement,
+    ColumnClause,
+    ColumnElement,
+    Exists,
+    FromClause,
+    ScalarSelect,
+    Select,
+    SelectBase,
+    TextClause,
+    UnaryExpression,
+    bindparam,
+    exists,
+    func,
+    select,
+    tuple_,
+)
+from sqlalchemy.orm import Mapper, class_mapper
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.base import ExecutableOption
+
+from asgi_dbconn.errors import ConfigurationError
+from asgi_dbconn.orm.lookups import primary_key
+from asgi_dbconn.orm.simple_terms import Equality, Ordering, as_expressions, names_of
+
+__all__ = ["Description"]
+
+T = TypeVar("T")
+
+# As no column is called: an UPDATE takes its new values by the names of theirs.
+_VALUE: Final = "asgi_dbconn_value_"
+_LIMIT: Final = "asgi_dbconn_limit"
+_OFFSET: Final = "asgi_dbconn_offset"
+_ORDERS: Final = frozenset(
+    {operators.asc_op, operators.desc_op, operators.nulls_first_op, operators.nulls_last_op}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Description(Generic[T]):
+    """An immutable value that knows nothing of databases. Its statements are built on demand."""
+
+    model: type[T]
+    conditions: tuple[ColumnElement[bool] | Equality, ...] = ()
+    order: tuple[Any, ...] = ()
+    """Expressions, and orderings by name."""
+    limit: int | Any | None = None
+    offset: int | Any | None = None
+    is_distinct: bool = False
+    options: tuple[ExecutableOption, ...] = ()
+    """Loader options, SQLAlchemy's own."""
+    takes_several: bool = False
+    """True if those options may load by statements of their own."""
+    lock: Mapping[str, Any] | None = field(default=None, hash=False)
+    """The arguments of ``with_for_update``; None is no lock."""
+
+    @property
+    def mapper(self) -> Mapper[T]:
+        return class_mapper(self.model)
+
+    @property
+    def where(self) -> tuple[ColumnElement[bool], ...]:
+        """The conditions, as expressions."""
+        return as_expressions(self.conditions)
+
+    @property
+    def on_table(self) -> tuple[ColumnElement[bool], ...]:
+        """The conditions on the columns of the table, for one that has a shape."""
+        return tuple(
+            condition.name.column == condition.value
+            for condition in self.conditions
+            if isinstance(condition, Equality)
+        )
+
+    @property
+    def shape(self) -> Hashable | None:
+        """All that it asks for but for the values; None if that is not said by names alone."""
+        if self.options or self.lock is not None:
+            return None
+        names: list[object] = []
+        for condition in self.conditions:
+            if not isinstance(condition, Equality):
+                return None
+            names.append(condition.name.key)
+        for step in self.order:
+            if not isinstance(step, Ordering):
+                return None
+            names.append((step.name.key, step.is_descending))
+        return (*names, self.limit is None, self.offset is None, self.is_distinct)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The parameters for a statement that was built :meth:`without_values`."""
+        values = {
+            f"{_VALUE}{number}": condition.value
+            for number, condition in enumerate(self.conditions)
+            if isinstance(condition, Equality)
+        }
+        if self.limit is not None:
+            values[_LIMIT] = self.limit
+        if self.offset is not None:
+            values[_OFFSET] = self.offset
+        return values
+
+    def without_values(self) -> Description[T]:
+        """Return the same with parameters, for one that has a shape."""
+        return replace(
+            self,
+            conditions=tuple(
+                condition.with_parameter(f"{_VALUE}{number}")
+                if isinstance(condition, Equality)
+                else condition
+                for number, condition in enumerate(self.conditions)
+            ),
+            limit=None if self.limit is None else bindparam(_LIMIT, type_=BigInteger()),
+            offset=None if self.offset is None else bindparam(_OFFSET, type_=BigInteger()),
+        )
+
+    @property
+    def is_sliced(self) -> bool:
+        """True if it is about some of the matching rows only."""
+        return self.limit is not None or self.offset is not None
+
+    @property
+    def is_all(self) -> bool:
+        """True if nothing was said yet: all rows, in any order, loaded as usual."""
+        return (
+            not (self.conditions or self.order or self.is_sliced or self.options)
+            and self.lock is None
+        )
+
+    @property
+    def brings_in_others(self) -> bool:
+        """True if its conditions name other tables than the model's, outside of subqueries."""
+        return any(_is_of_another(condition, self.mapper.tables) for condition in self.where)
+
+    def changed(self, **changes: Any) -> Description[T]:
+        return replace(self, **changes)
+
+    def narrowed(self, *conditions: ColumnElement[bool] | Equality) -> Description[T]:
+        return replace(self, conditions=(*self.conditions, *conditions))
+
+    def limited(self, rows: int) -> Description[T]:
+        """Return the same with at most ``rows``, or fewer if fewer were asked for already."""
+        return replace(self, limit=rows if self.limit is None else min(self.limit, rows))
+
+    def ordered(self) -> Description[T]:
+        """Return the same in its own order, or else by primary key."""
+        return self if self.order else replace(self, order=_by_key(self.mapper))
+
+    def reversed(self) -> Description[T]:
+        """Return the same in the opposite order; to be sliced after that, and not before."""
+        return replace(self, order=tuple(_opposite(step) for step in self.ordered().order))
+
+    def last(self) -> Description[T]:
+        """Return those rows whose last one is the last of all: one row, where one is enough."""
+        if self.limit is not None:
+            return self.ordered()  # the last of these, not the first of the others
+        last = self.changed(offset=None).reversed().limited(1)
+        return last if self.offset is None else last.narrowed(exists(self.keys()))
+
+    def objects(self) -> Select[T]:
+        """Return a SELECT of whole objects."""
+        statement: Select[T] = self.shaped(select(self.model))
+        return statement.options(*self.options)
+
+    def columns(self, *columns: Any) -> Select[*tuple[Any, ...]]:
+        """Return a SELECT of these columns instead."""
+        statement: Select[*tuple[Any, ...]] = self.shaped(select(*columns))
+        return statement
+
+    def keys(self) -> Select[*tuple[Any, ...]]:
+        """Return the primary keys of the rows, for statements about them.
+
+        They are ordered where it matters.
+        """
+        key = primary_key(self.mapper)
+        # Never correlated: inside of an UPDATE of the same table it would be about one row of it.
+        if not self.is_sliced:
+            return select(*key).where(*self.where).correlate(None)
+        # PostgreSQL orders distinct rows only by what they consist of.
+        order = (
+            [_unmodified(step) for step in as_expressions(self.order)] if self.is_distinct else []
+        )
+        rows: Select[*tuple[Any, ...]]
+        rows = replace(self, lock=None).shaped(select(*key, *order)).correlate(None)
+        return select(*list(rows.subquery().c)[: len(key)]) if self.is_distinct else rows
+
+    def key_column(self) -> Any:
+        """Return what :meth:`keys` can be compared with."""
+        key = primary_key(self.mapper)
+        return key[0] if len(key) == 1 else tuple_(*key)
+
+    def count(self) -> Select[int]:
+        if self.is_sliced or self.is_distinct:
+            keys = self.keys() if self.is_sliced else self.keys().distinct()
+            return select(func.count()).select_from(keys.subquery())
+        return select(func.count()).select_from(self.model).where(*self.where)
+
+    def exists(self) -> Select[bool]:
+        return select(exists(self.keys()))
+
+    def shaped(self, statement: Any) -> Any:
+        """Return ``statement``, which selects of the model's table, with the conditions and all."""
+        statement = statement.where(*self.where).order_by(*as_expressions(self.order))
+        if self.is_distinct:
+            statement = statement.distinct()
+        if self.limit is not None:
+            statement = statement.limit(self.limit)
+        if self.offset is not None:
+            statement = statement.offset(self.offset)
+        if self.lock is not None:
+            # Not the rows of joined relations; PostgreSQL refuses those that may be missing.
+            statement = statement.with_for_update(**self.lock, of=self.model)
+        return statement
+
+
+def _is_of_another(element: Any, tables: Sequence[FromClause]) -> bool:
+    """Return whether a column of a table that is not one of ``tables`` is in it."""
+    if not isinstance(element, ClauseElement):
+        attribute = getattr(element, "__clause_element__", None)
+        # A lambda has none: nobody knows before it is called.
+        return attribute is None or _is_of_another(attribute(), tables)
+    if isinstance(element, SelectBase | ScalarSelect | Exists):
+        return False
+    if isinstance(element, ColumnClause):
+        return element.table is not None and element.table not in tables
+    return any(_is_of_another(child, tables) for child in element.get_children())
+
+
+def _by_key(mapper: Mapper[Any]) -> tuple[Any, ...]:
+    names, key = names_of(mapper), primary_key(mapper)
+    return tuple(
+        Ordering(names[attribute.key], is_descending=False) if attribute.key in names else attribute
+        for attribute in key
+    )
+
+
+def _opposite(order: Any) -> Any:
+    if isinstance(order, Ordering):
+        return order.opposite
+    modifier = order.modifier if isinstance(order, UnaryExpression) else None
+    if modifier is operators.desc_op:
+        return order.element.asc()
+    if modifier is operators.asc_op:
+        return order.element.desc()
+    if modifier is operators.nulls_first_op:
+        return _opposite(order.element).nulls_last()
+    if modifier is operators.nulls_last_op:
+        return _opposite(order.element).nulls_first()
+    if isinstance(order, TextClause):
+        raise ConfigurationError(
+            f"last() cannot turn round an order that is text: {order.text!r}. Order by expressions "
+            "or names."
+        )
+    return order.desc()
+
+
+def _unmodified(order: Any) -> Any:
+    is_modified = isinstance(order, UnaryExpression) and order.modifier in _ORDERS
+    return _unmodified(order.element) if is_modified else order

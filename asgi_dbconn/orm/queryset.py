@@ -1,0 +1,216 @@
+"""The part of a QuerySet that writes."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, TypeVar, overload
+
+from sqlalchemy.exc import IntegrityError
+
+from asgi_dbconn.call_site import CallSite
+from asgi_dbconn.orm import bulk, instances, update_delete
+from asgi_dbconn.orm.lookups import conditions, equalities, field
+from asgi_dbconn.orm.query import Description
+from asgi_dbconn.orm.queryset_reads import Reading
+from asgi_dbconn.orm.target import Work
+
+__all__ = ["Writing"]
+
+R = TypeVar("R")
+T = TypeVar("T")
+_EMPTY: Mapping[str, Any] = {}
+
+
+class Writing(Reading[T]):
+    """The writing verbs. Outside of a scope each of them is committed when it returns."""
+
+    __slots__ = ()
+
+    def create(self, **values: Any) -> Coroutine[Any, Any, T]:
+        """Store a new object; return it with what the database filled in (keys, defaults).
+
+        Related objects that are new or changed are stored along, all or none.
+        """
+        made = self._description.model(**values)
+        return instances.store(self._place, made, self._line(), is_known=False)
+
+    def get_or_create(
+        self, defaults: Mapping[str, Any] = _EMPTY, **lookups: Any
+    ) -> Coroutine[Any, Any, tuple[T, bool]]:
+        """Return the one that matches, or a new one; and whether it is new.
+
+        A new one is made of ``lookups`` and ``defaults``. A default that can be called is called,
+        if it is needed.
+
+        Safe where others do the same at the same time, if a unique constraint covers the lookups:
+        the task that comes second gets the other's object. Raises MultipleObjectsReturned.
+        """
+        mapper = self._description.mapper
+        values = equalities(mapper, lookups)
+        return self._get_or_create(self._looked_up(lookups), values, defaults, self._line())
+
+    def update_or_create(
+        self, defaults: Mapping[str, Any] = _EMPTY, **lookups: Any
+    ) -> Coroutine[Any, Any, tuple[T, bool]]:
+        """Return the one that matches, changed to ``defaults``, or a new one.
+
+        Returns also whether it is new. In one transaction, with the row locked in between; safe
+        like :meth:`get_or_create`.
+        """
+        mapper = self._description.mapper
+        for name in defaults:
+            field(mapper, name)
+        values, found = equalities(mapper, lookups), self._looked_up(lookups).changed(lock={})
+        return self._update_or_create(found, values, defaults, self._line())
+
+    @overload
+    def bulk_create(
+        self,
+        rows: Iterable[T | Mapping[str, Any]],
+        *,
+        returning: Literal[False] = False,
+        ignore_conflicts: bool = False,
+        update_conflicts: Sequence[str] = (),
+        unique_fields: Sequence[str] = (),
+        batch_size: int = bulk.BATCH,
+    ) -> Coroutine[Any, Any, int]: ...
+    @overload
+    def bulk_create(
+        self,
+        rows: Iterable[T | Mapping[str, Any]],
+        *,
+        returning: Literal[True],
+        ignore_conflicts: bool = False,
+        update_conflicts: Sequence[str] = (),
+        unique_fields: Sequence[str] = (),
+        batch_size: int = bulk.BATCH,
+    ) -> Coroutine[Any, Any, list[T]]: ...
+    def bulk_create(
+        self,
+        rows: Iterable[T | Mapping[str, Any]],
+        *,
+        returning: bool = False,
+        ignore_conflicts: bool = False,
+        update_conflicts: Sequence[str] = (),
+        unique_fields: Sequence[str] = (),
+        batch_size: int = bulk.BATCH,
+    ) -> Coroutine[Any, Any, int | list[T]]:
+        """Store many rows, given as objects or as dicts, all or none; returns how many.
+
+        With ``returning`` it returns the stored objects instead, in the order of ``rows``, which
+        costs more. A row that is there already is an IntegrityError, or is left out with
+        ``ignore_conflicts``, or gets the new values of the fields in ``update_conflicts``, where
+        ``unique_fields`` (by default the primary key) say what makes it the same. Objects that
+        are given are not changed; relations and cascades are not looked at.
+        """
+        plan = bulk.Insertion(
+            self._description.mapper,
+            rows,
+            ignore_conflicts=ignore_conflicts,
+            update_conflicts=update_conflicts,
+            unique_fields=unique_fields,
+            batch_size=batch_size,
+        )
+        work: Any = partial(bulk.insert_returning if returning else bulk.insert, plan=plan)
+        nothing: Any = [] if returning else 0
+        return self._bulk(work, plan.rows, nothing, self._line())
+
+    def bulk_update(
+        self, objects: Iterable[T], fields: Sequence[str], *, batch_size: int = bulk.BATCH
+    ) -> Coroutine[Any, Any, int]:
+        """Store these fields of many objects, by their primary keys, all or none.
+
+        Returns how many there were: fewer than given, if rows are gone.
+        """
+        changes = bulk.Changes(self._description.mapper, objects, fields, batch_size=batch_size)
+        return self._bulk_update(changes, self._line())
+
+    def update(self, **values: Any) -> Coroutine[Any, Any, int]:
+        """Change all matching rows in one go, without loading them; returns the number of rows.
+
+        Values may be expressions: ``update(visits=User.visits + 1)``.
+        """
+        work = update_delete.updating(self._description, values)
+        return self._place.run(work, autocommit=True, built_at=self._line())
+
+    def delete(self) -> Coroutine[Any, Any, int]:
+        """Delete all matching rows in one go, without loading them; returns the number of rows.
+
+        Cascades are the database's (``ON DELETE``), not the relationship's.
+        """
+        work = update_delete.deleting(self._description)
+        return self._place.run(work, autocommit=True, built_at=self._line())
+
+    # -- inside
+
+    def _looked_up(self, lookups: Mapping[str, Any]) -> Description[T]:
+        found = self._description.narrowed(*conditions(self._description.mapper, lookups))
+        return found.limited(2)
+
+    async def _get_or_create(
+        self,
+        looked_up: Description[T],
+        values: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+        built_at: CallSite | None,
+    ) -> tuple[T, bool]:
+        found = await self._objects(self._at_most_one, looked_up, built_at)
+        return (
+            (found, False)
+            if found is not None
+            else await self._create_or_get(looked_up, {**values, **_called(defaults)}, built_at)
+        )
+
+    async def _update_or_create(
+        self,
+        looked_up: Description[T],
+        values: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+        built_at: CallSite | None,
+    ) -> tuple[T, bool]:
+        self._place.effective_schema()  # refused before anything begins
+        async with self._place.database.verb_transaction():
+            found = await self._objects(self._at_most_one, looked_up, built_at)
+            defaults = _called(defaults)
+            if found is None:
+                made = {**values, **defaults}
+                found, is_new = await self._create_or_get(looked_up, made, built_at)
+                if is_new:
+                    return found, True
+            for name, value in defaults.items():
+                setattr(found, name, value)
+            return await instances.store(self._place, found, built_at), False
+
+    async def _create_or_get(
+        self, looked_up: Description[T], values: Mapping[str, Any], built_at: CallSite | None
+    ) -> tuple[T, bool]:
+        made = self._description.model(**values)
+        try:
+            if self._place.scope() is None:
+                return await instances.store(self._place, made, built_at, is_known=False), True
+            # In a scope it may fail without taking the rest of the transaction along.
+            async with self._place.database.verb_transaction():
+                return await instances.store(self._place, made, built_at, is_known=False), True
+        except IntegrityError:
+            found = await self._objects(self._at_most_one, looked_up, built_at)
+            if found is None:
+                raise
+            return found, False
+
+    async def _bulk(
+        self, work: Work[R], rows: Sequence[Any], nothing: R, built_at: CallSite | None
+    ) -> R:
+        if not rows:
+            return nothing
+        return await self._place.run(work, autocommit=False, built_at=built_at)
+
+    async def _bulk_update(self, changes: bulk.Changes, built_at: CallSite | None) -> int:
+        work = partial(bulk.update_by_key, changes=changes)
+        if not changes.rows:
+            return 0
+        return await instances.run(self._place, work, alone=False, built_at=built_at)
+
+
+def _called(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value() if callable(value) else value for name, value in defaults.items()}

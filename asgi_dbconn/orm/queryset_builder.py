@@ -1,0 +1,281 @@
+"""The part of a QuerySet that describes: every method returns a new one and sends nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from sqlalchemy import Select, UnaryExpression
+from sqlalchemy.orm import Mapper, RelationshipProperty, joinedload, load_only, selectinload
+from sqlalchemy.sql.visitors import replacement_traverse
+
+from asgi_dbconn.call_site import CallSite
+from asgi_dbconn.errors import ConfigurationError, FieldError
+from asgi_dbconn.orm.binding import INHERIT, Choice, DatabaseChoice
+from asgi_dbconn.orm.loading import is_one_statement
+from asgi_dbconn.orm.lookup_operators import is_expression
+from asgi_dbconn.orm.lookups import column, conditions, primary_key, related
+from asgi_dbconn.orm.negation import negated
+from asgi_dbconn.orm.not_awaited import NotAwaited
+from asgi_dbconn.orm.query import Description
+from asgi_dbconn.orm.simple_terms import Ordering, as_expressions, names_of
+from asgi_dbconn.orm.target import Place
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm.interfaces import ORMOption
+    from sqlalchemy.sql._typing import _ColumnExpressionArgument
+
+__all__ = ["Building"]
+
+T = TypeVar("T")
+
+_HINTS = {
+    bool: " Python has compared already: is an attribute of the class on one side? `is` and `not` "
+    "are Python's own; write == None and ~(...). For a constant, sqlalchemy.true().",
+    str: " SQL of your own goes into sqlalchemy.text().",
+}
+
+
+class Building(NotAwaited, Generic[T]):
+    """An immutable query: may be kept, shared between tasks and loops, and used many times."""
+
+    __slots__ = ("_built_at", "_description", "_place")
+
+    def __init__(self, description: Description[T], place: Place) -> None:
+        self._description = description
+        self._place = place
+        self._built_at: CallSite | None = place.built_at()
+
+    def __asgi_dbconn_loop__(self) -> asyncio.AbstractEventLoop | None:
+        # Where run_sync awaits it if the calling thread has no loop of its own.
+        return self._place.database.home_loop
+
+    def again(self) -> Self:
+        """Return the same query, as if it was built here."""
+        copy = self._with(self._description)
+        copy._built_at = self._place.built_at()
+        return copy
+
+    def all(self) -> Self:
+        """Return the same query; for those who like to read ``await User.query.all()``."""
+        return self
+
+    def filter(self, *expressions: _ColumnExpressionArgument[bool], **lookups: Any) -> Self:
+        """Keep only rows for which all of these are true.
+
+        Lookups through the same relation are about the same related row; in another ``filter()``
+        they may be about another one. Raises FieldError immediately if a lookup names what the
+        model does not have, or if an expression is none.
+        """
+        return self._with(self._description.narrowed(*self._wanted("filter", expressions, lookups)))
+
+    def exclude(self, *expressions: _ColumnExpressionArgument[bool], **lookups: Any) -> Self:
+        """Keep only rows for which these are not all true, or for which that is unknown (NULL)."""
+        unwanted = self._wanted("exclude", expressions, lookups)
+        if not unwanted:
+            return self
+        description = self._description
+        return self._with(
+            description.narrowed(negated(as_expressions(unwanted), description.mapper.tables))
+        )
+
+    def order_by(self, *fields: _ColumnExpressionArgument[Any] | str) -> Self:
+        """Order by expressions or names; ``"-name"`` is descending. Replaces an earlier order."""
+        order = tuple(step for field in fields for step in self._ordering(field))
+        return self._with(self._description.changed(order=order))
+
+    def limit(self, rows: int) -> Self:
+        """Take at most so many rows. Replaces an earlier limit."""
+        return self._with(self._description.changed(limit=_count("limit", rows)))
+
+    def offset(self, rows: int) -> Self:
+        """Leave out the first so many rows; say which those are by ``order_by``."""
+        return self._with(self._description.changed(offset=_count("offset", rows)))
+
+    def distinct(self) -> Self:
+        """Take each row once: for ``values()``, and where an expression brings in another table.
+
+        PostgreSQL orders distinct rows by what is selected only.
+        """
+        return self._with(self._description.changed(is_distinct=True))
+
+    def options(self, *options: ORMOption) -> Self:
+        """Apply SQLAlchemy's loader options, as ``selectinload(User.posts)``."""
+        return self._loading(options, takes_several=True)
+
+    def select_related(self, *relations: str | Any) -> Self:
+        """Load these relations in the same statement, by a join; ``"author__country"`` goes on.
+
+        For relations to one object; a collection would repeat its parent's row.
+        """
+        return self._loading(
+            [
+                self._relation(joinedload, relation)
+                for relation in _some("select_related", relations)
+            ],
+            takes_several=not all(self._is_joined_at_once(relation) for relation in relations),
+        )
+
+    def prefetch_related(self, *relations: str | Any) -> Self:
+        """Load these relations, collections too, by one more statement for each step."""
+        return self._loading(
+            [
+                self._relation(selectinload, relation)
+                for relation in _some("prefetch_related", relations)
+            ],
+            takes_several=True,
+        )
+
+    def only(self, *fields: str | Any) -> Self:
+        """Load these columns and the primary key, and leave the others out.
+
+        Reading one that was left out raises DetachedInstanceError; ``refresh()`` loads it.
+        """
+        chosen = [self._column("only", field) for field in _some("only", fields)]
+        return self._loading([load_only(*chosen)], takes_several=False)
+
+    def with_for_update(
+        self,
+        *,
+        nowait: bool = False,
+        skip_locked: bool = False,
+        read: bool = False,
+        key_share: bool = False,
+    ) -> Self:
+        """Lock the rows of this model until the transaction ends.
+
+        Awaited outside of a scope it raises TransactionError: nothing would stay locked. SQLite
+        ignores it: a transaction there has locked the whole database already.
+        """
+        if nowait and skip_locked:
+            raise ConfigurationError(
+                "A row that is locked by others is either an error (nowait) or left out "
+                "(skip_locked). Choose one."
+            )
+        lock = {"nowait": nowait, "skip_locked": skip_locked, "read": read, "key_share": key_share}
+        return self._with(self._description.changed(lock=lock))
+
+    def using(
+        self,
+        *,
+        database: DatabaseChoice | Choice = INHERIT,
+        schema: str | Choice | None = INHERIT,
+    ) -> Self:
+        """Run elsewhere, on another database or in another schema.
+
+        ``database`` is a name (None is the default) or a ``Database``. For ``schema`` None is no
+        schema. What is left out stays as it is. Raises UnknownDatabase or InvalidSchemaName
+        immediately.
+        """
+        copy = self._with(self._description)
+        copy._place = self._place.using(database, schema)
+        return copy
+
+    @property
+    def statement(self) -> Select[T]:
+        """SQLAlchemy's own SELECT for this query, to look at, extend, or execute elsewhere.
+
+        The schema is not in it: it comes with a scope's connection.
+        """
+        return self._description.objects()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._description.model.__name__}>"
+
+    def _with(self, description: Description[T]) -> Self:
+        copy = object.__new__(type(self))
+        copy._description = description
+        copy._place = self._place
+        copy._built_at = self._built_at
+        return copy
+
+    def _wanted(
+        self, verb: str, expressions: tuple[Any, ...], lookups: dict[str, Any]
+    ) -> list[Any]:
+        for expression in expressions:
+            if not is_expression(expression) and not callable(expression):
+                raise FieldError(
+                    f"{verb}() takes expressions, as User.name == 'x', and lookups, as name='x', "
+                    f"not {expression!r}.{_HINTS.get(type(expression), '')}"
+                )
+        return [*expressions, *conditions(self._description.mapper, lookups)]
+
+    def _loading(self, options: Iterable[Any], *, takes_several: bool) -> Self:
+        before = self._description
+        return self._with(
+            before.changed(
+                options=(*before.options, *options),
+                takes_several=before.takes_several or takes_several,
+            )
+        )
+
+    def _ordering(self, by: Any) -> list[Any]:
+        if not isinstance(by, str):
+            return [_with_names(self._description.mapper, self._column("order_by", by))]
+        mapper, name = self._description.mapper, by.removeprefix("-")
+        known = names_of(mapper).get(name)
+        if known is not None:
+            return [Ordering(known, is_descending=by.startswith("-"))]
+        is_key = name == "pk" and name not in mapper.all_orm_descriptors
+        attributes = primary_key(mapper) if is_key else [column(mapper, name)]
+        return [
+            attribute.desc() if by.startswith("-") else attribute.asc() for attribute in attributes
+        ]
+
+    def _column(self, verb: str, chosen: Any) -> Any:
+        if isinstance(chosen, str):
+            return column(self._description.mapper, chosen)
+        if isinstance(getattr(chosen, "property", None), RelationshipProperty):
+            return column(chosen.property.parent, chosen.key)  # says that it is none
+        if is_expression(chosen):
+            return chosen
+        raise FieldError(f"{verb}() takes names and expressions, not {chosen!r}.")
+
+    def _is_joined_at_once(self, relation: str | Any) -> bool:
+        """Return whether what is related loads nothing more by itself."""
+        mapper = self._description.mapper
+        if not isinstance(relation, str):
+            return is_one_statement(relation.property.mapper)
+        for name in relation.split("__"):
+            mapper = mapper.relationships[name].mapper
+            if not is_one_statement(mapper):
+                return False
+        return True
+
+    def _relation(self, load: Any, path: str | Any) -> Any:
+        if not isinstance(path, str):
+            return load(path)
+        mapper, option = self._description.mapper, None
+        for name in path.split("__"):
+            attribute = related(mapper, name, path)
+            step = load if option is None else getattr(option, load.__name__)
+            option = step(attribute)
+            mapper = attribute.property.mapper
+        return option
+
+
+def _with_names(mapper: Mapper[Any], order: Any) -> Any:
+    """Return ``order`` with the model's own column for a name inside, as in ``desc("name")``."""
+    if not isinstance(order, UnaryExpression):
+        return order
+
+    def replaced(element: Any, **_: Any) -> Any:
+        if element.__visit_name__ != "textual_label_reference":
+            return None
+        known = names_of(mapper).get(element.element)
+        return None if known is None else known.attribute.__clause_element__()
+
+    return replacement_traverse(order, {}, replaced)
+
+
+def _some(verb: str, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not given:
+        raise ConfigurationError(f"{verb}() needs at least one name.")
+    return given
+
+
+def _count(verb: str, rows: Any) -> int:
+    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 0:
+        raise ConfigurationError(f"{verb}() takes a number of rows of 0 or more, not {rows!r}.")
+    return rows

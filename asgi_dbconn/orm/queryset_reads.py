@@ -1,0 +1,261 @@
+"""The part of a QuerySet that reads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
+from functools import partial
+from typing import Any, Final, Literal, TypeVar, overload
+
+from sqlalchemy import Label, Select
+from sqlalchemy.engine import Row
+from sqlalchemy.orm import ColumnProperty, QueryableAttribute
+
+from asgi_dbconn.call_site import CallSite
+from asgi_dbconn.errors import FieldError, TransactionError
+from asgi_dbconn.orm import fetching, loading
+from asgi_dbconn.orm.errors import MultipleObjectsReturned, ObjectNotFound
+from asgi_dbconn.orm.lookups import conditions, primary_key_is
+from asgi_dbconn.orm.query import Description
+from asgi_dbconn.orm.queryset_builder import Building
+from asgi_dbconn.orm.shapes import statement_for
+from asgi_dbconn.orm.streaming import Stream
+from asgi_dbconn.orm.target import Work
+
+__all__ = ["NOT_GIVEN", "Reading"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+V = TypeVar("V")
+Rows = Sequence[Row[*tuple[Any, ...]]]
+
+NOT_GIVEN: Final = object()
+
+
+class Reading(Building[T]):
+    """The reading verbs.
+
+    Objects come back detached, with every column that is not deferred loaded.
+    """
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, list[T]]:
+        return self._objects(list, self._description, self._built_at).__await__()
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        # Fetched first, then iterated: a loop that is left early would otherwise keep the
+        # connection until the garbage collector comes by. stream() is for many rows.
+        for instance in await self:
+            yield instance
+
+    def stream(self, rows: int = 1000) -> Stream[T]:
+        """Return a stream of the objects.
+
+        ``async with User.query.stream(500) as users:``, then ``async for user in users``.
+
+        Never holds more than ``rows`` objects at a time. The block has a connection, and returns
+        it at its end, however it is left; inside a scope it reads on that scope's connection,
+        and takes turns with others for each fetch.
+        """
+        return Stream(self._description, self._place, rows)
+
+    def get(self, pk: Any = NOT_GIVEN, /, **lookups: Any) -> Coroutine[object, None, T]:
+        """Return the one object that matches.
+
+        ``get(5)`` is by primary key, ``get(name="x")`` by lookups.
+        Raises ObjectNotFound or MultipleObjectsReturned.
+        """
+        return self._found(self._exactly_one, pk, lookups)
+
+    def get_or_none(
+        self, pk: Any = NOT_GIVEN, /, **lookups: Any
+    ) -> Coroutine[object, None, T | None]:
+        """Return the same as :meth:`get`, but None where nothing matches."""
+        return self._found(self._at_most_one, pk, lookups)
+
+    def first(self) -> Coroutine[object, None, T | None]:
+        """Return the first object in the query's order (without one, by primary key), or None."""
+        return self._objects(_first, self._description.ordered().limited(1), self._line())
+
+    def last(self) -> Coroutine[object, None, T | None]:
+        """Return the last object in the query's order (without one, by primary key), or None."""
+        return self._objects(_last, self._description.last(), self._line())
+
+    def count(self) -> Coroutine[object, None, int]:
+        """Return how many rows match."""
+        return self._value("count", Description.count)
+
+    def exists(self) -> Coroutine[object, None, bool]:
+        """Return whether any row matches."""
+        return self._value("exists", Description.exists)
+
+    def values(self, *fields: str | Any) -> Coroutine[object, None, list[dict[str, Any]]]:
+        """Return a dict for each row instead of an object.
+
+        It has these fields, or every column that is not deferred. An expression goes by its
+        ``label()``.
+        """
+        names = [field if isinstance(field, str) else _name(field) for field in fields]
+        for name in names:
+            if name is not None and names.count(name) > 1:
+                raise FieldError(
+                    f"Two of the fields are called {name!r}, and a dict holds one. Give one of "
+                    "them another name by label()."
+                )
+        names = names or [attribute.key for attribute in self._loaded()]
+        return self._rows(partial(_dicts, names), "values", fields)
+
+    @overload
+    def values_list(
+        self, *fields: str | Any, flat: Literal[False] = False
+    ) -> Coroutine[object, None, list[tuple[Any, ...]]]: ...
+    @overload
+    def values_list(
+        self, field: QueryableAttribute[V], /, *, flat: Literal[True]
+    ) -> Coroutine[object, None, list[V]]: ...
+    @overload
+    def values_list(
+        self, field: str | Any, /, *, flat: Literal[True]
+    ) -> Coroutine[object, None, list[Any]]: ...
+    def values_list(
+        self, *fields: str | Any, flat: bool = False
+    ) -> Coroutine[object, None, list[Any]]:
+        """Return a tuple for each row instead of an object.
+
+        With ``flat=True`` it is the one field's value.
+        """
+        if flat and len(fields) != 1:
+            raise TypeError(f"values_list(flat=True) takes one field, not {len(fields)}.")
+        return self._rows(_firsts if flat else _tuples, "values_list", fields)
+
+    # -- inside
+
+    def _line(self) -> CallSite | None:
+        return self._place.built_at()
+
+    def _found(
+        self, shape: Callable[[Sequence[T]], R], pk: Any, lookups: dict[str, Any]
+    ) -> Coroutine[object, None, R]:
+        work = None
+        if pk is not NOT_GIVEN and not lookups:
+            work = fetching.by_key(self._description, pk)
+        if work is None:
+            return self._objects(shape, self._narrowed(pk, lookups), self._line())
+        return self._shaped(shape, work, self._line())
+
+    async def _shaped(
+        self,
+        shape: Callable[[Sequence[T]], R],
+        work: Work[Sequence[T]],
+        built_at: CallSite | None,
+    ) -> R:
+        return shape(await self._place.run(work, autocommit=True, built_at=built_at))
+
+    def _narrowed(self, pk: Any, lookups: dict[str, Any]) -> Description[T]:
+        mapper = self._description.mapper
+        found = self._description.narrowed(*conditions(mapper, lookups))
+        if pk is not NOT_GIVEN:
+            found = found.narrowed(primary_key_is(mapper, pk))
+        # Two rows are enough to know that there are too many.
+        return found.limited(2)
+
+    def _chosen(self, verb: str, fields: tuple[Any, ...]) -> list[Any]:
+        if fields:
+            return [self._column(verb, field) for field in fields]
+        return [getattr(self._description.model, attribute.key) for attribute in self._loaded()]
+
+    def _loaded(self) -> list[ColumnProperty[Any]]:
+        return [
+            attribute
+            for attribute in self._description.mapper.column_attrs
+            if not attribute.deferred
+        ]
+
+    def _rows(
+        self, shape: Callable[[Rows], R], verb: str, fields: tuple[Any, ...]
+    ) -> Coroutine[object, None, R]:
+        def build(description: Description[T]) -> Select[*tuple[Any, ...]]:
+            return description.columns(*self._chosen(verb, fields))
+
+        if all(isinstance(field, str) for field in fields):
+            statement, values = statement_for(self._description, ("columns", fields), build)
+        else:
+            statement, values = build(self._description), None
+        work = partial(loading.load_rows, statement=statement, parameters=values)
+        return self._shaped_rows(shape, work, self._line())
+
+    async def _shaped_rows(
+        self, shape: Callable[[Rows], R], work: Work[Rows], built_at: CallSite | None
+    ) -> R:
+        self._check_lock(self._description)
+        return shape(await self._place.run(work, autocommit=True, built_at=built_at))
+
+    def _value(
+        self, what: str, build: Callable[[Description[T]], Select[V]]
+    ) -> Coroutine[object, None, V]:
+        statement, values = statement_for(self._description, what, build)
+        work = partial(loading.scalar, statement=statement, parameters=values)
+        return self._place.run(work, autocommit=True, built_at=self._line())
+
+    async def _objects(
+        self,
+        shape: Callable[[Sequence[T]], R],
+        description: Description[T],
+        built_at: CallSite | None,
+    ) -> R:
+        self._check_lock(description)
+        work, is_simple = fetching.by_query(description)
+        return shape(await self._place.run(work, autocommit=is_simple, built_at=built_at))
+
+    def _check_lock(self, description: Description[T]) -> None:
+        if description.lock is not None and self._place.scope() is None:
+            raise TransactionError(
+                "with_for_update() locks rows until the transaction ends, and here it would end at "
+                "once. Use it inside `async with models.transaction()`."
+            )
+
+    def _at_most_one(self, objects: Sequence[T]) -> T | None:
+        if len(objects) > 1:
+            raise MultipleObjectsReturned(
+                f"More than one {self._description.model.__name__} matches. "
+                "Narrow the query, or take first() of an ordered one."
+            )
+        return objects[0] if objects else None
+
+    def _exactly_one(self, objects: Sequence[T]) -> T:
+        found = self._at_most_one(objects)
+        if found is None:
+            raise ObjectNotFound(
+                f"No {self._description.model.__name__} matches. "
+                "Where that is expected, use get_or_none()."
+            )
+        return found
+
+
+def _first(objects: Sequence[T]) -> T | None:
+    return objects[0] if objects else None
+
+
+def _last(objects: Sequence[T]) -> T | None:
+    return objects[-1] if objects else None
+
+
+def _tuples(rows: Rows) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in rows]
+
+
+def _firsts(rows: Rows) -> list[Any]:
+    return [row[0] for row in rows]
+
+
+def _dicts(names: Sequence[str | None], rows: Rows) -> list[dict[str, Any]]:
+    if not rows:
+        return []
+    # By our names: a column may be called otherwise than its attribute.
+    named = [name or key for name, key in zip(names, rows[0]._fields, strict=True)]
+    return [dict(zip(named, row, strict=True)) for row in rows]
+
+
+def _name(expression: Any) -> str | None:
+    """Return what it is called in Python; None for what only the database names."""
+    return expression.key if isinstance(expression, QueryableAttribute | Label) else None

@@ -1,0 +1,121 @@
+"""The part of queries that is said by the names of columns and by plain values.
+
+Most queries have no other part. A statement that says no more than that depends on the names
+alone: it is built once, and the values go along as its parameters. Whatever else SQLAlchemy can
+compare, by types and comparators of the user's own or by what a value is, is an expression that is
+built anew each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from sqlalchemy import BindParameter, Column, TypeDecorator, bindparam
+from sqlalchemy.orm import ColumnProperty, Mapper, QueryableAttribute
+from sqlalchemy.sql import operators
+
+from asgi_dbconn.orm.fast_path.hydration import noted
+from asgi_dbconn.orm.lookup_operators import PLAIN_VALUES
+
+__all__ = ["Equality", "Name", "Ordering", "as_expressions", "names_of"]
+
+_KEY: Final = "asgi_dbconn.names"
+
+
+class Name:
+    """A column attribute that goes by its name. Lives as long as what is known of its mapper."""
+
+    __slots__ = ("_fitting", "attribute", "column", "key")
+
+    def __init__(self, key: str, attribute: QueryableAttribute[Any], column: Column[Any]) -> None:
+        self.key = key
+        self.attribute = attribute
+        self.column = column
+        self._fitting: dict[type, bool] = {}
+
+    def fits(self, value: object) -> bool:
+        """Return whether the column compares with ``value`` as with any other of its own type."""
+        kind = type(value)
+        is_fitting = self._fitting.get(kind)
+        if is_fitting is None:
+            # To compare an integer with 1.5, SQLAlchemy takes the type of the value.
+            is_fitting = self._fitting[kind] = (
+                kind in PLAIN_VALUES
+                and self.column.type.coerce_compared_value(operators.eq, value) is self.column.type
+            )
+        return is_fitting
+
+
+class Equality:
+    """A condition: a column has a value."""
+
+    __slots__ = ("name", "value")
+
+    def __init__(self, name: Name, value: object) -> None:
+        self.name = name
+        self.value = value
+
+    @property
+    def expression(self) -> Any:
+        return self.name.attribute == self.value
+
+    def with_parameter(self, parameter: str) -> Equality:
+        """Return the same about whatever value goes along under that name."""
+        bound: BindParameter[Any] = bindparam(parameter, type_=self.name.column.type)
+        return Equality(self.name, bound)
+
+
+class Ordering:
+    """A step of an order: a column, upwards or downwards."""
+
+    __slots__ = ("is_descending", "name")
+
+    def __init__(self, name: Name, *, is_descending: bool) -> None:
+        self.name = name
+        self.is_descending = is_descending
+
+    @property
+    def expression(self) -> Any:
+        attribute = self.name.attribute
+        return attribute.desc() if self.is_descending else attribute.asc()
+
+    @property
+    def opposite(self) -> Ordering:
+        return Ordering(self.name, is_descending=not self.is_descending)
+
+
+def as_expressions(said: Iterable[Any]) -> tuple[Any, ...]:
+    """Return SQLAlchemy's expressions for what was said, by names or by expressions."""
+    return tuple(
+        [part.expression if isinstance(part, Equality | Ordering) else part for part in said]
+    )
+
+
+def names_of(mapper: Mapper[Any]) -> Mapping[str, Name]:
+    """Return what can be said by its name; also ``pk``, if that is the name of nothing else."""
+    names: Mapping[str, Name] = noted(mapper, _KEY, _names)
+    return names
+
+
+def _names(mapper: Mapper[Any]) -> Mapping[str, Name]:
+    names: dict[str, Name] = {}
+    for column_property in mapper.column_attrs:
+        attribute = getattr(mapper.class_, column_property.key)
+        column, *others = column_property.columns
+        if not others and isinstance(column, Column) and _is_usual(attribute, column):
+            names[column_property.key] = Name(column_property.key, attribute, column)
+    if len(mapper.primary_key) == 1 and "pk" not in mapper.all_orm_descriptors:
+        key = names.get(mapper.get_property_by_column(mapper.primary_key[0]).key)
+        if key is not None:
+            names["pk"] = key
+    return names
+
+
+def _is_usual(attribute: QueryableAttribute[Any], column: Column[Any]) -> bool:
+    """Return whether it is SQLAlchemy's own comparators and types that compare it."""
+    return (
+        type(attribute.comparator) is ColumnProperty.Comparator
+        and not isinstance(column.type, TypeDecorator)
+        and type(column.type).__module__.startswith("sqlalchemy.")
+    )

@@ -1,0 +1,183 @@
+"""UPDATE and DELETE of all rows that match, without loading any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from sqlalchemy import (
+    ColumnClause,
+    Delete,
+    FromClause,
+    Table,
+    TextClause,
+    Update,
+    delete,
+    select,
+    update,
+)
+from sqlalchemy.engine import Connection, CursorResult
+from sqlalchemy.orm import Mapper
+from sqlalchemy.sql.visitors import iterate
+
+from asgi_dbconn.errors import ConfigurationError
+from asgi_dbconn.orm.fast_path.execution import execute
+from asgi_dbconn.orm.fast_path.hydration import is_overheard_changing
+from asgi_dbconn.orm.loading import session_for
+from asgi_dbconn.orm.lookup_operators import is_expression
+from asgi_dbconn.orm.lookups import column
+from asgi_dbconn.orm.origin_rest import Origin
+from asgi_dbconn.orm.query import Description
+from asgi_dbconn.orm.shapes import statement_for
+from asgi_dbconn.orm.simple_terms import names_of
+from asgi_dbconn.orm.target import Work
+
+__all__ = ["deleting", "updating"]
+
+
+def updating(description: Description[Any], values: Mapping[str, Any]) -> Work[int]:
+    """Return the work that sets these values in all rows, and counts them.
+
+    Raises FieldError or ConfigurationError immediately.
+    """
+    if not values:
+        raise ConfigurationError("update() needs at least one field=value.")
+    new = _plain_values(description, values)
+    if new is not None:
+        return _plainly(description, "update", update, new)
+    mapper = description.mapper
+    changes = {column(mapper, name): value for name, value in values.items()}
+    others = [name for name in values if not _is_local(mapper, name)]
+    if others:
+        raise ConfigurationError(
+            f"{', '.join(others)} of {mapper.class_.__name__} lie in another table than its "
+            "own columns, and one UPDATE changes one table. Update them on the parent class."
+        )
+    return partial(_affected, statement=_of_all(update(mapper.class_).values(changes), description))
+
+
+def deleting(description: Description[Any]) -> Work[int]:
+    """Return the work that deletes all rows, and counts them.
+
+    Raises ConfigurationError immediately.
+    """
+    mapper = description.mapper
+    if _is_plain(description):
+        return _plainly(description, "delete", delete, {})
+    if len(mapper.tables) > 1:
+        raise ConfigurationError(
+            f"A {mapper.class_.__name__} has rows in several tables, and one DELETE deletes "
+            "from one. Load the objects and delete them in models.session()."
+        )
+    return partial(_affected, statement=_of_all(delete(mapper.class_), description))
+
+
+# -- by names and values
+
+
+def _plain_values(
+    description: Description[Any], values: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return the new values by the columns' names, if only columns and values were said."""
+    if not _is_plain(description):
+        return None
+    names = names_of(description.mapper)
+    new = {}
+    for name, value in values.items():
+        known = names.get(name)
+        if known is None or is_expression(value):
+            return None
+        new[known.column.key] = value
+    return new
+
+
+def _is_plain(description: Description[Any]) -> bool:
+    mapper = description.mapper
+    return (
+        description.shape is not None
+        and not description.is_sliced
+        and not is_overheard_changing()
+        and mapper.inherits is None
+        and len(mapper.self_and_descendants) == 1
+        and isinstance(mapper.local_table, Table)
+    )
+
+
+def _plainly(
+    description: Description[Any], verb: str, make: Any, new: Mapping[str, Any]
+) -> Work[int]:
+    def build(description: Description[Any]) -> Any:
+        return make(description.mapper.local_table).where(*description.on_table)
+
+    statement, values = statement_for(description, verb, build)
+    return partial(_affected_at_once, statement=statement, parameters={**new, **(values or {})})
+
+
+def _affected_at_once(
+    connection: Connection,
+    options: Mapping[str, Any],
+    _: Origin,
+    *,
+    statement: Update | Delete,
+    parameters: Mapping[str, Any],
+) -> int:
+    return execute(connection, statement, parameters, options).rowcount
+
+
+# -- by expressions
+
+
+def _affected(
+    connection: Connection, options: Mapping[str, Any], _: Origin, *, statement: Update | Delete
+) -> int:
+    with session_for(connection, options) as session:
+        result = session.execute(statement, execution_options={"synchronize_session": False})
+        return result.rowcount if isinstance(result, CursorResult) else 0
+
+
+def _of_all(statement: Update | Delete, description: Description[Any]) -> Update | Delete:
+    """Return ``statement``, about the rows of ``description``."""
+    is_plain = _is_about_one_table(description)
+    if is_plain:
+        # Said again beside a slice: who waited for a row that was changed meanwhile looks at
+        # it once more.
+        statement = statement.where(*description.where)
+    if not is_plain or description.is_sliced or description.lock is not None:
+        # Neither UPDATE nor DELETE has a LIMIT of its own, nor the joins of an inheritance:
+        # a condition on the parent's table would match every row of the child's.
+        statement = statement.where(description.key_column().in_(_picked(description)))
+    return statement
+
+
+def _is_about_one_table(description: Description[Any]) -> bool:
+    mapper = description.mapper
+    if len(mapper.tables) > 1:
+        return False
+    conditions = description.where
+    inside = [element for condition in conditions for element in iterate(condition)]
+    # Most conditions are about columns of the model, and seeing that is cheap.
+    if not any(isinstance(element, FromClause | TextClause) for element in inside) and all(
+        element.table is not None and element.table in mapper.tables
+        for element in inside
+        if isinstance(element, ColumnClause)
+    ):
+        return True
+    # Others may have tables of their own inside, as those of an EXISTS, or bring them along.
+    return len(select(*mapper.primary_key).where(*conditions).get_final_froms()) == 1
+
+
+def _picked(description: Description[Any]) -> Any:
+    keys = description.keys()
+    if description.lock is None:
+        return keys
+    # Locked once, and not for each row that is looked at.
+    picked = keys.with_for_update(**description.lock).cte("picked")
+    return select(*picked.c)
+
+
+def _is_local(mapper: Mapper[Any], name: str) -> bool:
+    attribute = mapper.column_attrs.get(name)
+    return attribute is None or any(
+        getattr(column, "table", None) is mapper.local_table for column in attribute.columns
+    )

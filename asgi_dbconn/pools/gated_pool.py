@@ -1,0 +1,165 @@
+"""A SQLAlchemy pool whose every acquire passes its gate.
+
+The gate sits inside the pool, so that everything which leads to a connection passes it: our own
+queries, sessions, AUTOCOMMIT views, and whatever a user builds on ``Database.engine``.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.util import await_only
+
+from asgi_dbconn.errors import DBConnError
+from asgi_dbconn.pools.check_in import CheckIn, PooledRecord
+from asgi_dbconn.pools.connection_closer import Goodbyes
+from asgi_dbconn.pools.gate import Gate, Permit, permit_of_acquire
+from asgi_dbconn.pools.leak_detection import LeakAlarm
+from asgi_dbconn.pools.liveness import Liveness
+from asgi_dbconn.pools.statement_lock import StatementLock, driver_of
+
+__all__ = ["GatedPool"]
+
+
+class GatedPool(AsyncAdaptedQueuePool):
+    """A pool of fixed size, last in first out: connections used a moment ago are used again."""
+
+    def __init__(
+        self,
+        creator: Any,
+        gate: Gate,
+        liveness: Liveness,
+        goodbyes: Goodbyes,
+        check_in: CheckIn,
+        leak_after: float | None,
+        **pool_arguments: Any,
+    ) -> None:
+        # The queue's own timeout is never reached: behind the gate there is a connection to have.
+        pool_arguments |= {"pool_size": gate.size, "max_overflow": 0, "use_lifo": True}
+        super().__init__(creator, **pool_arguments)
+        self.gate = gate
+        self.liveness = liveness
+        self.goodbyes = goodbyes
+        self.check_in = check_in
+        self.leak_after = leak_after
+        if not pool_arguments.get("echo"):
+            # Where SQLAlchemy's users look for a pool's log, and where it is quiet by default.
+            self.logger = logging.getLogger("sqlalchemy.pool.GatedPool")
+        if "_dispatch" not in pool_arguments:  # else the listeners came along
+            # Check-in is the one way back for returned, invalidated and failed connections; a
+            # detached one (the garbage collector's way, too) leaves the pool without it.
+            event.listen(self, "connect", self._opened)
+            event.listen(self, "checkin", self._returned)
+            event.listen(self, "detach", self._dropped)
+
+    def connect(self) -> PoolProxiedConnection:
+        permit = self.gate.acquire_nowait()
+        if permit is None:
+            permit = await_only(self.gate.acquire())
+        token = permit_of_acquire.set(permit)
+        try:
+            connection = self._usable(permit)
+        except BaseException:
+            self._give_back(permit)
+            raise
+        finally:
+            permit_of_acquire.reset(token)
+        # Only a finished checkout carries its permit: one that fails halfway is checked in by
+        # SQLAlchemy too, and must not release what was released above.
+        record: Any = connection._connection_record
+        record.permit = permit
+        lock: StatementLock = record.dbapi_connection._execute_mutex
+        lock.check_out()
+        if self.leak_after is not None:
+            permit.alarm = LeakAlarm(
+                self.gate.name, permit.holder, self.leak_after, self.gate.events
+            )
+        self.gate.hand_out(permit)
+        return connection
+
+    def _usable(self, permit: Permit) -> PoolProxiedConnection:
+        while True:
+            try:
+                connection = super().connect()
+            except BaseException as error:
+                if permit.connection is not None:
+                    # What SQLAlchemy does first with a new connection was interrupted. It forgets
+                    # the connection then.
+                    permit.aftermath = self.goodbyes.say(permit.connection)
+                if isinstance(error, self.check_in.driver_errors) and not isinstance(
+                    error, DBConnError
+                ):
+                    raise self.check_in.lost_while_opening(error) from error
+                raise
+            # From here on it is in use: a drain must not close it under the question.
+            permit.connection = driver_of(connection.dbapi_connection)
+            try:
+                if self.liveness.is_usable(connection, permit.deadline):
+                    return connection
+            except BaseException:
+                connection.invalidate()
+                raise
+            permit.connection = None
+            connection.invalidate()
+
+    def _aftermath_ended(self, permit: Permit, _: object) -> None:
+        self.gate.release(permit)
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        # The place of a connection that was given up must not be handed out before those that are
+        # idle: another one would be opened beside them. Without its record the pool makes one
+        # anew, once it has nothing else.
+        if record.dbapi_connection is None:
+            self._dec_overflow()
+        else:
+            super()._do_return_conn(record)
+
+    def _create_connection(self) -> ConnectionPoolEntry:
+        return PooledRecord(self, self.check_in)
+
+    def _opened(self, _: Any, record: ConnectionPoolEntry) -> None:
+        self.liveness.note_opened(record)
+
+    def _returned(self, connection: Any, record: PooledRecord) -> None:
+        if connection is not None:  # else it was invalidated, and its record is empty
+            self.liveness.note_returned(record)
+        self._release(record)
+
+    def _dropped(self, _: Any, record: PooledRecord) -> None:
+        permit: Permit | None = record.permit
+        if permit is not None and permit.alarm is not None:
+            permit.alarm.was_dropped = True
+        self._release(record)
+
+    def _release(self, record: PooledRecord) -> None:
+        permit, record.permit = record.permit, None
+        if permit is not None:
+            self._give_back(permit)
+
+    def _give_back(self, permit: Permit) -> None:
+        if permit.aftermath is None:
+            self.gate.release(permit)
+        else:
+            permit.aftermath.add_done_callback(partial(self._aftermath_ended, permit))
+
+    def recreate(self) -> GatedPool:
+        # Engine.dispose() asks for this. The gate stays the same, so that a pool which was closed
+        # does not come back to life, and one which was not keeps its count.
+        return type(self)(
+            self._creator,
+            self.gate,
+            self.liveness,
+            self.goodbyes,
+            self.check_in,
+            self.leak_after,
+            recycle=self._recycle,
+            echo=self.echo,
+            logging_name=self._orig_logging_name,
+            reset_on_return=self._reset_on_return,
+            _dispatch=self.dispatch,
+            dialect=self._dialect,
+        )

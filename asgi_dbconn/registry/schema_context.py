@@ -1,0 +1,87 @@
+"""The schema that the queries of a context run in, and scopes that carry it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from contextvars import ContextVar, Token
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from asgi_dbconn.databases.block_decorator import AsyncFunction, in_block
+from asgi_dbconn.databases.blocks import Block, Entry
+from asgi_dbconn.databases.database import Database
+from asgi_dbconn.errors import ConfigurationError
+from asgi_dbconn.orm.binding import INHERIT, Choice
+from asgi_dbconn.orm.target import refuse_on_sqlite
+from asgi_dbconn.registry.schema_entry import SchemaEntry
+from asgi_dbconn.schema_names import check_schema
+
+__all__ = ["SchemaBlock", "SchemaChoice"]
+
+P = ParamSpec("P")
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class SchemaChoice:
+    """The schemas of one registry: its default, and that of ``with_schema`` in this context."""
+
+    def __init__(self, default: str | None) -> None:
+        self._default = check_schema(default)
+        self._chosen: ContextVar[str | Choice | None] = ContextVar("schema", default=INHERIT)
+
+    def current(self) -> str | None:
+        chosen = self._chosen.get()
+        return self._default if isinstance(chosen, Choice) else chosen
+
+    def chosen(self, schema: str | None) -> SchemaBlock:
+        """Return a block in ``schema``, for the tasks started inside, too; None is no schema.
+
+        Raises InvalidSchemaName immediately, and ConfigurationError at the end of a block that was
+        entered in another context: what ran in between did not see the schema.
+        """
+        return SchemaBlock(self._chosen, check_schema(schema))
+
+    def carried(self, database: Database, block: Block[S]) -> Block[S]:
+        """Return ``block``, whose plain SQLAlchemy statements run in the current schema, too.
+
+        That is the schema of the moment in which it is entered.
+        """
+        return Block(partial(self._enter, database, block))
+
+    def _enter(self, database: Database, block: Block[S]) -> Entry[S]:
+        schema = self.current()
+        refuse_on_sqlite(database, schema)
+        return SchemaEntry(block.new_entry(), database, schema)
+
+
+class SchemaBlock(AbstractContextManager[None]):
+    """A schema for the block. May be entered again, and decorates async functions."""
+
+    __slots__ = ("_chosen", "_schema", "_tokens")
+
+    def __init__(self, chosen: ContextVar[str | Choice | None], schema: str | None) -> None:
+        self._chosen = chosen
+        self._schema = schema
+        self._tokens: list[Token[str | Choice | None]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(self._chosen.set(self._schema))
+
+    def __exit__(self, *exc_info: object) -> None:
+        for token in reversed(self._tokens):
+            try:
+                self._chosen.reset(token)
+            except ValueError:
+                continue  # another task's, which has entered the same object
+            self._tokens.remove(token)
+            return
+        self._tokens.pop()
+        raise ConfigurationError(
+            f"with_schema({self._schema!r}) was entered in one context and left in another, "
+            "and what ran in between may not have seen the schema. A dependency that enters "
+            "it has to be `async def`: a synchronous one runs in a thread of its own."
+        )
+
+    def __call__(self, function: AsyncFunction[P, T]) -> AsyncFunction[P, T]:
+        return in_block(function, partial(SchemaBlock, self._chosen, self._schema))

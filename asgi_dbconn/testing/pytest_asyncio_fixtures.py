@@ -1,0 +1,52 @@
+"""The same fixtures for tests that pytest-asyncio runs, one for each of its kinds of loop.
+
+A fixture there has to say when it is written which loop it runs on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import pytest_asyncio
+
+from asgi_dbconn.testing import lazy
+from asgi_dbconn.testing.runners import LOOP_SCOPES, LoopScope, fixture_name
+
+if TYPE_CHECKING:
+    import httpx
+
+    from asgi_dbconn.registry.registry import Registry
+    from asgi_dbconn.types import ASGIApp
+
+__all__ = ["client_on_loop_of", "rollback_on_loop_of"]
+
+
+def rollback_on_loop_of(scope: LoopScope) -> Any:
+    """Return the rollback fixture for tests that run on such a loop."""
+    name = fixture_name("rollback", f"loop_of_{scope}")
+
+    @pytest_asyncio.fixture(loop_scope=scope, name=name)
+    async def rollback(dbconn_registry: Registry) -> AsyncIterator[None]:
+        async with dbconn_registry.rollback():
+            yield
+
+    return rollback
+
+
+def client_on_loop_of(scope: LoopScope) -> Any:
+    """Return the client fixture for tests that run on such a loop."""
+    name = fixture_name("client", f"loop_of_{scope}")
+
+    @pytest_asyncio.fixture(loop_scope=scope, name=name)
+    async def client(dbconn_app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+        async with lazy.served(dbconn_app) as client:
+            yield client
+
+    return client
+
+
+# pytest looks for fixtures among the names of a module.
+for _scope in LOOP_SCOPES:
+    globals()[f"rollback_{_scope}"] = rollback_on_loop_of(_scope)
+    globals()[f"client_{_scope}"] = client_on_loop_of(_scope)

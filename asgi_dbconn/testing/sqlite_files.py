@@ -1,0 +1,92 @@
+"""Test databases on SQLite: files in a folder of their own, which goes with all that is in it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from asgi_dbconn.testing.database_names import Mark
+from asgi_dbconn.urls import DatabaseURL
+
+__all__ = ["OnSQLite"]
+
+_MARK: Final = "made-by"
+_FILE: Final = "test.sqlite"
+
+# Parts of a URL that say how the original is opened, and would be wrong about a new file.
+_ABOUT_THE_ORIGINAL: Final = frozenset({"mode", "cache", "vfs", "uri", "immutable", "nolock"})
+
+
+class OnSQLite:
+    """The folder for temporary files; an original in memory gets a file, too.
+
+    What is in memory is gone with its last connection, and the tables of a test run have to stay
+    from one test to the next.
+    """
+
+    def __init__(self, url: DatabaseURL) -> None:
+        self._url = url
+        self._temporary = Path(tempfile.gettempdir())
+
+    def url(self, name: str) -> DatabaseURL:
+        kept = {
+            key: value for key, value in self._url.query.items() if key not in _ABOUT_THE_ORIGINAL
+        }
+        return self._url.replace(database=str(self._folder(name) / _FILE), query=kept)
+
+    async def make(self, name: str, template: str | None) -> None:
+        """Make the file. Raises FileExistsError if the name is taken."""
+        self._make(name, template)
+
+    async def remove(self, name: str) -> None:
+        """Remove the file with the journals beside it; also if there is none."""
+        shutil.rmtree(self._folder(name), ignore_errors=True)
+
+    async def remove_run(self, run: str) -> list[str]:
+        """Remove what that run has left; return the names."""
+        return [self._remove(folder) for folder, mark in self._marked() if mark.run == run]
+
+    async def remove_old(self, older_than: float) -> list[str]:
+        """Remove what is that many seconds old; return the names."""
+        now = time.time()
+        return [
+            self._remove(folder)
+            for folder, mark in self._marked()
+            if mark.is_left_over(older_than, now)
+        ]
+
+    def _make(self, name: str, template: str | None) -> None:
+        folder = self._folder(name)
+        folder.mkdir(mode=0o700)
+        (folder / _MARK).write_text(Mark().text)
+        (folder / _FILE).touch()
+        if template is not None:
+            original = f"{Path(template).absolute().as_uri()}?mode=ro"
+            with (
+                closing(sqlite3.connect(original, uri=True)) as source,
+                closing(sqlite3.connect(folder / _FILE)) as copy,
+            ):
+                source.backup(copy)  # with what is in its journal, which copying the file is not
+
+    def _folder(self, name: str) -> Path:
+        return self._temporary / f"asgi_dbconn-{name}"
+
+    def _marked(self) -> list[tuple[Path, Mark]]:
+        found = []
+        for path in sorted(self._temporary.glob(f"asgi_dbconn-*/{_MARK}")):
+            try:
+                mark = Mark.read(path.read_text())
+            except OSError:  # somebody else's, or gone at this moment
+                continue
+            if mark is not None:
+                found.append((path.parent, mark))
+        return found
+
+    def _remove(self, folder: Path) -> str:
+        shutil.rmtree(folder, ignore_errors=True)
+        return folder.name.partition("-")[2]
