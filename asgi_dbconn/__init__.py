@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from asgi_dbconn.loops.run_sync import run_sync
     from asgi_dbconn.orm.errors import MultipleObjectsReturned, ObjectNotFound
     from asgi_dbconn.orm.queryable import Queryable
-    from asgi_dbconn.orm.queryset_rest import QuerySet
+    from asgi_dbconn.orm.queryset import QuerySet
     from asgi_dbconn.pools.observer import Observer
     from asgi_dbconn.registry.registry import Registry
     from asgi_dbconn.settings import Settings
@@ -67,7 +67,7 @@ _HOMES: Final = {
     "asgi_dbconn.loops.run_sync": ("run_sync",),
     "asgi_dbconn.orm.errors": ("MultipleObjectsReturned", "ObjectNotFound"),
     "asgi_dbconn.orm.queryable": ("Queryable",),
-    "asgi_dbconn.orm.queryset_rest": ("QuerySet",),
+    "asgi_dbconn.orm.queryset": ("QuerySet",),
     "asgi_dbconn.pools.observer": ("Observer",),
     "asgi_dbconn.registry.registry": ("Registry",),
     "asgi_dbconn.settings": ("Settings",),

@@ -11,10 +11,10 @@ from dataclasses import asdict
 
 import click
 
-from asgi_dbconn.cli.discovery_rest import Target
+from asgi_dbconn.cli.db_options import chosen
+from asgi_dbconn.cli.discovery import Target
 from asgi_dbconn.cli.ping import Answer, ask
 from asgi_dbconn.cli.progress import Progress, without_warnings
-from asgi_dbconn.cli.selection import chosen
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.health.report import DatabaseHealth, HealthReport
 

@@ -42,4 +42,4 @@ def cli(ctx: click.Context, app: str | None) -> None:
     """Database connections that live exactly as long as your ASGI application."""
     if os.environ.get("NO_COLOR"):
         ctx.color = False
-    ctx.obj = imported("asgi_dbconn.cli.discovery_rest:Target")(app)
+    ctx.obj = imported("asgi_dbconn.cli.discovery:Target")(app)

@@ -5,15 +5,31 @@ import __future__
 
 import ast
 import inspect
+import os
+import rlcompleter
+import sys
 import traceback
+from code import InteractiveConsole
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import reduce
 from operator import or_
+from pathlib import Path
 from types import CodeType, FunctionType, TracebackType
 from typing import Any, Final
 
 from asgi_dbconn.loops.run_sync import run_sync
 
-__all__ = ["ALLOW_AWAIT", "run_code", "run_source", "without_our_frames"]
+__all__ = [
+    "ALLOW_AWAIT",
+    "history_file",
+    "line_editing",
+    "run_code",
+    "run_console",
+    "run_source",
+    "without_our_frames",
+]
+
 
 ALLOW_AWAIT: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _FEATURES: Final = reduce(
@@ -64,3 +80,68 @@ def without_our_frames(error: BaseException, filename: str) -> TracebackType | N
             return found
         found = below
     return error.__traceback__
+
+
+_REMEMBERED: Final = 2000
+"""Lines."""
+
+
+@contextmanager
+def line_editing(names: dict[str, Any]) -> Iterator[None]:
+    """Let ``input()`` complete ``names`` in the block, and remember what was typed for next time.
+
+    Without readline (Windows) it does neither.
+    """
+    try:
+        import readline
+    except ImportError:
+        yield
+        return
+    readline.set_completer(rlcompleter.Completer(names).complete)
+    is_libedit = "libedit" in (readline.__doc__ or "")
+    readline.parse_and_bind("bind ^I rl_complete" if is_libedit else "tab: complete")
+    path = history_file()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)  # a line may hold a secret
+        readline.read_history_file(path)
+    except OSError as error:
+        sys.stderr.write(f"The history is not kept: {error}\n")
+        yield
+        return
+    try:
+        yield
+    finally:
+        readline.set_history_length(_REMEMBERED)
+        readline.write_history_file(path)
+
+
+def history_file() -> Path:
+    """Return the path of the history, as the XDG base directories want it."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state, "asgi-dbconn", "shell_history")
+
+
+_FILENAME: Final = "<console>"
+
+
+def run_console(names: dict[str, Any]) -> None:
+    """Read and run lines until Ctrl-D or ``exit()``; Ctrl-C interrupts the line."""
+    with line_editing(names):
+        _Console(names, filename=_FILENAME).interact(banner="", exitmsg="")
+
+
+class _Console(InteractiveConsole):
+    def __init__(self, names: dict[str, Any], filename: str) -> None:
+        super().__init__(names, filename)
+        self._names = names
+        self.compile.compiler.flags |= ALLOW_AWAIT
+
+    def runcode(self, code: CodeType) -> None:
+        try:
+            run_code(code, self._names)
+        except (SystemExit, KeyboardInterrupt):
+            raise  # interact() knows what to do
+        except BaseException as error:
+            error.__traceback__ = without_our_frames(error, _FILENAME)
+            self.showtraceback()

@@ -18,8 +18,8 @@ from asgi_dbconn.cli.db_options import (
     with_folder,
     with_lock_timeout,
 )
-from asgi_dbconn.cli.discovery_rest import Target
-from asgi_dbconn.migrations.steps import Applied
+from asgi_dbconn.cli.discovery import Target
+from asgi_dbconn.migrations.revisions import Applied
 
 __all__ = ["db"]
 

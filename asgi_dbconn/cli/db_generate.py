@@ -18,7 +18,7 @@ from asgi_dbconn.cli.db_options import (
     with_message,
     with_revision_options,
 )
-from asgi_dbconn.cli.discovery_rest import Target
+from asgi_dbconn.cli.discovery import Target
 from asgi_dbconn.cli.errors import Failure, Misuse
 from asgi_dbconn.migrations.alembic_errors import alembic_used
 

@@ -16,7 +16,7 @@ from asgi_dbconn.cli.db_options import (
     with_databases,
     with_folder,
 )
-from asgi_dbconn.cli.discovery_rest import Target
+from asgi_dbconn.cli.discovery import Target
 from asgi_dbconn.migrations.alembic_errors import alembic_used
 from asgi_dbconn.migrations.folder import scripts_of
 from asgi_dbconn.migrations.migrations import Migrations

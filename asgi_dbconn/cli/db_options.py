@@ -8,14 +8,17 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from asgi_dbconn.cli.discovery_rest import Target
-from asgi_dbconn.cli.selection import DEFAULT, chosen
+from asgi_dbconn.cli.discovery import Target
+from asgi_dbconn.databases.database import Database
 from asgi_dbconn.migrations.migrations import Migrations
 from asgi_dbconn.migrations.target_databases import Names
 from asgi_dbconn.orm.binding import INHERIT, Choice
+from asgi_dbconn.registry.registry import Registry
 
 __all__ = [
+    "DEFAULT",
     "NEGATIVE_NUMBERS",
+    "chosen",
     "migrations_of",
     "names_of",
     "schema_of",
@@ -27,6 +30,27 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+DEFAULT: Final = "default"
+"""The name that stands for the database without a name."""
+
+
+def chosen(registry: Registry, names: Sequence[str]) -> dict[str, Database]:
+    """Return the databases of ``names``, or all if there are none.
+
+    Raises BadParameter, naming the known ones.
+    """
+    known = {name or DEFAULT: database for name, database in registry.databases.items()}
+    for name in names:
+        if name not in known:
+            raise click.BadParameter(
+                f"there is no database {name!r}; the names are: {', '.join(known)}",
+                param_hint="--database",
+            )
+    return {name: database for name, database in known.items() if not names or name in names}
+
+
 Decorator = Callable[[Any], Any]
 
 NEGATIVE_NUMBERS: Final = {"ignore_unknown_options": True}

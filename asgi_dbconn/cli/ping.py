@@ -7,8 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from asgi_dbconn.databases.beside import beside
-from asgi_dbconn.databases.database import Database
+from asgi_dbconn.databases.database import Database, beside
 from asgi_dbconn.errors import DBConnError
 from asgi_dbconn.pools.observer import Observer
 

@@ -4,21 +4,94 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from inspect import signature
 from typing import Any
 
 import click
+from sqlalchemy import inspect, select
 
-from asgi_dbconn.cli.console import run_source
-from asgi_dbconn.cli.console_rest import run_console
-from asgi_dbconn.cli.discovery_rest import Target
+from asgi_dbconn.cli.console import run_console, run_source
+from asgi_dbconn.cli.db_options import DEFAULT
+from asgi_dbconn.cli.discovery import Target
 from asgi_dbconn.cli.lazy_group import imported
-from asgi_dbconn.cli.names import names_in_scope
-from asgi_dbconn.cli.selection import DEFAULT
-from asgi_dbconn.cli.session import connected
+from asgi_dbconn.instance import Instance, monkay
+from asgi_dbconn.lifespan.driver import LifespanDriver
+from asgi_dbconn.loops.managed_loop import OwnLoop
+from asgi_dbconn.loops.run_sync import run_sync
+from asgi_dbconn.orm.queryable import Queryable
 from asgi_dbconn.registry.registry import Registry
 
-__all__ = ["shell"]
+__all__ = ["connected", "mapped_classes", "names_in_scope", "shell"]
+
+
+def names_in_scope(instance: Instance) -> dict[str, Any]:
+    """Return the models by name, then ``models``, ``app``, ``settings``, ``select``, ``run_sync``.
+
+    The latter win over a model of the same name.
+    """
+    names: dict[str, Any] = dict(sorted(_models(instance.registry)))
+    names["models"] = instance.registry
+    if instance.app is not None:
+        names["app"] = instance.app
+    return names | {"settings": monkay.settings, "select": select, "run_sync": run_sync}
+
+
+def mapped_classes(registry: Registry) -> list[type[Any]]:
+    """Return every class that is mapped by now on a base of ``registry``."""
+    found = dict.fromkeys(_below(Queryable))
+    return [
+        subclass
+        for subclass in found
+        if getattr(subclass, "__dbconn__", (None,))[0] is registry
+        and inspect(subclass, raiseerr=False) is not None
+    ]
+
+
+def _models(registry: Registry) -> Iterator[tuple[str, type[Any]]]:
+    models = mapped_classes(registry)
+    for model in models:
+        # Two of one name: a guess would be wrong for somebody who writes, so neither gets it.
+        is_alone = sum(other.__name__ == model.__name__ for other in models) == 1
+        module = model.__module__.replace(".", "_")
+        yield model.__name__ if is_alone else f"{module}_{model.__name__}", model
+
+
+def _below(base: type[Any]) -> Iterator[type[Any]]:
+    for subclass in base.__subclasses__():
+        yield subclass
+        yield from _below(subclass)
+
+
+@contextmanager
+def connected(instance: Instance, *, lifespan: bool) -> Iterator[None]:
+    """Let ``run_sync`` work in the block, on a loop of its own on which everything is connected.
+
+    The loop has a thread. So it goes on while the user thinks: what the application has started
+    lives, and a query that was interrupted is cancelled on the server immediately.
+    """
+    own = OwnLoop()
+    with ExitStack() as stack:
+        stack.callback(own.end)
+        own.start("shell")
+        stack.enter_context(instance.registry.with_async_env(own.loop))
+        app = instance.app
+        if lifespan and app is not None and _is_asgi(app):
+            driver = LifespanDriver(app)
+            run_sync(driver.startup(), loop=own.loop)
+            stack.callback(lambda: run_sync(driver.shutdown(), loop=own.loop))
+        yield
+
+
+def _is_asgi(app: Any) -> bool:
+    # One of Flask is called with two arguments, and has no lifespan.
+    try:
+        signature(app).bind("scope", "receive", "send")
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 @click.command()

@@ -22,7 +22,7 @@ from asgi_dbconn.errors import NestingError, TransactionAborted
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.loops.shield import insist
 from asgi_dbconn.pools.aborted_transactions import note_aborted
-from asgi_dbconn.pools.cleanup_failure import note_cleanup_failure
+from asgi_dbconn.pools.driver_errors import note_cleanup_failure
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT
 

@@ -4,19 +4,61 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import wraps
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
 
-from asgi_dbconn.databases.block_decorator import AsyncFunction, in_block
 from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
 
-__all__ = ["Block", "Entry"]
+__all__ = ["AsyncFunction", "Block", "Entry", "in_block"]
 
 P = ParamSpec("P")
-R = TypeVar("R")
 T = TypeVar("T")
+R = TypeVar("R")
 V = TypeVar("V", covariant=True)
+
+
+AsyncFunction: TypeAlias = Callable[P, Coroutine[Any, Any, T]]
+_AnyBlock: TypeAlias = AbstractAsyncContextManager[Any] | AbstractContextManager[Any]
+
+
+def in_block(
+    function: AsyncFunction[P, T], make_block: Callable[[], _AnyBlock]
+) -> AsyncFunction[P, T]:
+    """Return ``function``, whose every call runs inside a new block of ``make_block``.
+
+    Raises TypeError for what is no async function.
+    """
+    _require_async_function(function)
+
+    @wraps(function)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        block = make_block()
+        if isinstance(block, AbstractContextManager):
+            with block:
+                return await function(*args, **kwargs)
+        async with block:
+            return await function(*args, **kwargs)
+
+    return call
+
+
+def _require_async_function(function: Any) -> None:
+    if iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__):
+        return
+    name = getattr(function, "__qualname__", repr(function))
+    if isasyncgenfunction(function):
+        problem = "is an async generator, whose block would be open while others run"
+    elif isgeneratorfunction(function):
+        problem = "is a generator"
+    else:
+        problem = "is not `async def`, so the block would end before its queries are awaited"
+    raise TypeError(
+        f"A block decorates an async function, and {name} {problem}. "
+        "Open the block inside of it with `async with`."
+    )
 
 
 class Entry(Protocol[V]):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from inspect import isawaitable
 
 from asgi_dbconn.errors import ConfigurationError
-from asgi_dbconn.loops.awaitables import discard
+from asgi_dbconn.loops.job import discard
 from asgi_dbconn.pools.pooled_connection import PooledConnection
 
 __all__ = ["Callback", "CommitCallbacks"]

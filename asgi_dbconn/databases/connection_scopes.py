@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 from sqlalchemy.exc import IllegalStateChangeError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import Session
 
 from asgi_dbconn.databases.block_scopes import InnerScope, OutermostScope, PoolSource
 from asgi_dbconn.databases.checkout import Checkout
-from asgi_dbconn.databases.scope_session import ScopeSession
 from asgi_dbconn.databases.scopes import Scope
 from asgi_dbconn.pools.aborted_transactions import note_aborted
 
-__all__ = ["JoinedConnection", "JoinedSession", "OutermostConnection", "OutermostSession"]
+__all__ = [
+    "JoinedConnection",
+    "JoinedSession",
+    "OutermostConnection",
+    "OutermostSession",
+    "ScopeSession",
+]
+
+
+class ScopeSession(Session):
+    """A Session made by ``session()``; it behaves as any other."""
+
+    place: Any = None
+    """The origin of its objects; None if it is not to be noted on them."""
+    flush_undo: Any = None
+    """The undo of the flush under way."""
 
 
 class OutermostConnection(OutermostScope):

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from asgi_dbconn.errors import DeadlockError, LoopError, LoopGoneError
-from asgi_dbconn.loops import limits
+from asgi_dbconn.loops import deadlines
 from asgi_dbconn.loops.deadlocks import is_blocked, stands_still
 
 __all__ = ["Crossing"]
@@ -71,7 +71,7 @@ class Crossing:
     async def _wait(self, errand: _Errand[T], answer: asyncio.Future[T]) -> None:
         clock = asyncio.get_running_loop().time
         give_up_at = clock() + self._patience
-        pause, seen_idle = limits.FIRST_LOOK, False
+        pause, seen_idle = deadlines.FIRST_LOOK, False
         while not (await asyncio.wait({answer}, timeout=pause))[0]:
             if not self.loop.is_running():
                 # asyncio.run stops its loop between main and clean-up, for a moment only.
@@ -80,7 +80,7 @@ class Crossing:
                 seen_idle = True
             elif not errand.has_begun and (stands_still(self.loop) or clock() > give_up_at):
                 raise self._stuck()
-            pause = min(2 * pause, limits.LONGEST_PAUSE)
+            pause = min(2 * pause, deadlines.LONGEST_PAUSE)
 
     def _look(self) -> None:
         if self.loop.is_closed():

@@ -7,9 +7,9 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
-from typing import Final, Self, TypeVar, Unpack
+from typing import Any, Final, Self, TypeVar, Unpack
 
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.engine.interfaces import IsolationLevel
@@ -17,34 +17,30 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from asgi_dbconn.call_site import CallSite, blamed_line, building_line
 from asgi_dbconn.databases.blocks import Block
-from asgi_dbconn.databases.isolations import Isolations
+from asgi_dbconn.databases.isolation import Isolations
 from asgi_dbconn.databases.loop_pools import LoopPools
-from asgi_dbconn.databases.memory import MemoryKeeper, named_memory
-from asgi_dbconn.databases.outcomes import outcome_of, same_again
-from asgi_dbconn.databases.reference_count import Lead, Leases, State, Wait
+from asgi_dbconn.databases.reference_count import Lead, Leases, State, Wait, outcome_of, same_again
 from asgi_dbconn.databases.scope_manager import ScopeManager
 from asgi_dbconn.databases.scopes import current_scope
-from asgi_dbconn.databases.startup import (
-    prove_it_answers,
-    prove_it_answers_now,
-    select_one,
-)
+from asgi_dbconn.databases.startup import prove_it_answers, prove_it_answers_now, select_one
 from asgi_dbconn.databases.transactions import Transaction, TransactionOptions
 from asgi_dbconn.databases.transient_engines import TransientPools
 from asgi_dbconn.errors import DBConnError, PoolClosed, UnsupportedURL
 from asgi_dbconn.loops.fork import after_fork
 from asgi_dbconn.options import DatabaseOptions, OptionArguments, hide_password
-from asgi_dbconn.pools.drain_report import DrainReport
+from asgi_dbconn.pools.dialects.sqlite import MemoryKeeper, named_memory
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.observer import Observer
 from asgi_dbconn.pools.pool_config import Target
-from asgi_dbconn.pools.statistics import PoolStats
+from asgi_dbconn.pools.statistics import DrainReport, PoolStats
 from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
 
-__all__ = ["Database"]
+__all__ = ["Database", "beside"]
 
 T = TypeVar("T")
 _log = logging.getLogger("asgi_dbconn")
+
+
 _DEFAULT_NAME: Final = "default"
 
 
@@ -369,3 +365,19 @@ class Database:
             f"<Database {self._target.name!r} {self.url} "
             f"[{state.value} | leases: {count} | loops: {len(self._pools)}]>"
         )
+
+
+def beside(database: Database, **options: Unpack[OptionArguments]) -> Database:
+    """Return a Database of one connection to the same URL.
+
+    It has the options of ``database`` but for ``options``.
+
+    No task has to queue or pay for it: it is not counted by ``max_connections``, and ``optional``
+    does not hide that it failed.
+    """
+    chosen: dict[str, Any] = {
+        field.name: getattr(database.options, field.name) for field in fields(database.options)
+    }
+    chosen |= {"pool_size": 1, "max_waiting": None, "max_connections": None}
+    chosen |= {"leak_after": None, "optional": False, **options}
+    return Database(database.url, name=database.name, **chosen)

@@ -11,17 +11,16 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Final
 
-from asgi_dbconn.databases.absence import Absence
 from asgi_dbconn.databases.reference_count import Leases, State
+from asgi_dbconn.databases.startup import Absence
 from asgi_dbconn.errors import DatabaseUnavailable, PoolClosed, UnclosedDatabaseWarning
-from asgi_dbconn.loops import homes
+from asgi_dbconn.loops import environment
 from asgi_dbconn.loops.deadlocks import is_blocked
-from asgi_dbconn.loops.ending import EndGuard
 from asgi_dbconn.loops.fork import park
-from asgi_dbconn.pools.drain_report import DrainReport
+from asgi_dbconn.loops.loop_lifetime import EndGuard
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.pool_config import Target
-from asgi_dbconn.pools.statistics import Counters, PoolStats
+from asgi_dbconn.pools.statistics import Counters, DrainReport, PoolStats
 
 __all__ = ["LoopPools"]
 
@@ -98,7 +97,7 @@ class LoopPools:
             raise
         self._add(pool.loop, pool)
         self._home = pool.loop
-        homes.note(pool.loop)
+        environment.note(pool.loop)
         return pool
 
     async def drain_all(self) -> DrainReport:

@@ -7,11 +7,25 @@ whatever loop or thread they live.
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
 
-__all__ = ["Lead", "Leases", "Outcome", "State", "Wait"]
+__all__ = ["Lead", "Leases", "Outcome", "State", "Wait", "outcome_of", "same_again"]
+
+
+async def outcome_of(outcome: Outcome) -> BaseException | None:
+    """Return what went wrong, or None. A cancelled waiter does not cancel what the others await."""
+    return await asyncio.shield(asyncio.wrap_future(outcome))
+
+
+def same_again(error: BaseException) -> BaseException:
+    """Return a copy for each waiter: one exception raised in several tasks mixes up tracebacks."""
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy
+
 
 Outcome = Future[BaseException | None]
 

@@ -17,8 +17,8 @@ from sqlalchemy.engine import Connection, Transaction
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from asgi_dbconn.databases.block_decorator import AsyncFunction, in_block
 from asgi_dbconn.databases.block_state import BlockState, Phase
+from asgi_dbconn.databases.blocks import AsyncFunction, in_block
 from asgi_dbconn.databases.checkout import Checkout
 from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
 from asgi_dbconn.errors import (
@@ -28,8 +28,7 @@ from asgi_dbconn.errors import (
     TransactionAborted,
     TransactionClosed,
 )
-from asgi_dbconn.loops.deadlocks import is_blocked, stands_still
-from asgi_dbconn.loops.deadlocks_rest import object_to_blocking
+from asgi_dbconn.loops.deadlocks import is_blocked, object_to_blocking, stands_still
 from asgi_dbconn.loops.fifo_lock import FifoLock
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.pools.aborted_transactions import note_aborted, raise_if_aborted

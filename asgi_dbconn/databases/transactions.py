@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
+from typing import Final, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, NestedTransaction
 from sqlalchemy.engine.interfaces import IsolationLevel
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from asgi_dbconn.databases.block_scopes import InnerScope, OutermostScope, PoolSource
 from asgi_dbconn.databases.checkout import Checkout
 from asgi_dbconn.databases.commit_callbacks import Callback
 from asgi_dbconn.databases.scopes import Scope
-from asgi_dbconn.errors import LoopError, TransactionClosed, TransactionError
+from asgi_dbconn.errors import ConfigurationError, LoopError, TransactionClosed, TransactionError
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.pools.aborted_transactions import forget_aborted
+from asgi_dbconn.pools.driver_errors import driver_error, is_conflict
+from asgi_dbconn.pools.retry import backoff
 
 __all__ = [
     "OutermostTransaction",
     "Savepoint",
     "Transaction",
     "TransactionOptions",
+    "retry_transaction",
     "scope_of",
 ]
+
+T = TypeVar("T")
+_log = logging.getLogger("asgi_dbconn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,3 +212,38 @@ def _refuse_to_commit(_: Connection) -> None:
         "This transaction is rolled back whatever happens (force_rollback=True), so its connection "
         "cannot be committed by hand. Use a transaction() inside it: that is a savepoint."
     )
+
+
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 1.0
+
+
+async def retry_transaction(
+    begin: Callable[[], AbstractAsyncContextManager[Transaction]],
+    function: Callable[[], Awaitable[T]],
+    retries: int,
+) -> T:
+    """Run ``function`` in a transaction of ``begin``; return its result once that is committed.
+
+    After a conflict with another transaction it is run at most ``retries`` more times, with
+    growing pauses. Any other error is raised immediately.
+    """
+    if type(retries) is not int or retries < 0:
+        raise ConfigurationError(f"retries is a whole number of 0 or more, not {retries!r}.")
+    pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+    while True:
+        committed: list[bool] = []
+        try:
+            async with begin() as transaction:
+                # The first callback: what fails after it is another one, and no reason to repeat.
+                transaction.on_commit(partial(committed.append, True))
+                result = await function()
+        except DBAPIError as error:
+            if committed or retries == 0 or not is_conflict(error):
+                raise
+            _log.debug("a transaction is run again after %r", driver_error(error))
+        else:
+            return result
+        retries -= 1
+        # Without a connection: whoever won may need it to go on.
+        await asyncio.sleep(next(pauses))

@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Literal, get_args
 
 from asgi_dbconn.errors import ConfigurationError, DatabaseNotConnectedWarning, LifespanError
-from asgi_dbconn.loops.ending import EndGuard
+from asgi_dbconn.loops.loop_lifetime import EndGuard
 
 __all__ = ["Absence", "WithoutLifespan"]
 

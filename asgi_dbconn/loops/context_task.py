@@ -12,8 +12,6 @@ from asgi_dbconn.loops.run_sync import run_sync
 
 __all__ = ["Held"]
 
-Loop = asyncio.AbstractEventLoop
-
 
 class Held:
     """A manager entered and left in one task, as cancel scopes and context variables want it.
@@ -29,7 +27,7 @@ class Held:
         self._leave: asyncio.Event
         self._task: asyncio.Task[None] | None = None
 
-    def enter(self, loop: Loop) -> None:
+    def enter(self, loop: asyncio.AbstractEventLoop) -> None:
         """Enter the manager on ``loop``, as ``run_sync`` would run anything there.
 
         Raises what entering it raises, and then nothing is held.

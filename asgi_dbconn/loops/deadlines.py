@@ -5,7 +5,16 @@ from __future__ import annotations
 import time
 from typing import Final
 
-__all__ = ["NEVER", "Deadline", "deadline_after"]
+__all__ = [
+    "DEPTH",
+    "FIRST_LOOK",
+    "GRACE",
+    "LONGEST_PAUSE",
+    "NEVER",
+    "PATIENCE",
+    "Deadline",
+    "deadline_after",
+]
 
 
 class Deadline:
@@ -38,3 +47,22 @@ NEVER: Final = Deadline(None)
 def deadline_after(seconds: float | None) -> Deadline:
     """Return the deadline ``seconds`` from now, or NEVER."""
     return NEVER if seconds is None else Deadline(seconds)
+
+
+GRACE = 5.0
+"""Time for cancelled work to unwind, and for each step of ending a loop of ours."""
+PATIENCE = 0.25
+"""Time for an idle loop that another thread drives.
+
+Then its driver is asked to do our work, too: it may be waiting for us, through an executor that
+told us nothing about it.
+"""
+FIRST_LOOK = 0.05
+"""Time before a waiting thread looks whether what it waits for still can happen.
+
+Each further look comes after twice the time ...
+"""
+LONGEST_PAUSE = 1.0
+"""... but not later than this."""
+DEPTH = 16
+"""Calls of ``run_sync`` inside each other. Each may cost a thread, so recursion must end."""

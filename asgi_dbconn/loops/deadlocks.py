@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 from asgi_dbconn.loops.fork import after_every_fork, generation
 
-__all__ = ["Call", "calls_above", "is_blocked", "stands_still", "waiting_for"]
-
-Loop = asyncio.AbstractEventLoop
+__all__ = [
+    "Call",
+    "Objection",
+    "calls_above",
+    "is_blocked",
+    "object_to_blocking",
+    "objection_to_blocking",
+    "stands_still",
+    "waiting_for",
+]
 
 
 class Call:
@@ -25,14 +32,14 @@ class Call:
 
     __slots__ = ("_generation", "above", "blocks", "drives", "is_open")
 
-    def __init__(self, blocks: Loop | None) -> None:
+    def __init__(self, blocks: asyncio.AbstractEventLoop | None) -> None:
         above = _innermost.get()
         while above is not None and not above.counts:
             above = above.above
         self.above: Call | None = above
         self.blocks = blocks
         """The loop that runs in the calling thread, and stands still until the call returns."""
-        self.drives: Loop | None = None
+        self.drives: asyncio.AbstractEventLoop | None = None
         """The idle loop that the calling thread runs meanwhile."""
         self.is_open = True
         self._generation = generation()
@@ -81,13 +88,13 @@ class _Waiting:
 
     def _start_empty(self) -> None:
         self.lock = threading.Lock()
-        self.targets: dict[Loop, Loop] = {}
+        self.targets: dict[asyncio.AbstractEventLoop, asyncio.AbstractEventLoop] = {}
 
 
 _waiting: Final = _Waiting()
 
 
-def is_blocked(loop: Loop) -> bool:
+def is_blocked(loop: asyncio.AbstractEventLoop) -> bool:
     """Return whether ``loop``, not the running one, stands still until this code has finished.
 
     To wait from here for anything on it, its connections for instance, would never end.
@@ -103,7 +110,7 @@ def is_blocked(loop: Loop) -> bool:
     return bool(_waiting.targets) and here is not None and _leads_here(loop, here)
 
 
-def stands_still(loop: Loop) -> bool:
+def stands_still(loop: asyncio.AbstractEventLoop) -> bool:
     """Return whether a ``run_sync`` of any thread keeps ``loop`` from running at this moment."""
     return loop in _waiting.targets
 
@@ -117,7 +124,7 @@ class waiting_for:  # noqa: N801 - reads as a block: with waiting_for(...)
 
     __slots__ = ("_entered", "_here", "_target")
 
-    def __init__(self, here: Loop, target: Loop) -> None:
+    def __init__(self, here: asyncio.AbstractEventLoop, target: asyncio.AbstractEventLoop) -> None:
         self._here = here
         self._target = target
         self._entered = False
@@ -134,8 +141,32 @@ class waiting_for:  # noqa: N801 - reads as a block: with waiting_for(...)
             _waiting.targets.pop(self._here, None)
 
 
-def _leads_here(loop: Loop, here: Loop) -> bool:
-    step: Loop | None = loop
+def _leads_here(loop: asyncio.AbstractEventLoop, here: asyncio.AbstractEventLoop) -> bool:
+    step: asyncio.AbstractEventLoop | None = loop
     while step is not None and step is not here:
         step = _waiting.targets.get(step)
     return step is here
+
+
+Objection = Callable[[asyncio.AbstractEventLoop, Awaitable[Any]], str | None]
+"""Asked for the loop that would stand still and the awaitable that would run meanwhile: None, or
+what is held there, as in "the transaction of database 'default'"."""
+
+_objections: Final[list[Objection]] = []
+
+
+def object_to_blocking(objection: Objection) -> None:
+    """Ask ``objection`` whenever run_sync is about to block the loop that runs in its thread.
+
+    It is called in that thread and in the context of the call, must not wait, and must be quick.
+    """
+    _objections.append(objection)
+
+
+def objection_to_blocking(loop: asyncio.AbstractEventLoop, work: Awaitable[Any]) -> str | None:
+    """Return the first objection, if any."""
+    for objection in _objections:
+        held = objection(loop, work)
+        if held is not None:
+            return held
+    return None

@@ -3,25 +3,77 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
 from enum import Enum, auto
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from asgi_dbconn.loops import limits
+from asgi_dbconn.errors import DeadlockError
+from asgi_dbconn.loops import deadlines
 from asgi_dbconn.loops.asgiref_compat import context_for_another_thread
-from asgi_dbconn.loops.at_once import create_task_at_once
 from asgi_dbconn.loops.deadlines import Deadline
-from asgi_dbconn.loops.deadlocks import stands_still
+from asgi_dbconn.loops.deadlocks import Call, calls_above, stands_still, waiting_for
+from asgi_dbconn.loops.idle_loops import Turn, drive, turn_of
 from asgi_dbconn.loops.job import CreateTask, Job
 from asgi_dbconn.loops.keyboard_interrupt import first_press_counts, presses
 from asgi_dbconn.loops.loop_lifetime import watch
-from asgi_dbconn.loops.managed_loop import OwnLoop, Post
-from asgi_dbconn.loops.turns import Turn
+from asgi_dbconn.loops.loop_state import LoopState, look_at
+from asgi_dbconn.loops.managed_loop import OwnLoop, Post, own_loop, subloop_of
 
-__all__ = ["Verdict", "expire", "hand_over", "visit"]
+__all__ = [
+    "Verdict",
+    "create_task_at_once",
+    "expire",
+    "hand_over",
+    "route",
+    "run_privately",
+    "visit",
+]
+
+T = TypeVar("T")
+
+
+def create_task_at_once(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Create a task on a loop of ours, as ``asyncio.create_task`` does.
+
+    For the loop's own thread and outside of any task. Returns after the first step, and perhaps
+    when all is done.
+    """
+    loop = asyncio.get_running_loop()
+    if _KNOWS_EAGER_TASKS:
+        eager: Any = asyncio.Task
+        task: asyncio.Task[T] = eager(work, loop=loop, eager_start=True)
+        return task
+    return _create_and_step(work, loop)
+
+
+_KNOWS_EAGER_TASKS = hasattr(asyncio, "eager_task_factory")
+
+
+def _create_and_step(
+    work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop
+) -> asyncio.Task[T]:
+    """Create a task and take its first step.
+
+    Python 3.11 has no eager tasks. But a new task asks its loop to take its first step soon, and
+    does nothing else with it; so we listen, and take that step.
+    """
+    first: list[tuple[Callable[[], object], Context]] = []
+
+    def call_soon(step: Callable[[], object], *, context: Context) -> None:
+        first.append((step, context))
+
+    loop.call_soon = call_soon  # type: ignore[method-assign,assignment]
+    try:
+        task = asyncio.Task(work, loop=loop)
+    finally:
+        del loop.call_soon
+    ((step, context),) = first
+    context.run(step)
+    return task
 
 
 class Verdict(Enum):
@@ -104,7 +156,7 @@ def _wait(
     is_told: bool,
 ) -> Verdict:
     try:
-        if job.wait(deadline.within(limits.FIRST_LOOK)):
+        if job.wait(deadline.within(deadlines.FIRST_LOOK)):
             return Verdict.OVER
         with first_press_counts(pressed):
             return _wait_long(job, loop, deadline, runs, is_told=is_told)
@@ -121,7 +173,7 @@ def _wait_long(
     *,
     is_told: bool,
 ) -> Verdict:
-    pause = limits.FIRST_LOOK
+    pause = deadlines.FIRST_LOOK
     seen_idle = False
     while not job.is_finished:
         if deadline.is_over():
@@ -136,7 +188,7 @@ def _wait_long(
             return Verdict.WITHDRAWN
         else:
             seen_idle = False
-        pause = min(2 * pause, limits.LONGEST_PAUSE)
+        pause = min(2 * pause, deadlines.LONGEST_PAUSE)
         job.wait(deadline.within(None if is_told and job.has_begun else pause))
     return Verdict.OVER
 
@@ -146,10 +198,121 @@ def _cancel(job: Job[Any], loop: asyncio.AbstractEventLoop) -> None:
         return
     with suppress(RuntimeError):  # closed, and the job told so
         loop.call_soon_threadsafe(job.cancel, context=Context())
-    grace = Deadline(limits.GRACE)
+    grace = Deadline(deadlines.GRACE)
     while not (job.is_finished or grace.is_over()):
         job.wait(grace.left())
 
 
 def _always() -> bool:
     return True
+
+
+def route(
+    job: Job[Any], loop: asyncio.AbstractEventLoop, state: LoopState, call: Call, deadline: Deadline
+) -> None:
+    """Return when the job has finished, or ignores that its time is over.
+
+    ``state`` is what ``loop`` is doing now. Loops start, stop and close while we look at them, so
+    after every step they are looked at again. A job that has begun stays with its loop; one that
+    has not may go to a subloop.
+    """
+    here = call.blocks
+    while True:
+        if state is LoopState.CLOSED:
+            job.loop_is_gone()
+        elif state is LoopState.BLOCKED and not job.may_move:
+            raise DeadlockError(
+                "run_sync waits for a future of an event loop that waits for this one. "
+                "Await one of the two instead."
+            )
+        elif state is LoopState.BLOCKED and not job.has_begun:
+            try:
+                loop = subloop_of(loop).loop
+            except RuntimeError:  # the interpreter is exiting, and starts no threads any more
+                return run_privately(job, call, deadline)
+        elif _work_on(job, loop, state, call, deadline) is Verdict.WITHDRAWN:
+            try:
+                loop = subloop_of(loop).loop
+            except RuntimeError:
+                return run_privately(job, call, deadline)
+        if job.is_finished or job.has_expired:
+            return None
+        state = look_at(loop, here)
+
+
+def run_privately(job: Job[Any], call: Call, deadline: Deadline) -> None:
+    """Do the job on a loop that is made for it, run here, and closed."""
+    own = OwnLoop()
+    try:
+        call.drives = own.loop
+        if call.blocks is None:
+            drive(own.loop, job, deadline)
+        else:
+            with waiting_for(call.blocks, own.loop):
+                drive(own.loop, job, deadline)
+    finally:
+        own.end()
+
+
+def _work_on(
+    job: Job[Any], loop: asyncio.AbstractEventLoop, state: LoopState, call: Call, deadline: Deadline
+) -> Verdict:
+    if call.blocks is None:
+        return _work_there(job, loop, state, call, deadline)
+    with waiting_for(call.blocks, loop) as may_wait:
+        if not may_wait:
+            return Verdict.STOPPED  # that loop has just begun to wait for ours
+        return _work_there(job, loop, state, call, deadline)
+
+
+def _work_there(
+    job: Job[Any], loop: asyncio.AbstractEventLoop, state: LoopState, call: Call, deadline: Deadline
+) -> Verdict:
+    if state is LoopState.IDLE or state is LoopState.OURS_ELSEWHERE:
+        return _in_turn(job, loop, call, deadline)
+    own = own_loop(loop)
+    return hand_over(job, loop, deadline, own if own is not None and own.has_thread else None)
+
+
+def _in_turn(
+    job: Job[Any], loop: asyncio.AbstractEventLoop, call: Call, deadline: Deadline
+) -> Verdict:
+    turn = turn_of(loop)
+    if not turn.take_now():
+        own = own_loop(loop)
+        is_below = any(above.drives is loop for above in calls_above())
+        # Whoever is below the driver, or shares its loop by our own doing, need not try to wait.
+        patience = 0.0 if is_below or own is not None else deadlines.PATIENCE
+        with first_press_counts(presses()):
+            verdict = _wait_for_turn(job, loop, turn, deadline, patience)
+        if verdict is not None:
+            return verdict
+    try:
+        state = look_at(loop, call.blocks)
+        own = own_loop(loop)
+        if state is LoopState.OURS_ELSEWHERE and own is not None:
+            try:
+                own.start("environment")
+            except (RuntimeError, OSError):  # no threads any more: then this one runs it
+                own.owner = threading.get_ident()
+        elif state is LoopState.IDLE:
+            call.drives = loop
+            drive(loop, job, deadline, turn)
+    finally:
+        call.drives = None
+        turn.release()
+    return Verdict.OVER if job.is_finished else Verdict.STOPPED
+
+
+def _wait_for_turn(
+    job: Job[Any], loop: asyncio.AbstractEventLoop, turn: Turn, deadline: Deadline, patience: float
+) -> Verdict | None:
+    """Wait for our turn. Return None then, or how the visit to the present driver ended."""
+    while not turn.take(deadline.within(patience)):
+        if deadline.is_over():
+            expire(job, loop)
+            return Verdict.OVER
+        if turn.join(job):
+            return visit(job, loop, deadline, turn)
+        patience = deadlines.FIRST_LOOK  # the driver is about to come, or to go
+    return None

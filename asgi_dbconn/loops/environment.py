@@ -7,17 +7,117 @@ process by asking for the oldest one that is open.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+import weakref
 from contextvars import ContextVar
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from asgi_dbconn.errors import LoopGoneError
+from asgi_dbconn.errors import ConfigurationError, LoopGoneError
 from asgi_dbconn.loops.fork import after_every_fork, generation
 from asgi_dbconn.loops.managed_loop import OwnLoop
 
-__all__ = ["Environment", "ambient", "process_default"]
+__all__ = [
+    "Environment",
+    "ambient",
+    "forget",
+    "home_loop",
+    "is_at_home",
+    "note",
+    "process_default",
+    "refuse_green_threads",
+]
 
-Loop = asyncio.AbstractEventLoop
+
+def refuse_green_threads(what: str) -> None:
+    """Raise ConfigurationError, in the name of ``what``, where threads are not real ones."""
+    for library in ("gevent", "eventlet"):
+        if _is_patched(library):
+            raise ConfigurationError(
+                f"{what} needs real threads: an event loop runs in one of them, and {library} has "
+                "replaced them. Use a worker with threads (gunicorn --threads, waitress), or an "
+                "ASGI server."
+            )
+
+
+def _is_patched(library: str) -> bool:
+    # Not imported for this: where it is not loaded, it has not replaced anything.
+    if library == "gevent":
+        monkey: Any = sys.modules.get("gevent.monkey")
+        return monkey is not None and bool(monkey.is_module_patched("threading"))
+    patcher: Any = sys.modules.get("eventlet.patcher")
+    return patcher is not None and bool(patcher.is_monkey_patched("thread"))
+
+
+def note(loop: asyncio.AbstractEventLoop) -> None:
+    """Let synchronous code without a loop use ``loop`` until that ends or is forgotten.
+
+    Call it in the thread that runs the loop. The latest note counts first.
+    """
+    _homes.note(loop)
+
+
+def forget(loop: asyncio.AbstractEventLoop) -> None:
+    """Forget ``loop``, on which nothing is open any more. Does nothing if it was not noted."""
+    _homes.forget(loop)
+
+
+def home_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the latest of the noted loops that this thread may use now; None if there is none."""
+    return _homes.latest()
+
+
+def is_at_home(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether this thread may use ``loop`` without having been told to.
+
+    A loop that runs does the work itself. One that is idle must not be run by another thread than
+    its own: it may be about to go on, and would find itself running already.
+    """
+    if loop.is_closed():
+        return False
+    return loop.is_running() or _homes.thread_of(loop) == threading.get_ident()
+
+
+class _Homes:
+    _noted: list[tuple[weakref.ref[asyncio.AbstractEventLoop], int]]
+
+    def __init__(self) -> None:
+        self._start_empty()
+        after_every_fork(self._start_empty)
+
+    def note(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            self._drop(loop)
+            self._noted.append((weakref.ref(loop), threading.get_ident()))
+
+    def forget(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            self._drop(loop)
+
+    def latest(self) -> asyncio.AbstractEventLoop | None:
+        for reference, _ in reversed(self._noted):
+            loop = reference()
+            if loop is not None and is_at_home(loop):
+                return loop
+        return None
+
+    def thread_of(self, loop: asyncio.AbstractEventLoop) -> int | None:
+        return next((thread for ref, thread in self._noted if ref() is loop), None)
+
+    def _drop(self, gone: asyncio.AbstractEventLoop) -> None:
+        # A new list each time: readers take no lock.
+        self._noted = [
+            (reference, thread)
+            for reference, thread in self._noted
+            if (loop := reference()) is not None and loop is not gone and not loop.is_closed()
+        ]
+
+    def _start_empty(self) -> None:
+        self._lock = threading.Lock()
+        self._noted = []
+
+
+_homes: Final = _Homes()
 
 
 class Environment:
@@ -26,7 +126,7 @@ class Environment:
     The last one who leaves ends the loop if it is ours. A user's loop is left as it is.
     """
 
-    def __init__(self, loop: Loop | OwnLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | OwnLoop) -> None:
         self.own = loop if isinstance(loop, OwnLoop) else None
         """The record of the loop if it is one of ours, to register clean-ups with."""
         self.loop = loop.loop if isinstance(loop, OwnLoop) else loop
@@ -34,7 +134,7 @@ class Environment:
         self._before: list[Environment | None] = []
 
     @classmethod
-    def choose(cls, loop: Loop | None = None) -> Environment:
+    def choose(cls, loop: asyncio.AbstractEventLoop | None = None) -> Environment:
         """Return the environment for ``loop``, or else for the first loop of these that exists.
 
         That is the loop that runs here, or the one that this context or the process has already, or

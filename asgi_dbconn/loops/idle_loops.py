@@ -14,15 +14,86 @@ from greenlet import getcurrent
 from sqlalchemy.util.concurrency import in_greenlet
 
 from asgi_dbconn.errors import LoopGoneError
-from asgi_dbconn.loops import limits
+from asgi_dbconn.loops import deadlines
 from asgi_dbconn.loops.deadlines import NEVER, Deadline
 from asgi_dbconn.loops.job import Job
 from asgi_dbconn.loops.keyboard_interrupt import first_press_counts, presses
-from asgi_dbconn.loops.turns import Turn
+from asgi_dbconn.loops.loop_lifetime import PerLoop
 
-__all__ = ["can_await_here", "drive", "drive_alone", "drive_to_the_end"]
+__all__ = ["Turn", "can_await_here", "drive", "drive_alone", "drive_to_the_end", "turn_of"]
 
 T = TypeVar("T")
+
+
+class Turn:
+    """The right to run one loop that no thread runs. Made once per loop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._door = threading.Lock()
+        self.is_open = False
+        """True if some thread runs the loop and takes guests.
+
+        That thread sets it, without a lock: a guest that has come a moment too early tries again.
+        """
+        self._is_staying = False
+        self._guests: set[Job[Any]] = set()
+
+    def take(self, seconds: float | None) -> bool:
+        """Return whether it became our turn within ``seconds``; None waits for ever.
+
+        Look at the loop again afterwards: its previous driver may have changed everything.
+        """
+        if seconds is None:
+            return self._lock.acquire()
+        return self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
+
+    def take_now(self) -> bool:
+        """Return whether it became our turn without waiting."""
+        return self._lock.acquire(blocking=False)
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def join(self, guest: Job[Any]) -> bool:
+        """Return whether ``guest`` was taken.
+
+        Its driver will then stay for it, or wake it on leaving.
+        """
+        with self._door:
+            if not self.is_open:
+                return False
+            self._guests.add(guest)
+            return True
+
+    def has(self, guest: Job[Any]) -> bool:
+        """Return whether the loop is still run for ``guest``."""
+        return guest in self._guests
+
+    def leave(self, guest: Job[Any]) -> bool:
+        """Let the guest leave. Return whether the driver was waiting for it, and has to be told."""
+        with self._door:
+            self._guests.discard(guest)
+            return self._is_staying
+
+    def close_if_empty(self) -> bool:
+        """Return whether the driver may leave as no guest is left; none can join any more then."""
+        with self._door:
+            self.is_open = self._is_staying = bool(self._guests)
+            return not self.is_open
+
+    def close(self) -> None:
+        """Let the driver leave. The guests that are there are woken: one of them takes over."""
+        with self._door:
+            self.is_open = self._is_staying = False
+            guests, self._guests = self._guests, set()
+        for guest in guests:
+            guest.wake()
+
+
+turn_of: Final = PerLoop(lambda _: Turn()).of
+"""The turn of a loop, from any thread."""
+
 
 _STRAY_STOPS: Final = 1
 """A ``loop.stop()`` may have been left over from before. The next one is meant."""
@@ -139,7 +210,7 @@ class _Timers:
 
     def _expire(self) -> None:
         self._job.expire()
-        self._timer = self._loop.call_later(limits.GRACE, self._give_up, context=Context())
+        self._timer = self._loop.call_later(deadlines.GRACE, self._give_up, context=Context())
 
     def _give_up(self) -> None:
         self.grace_is_over = True
@@ -163,13 +234,13 @@ def _stop_if_driven_by(loop: asyncio.AbstractEventLoop, thread: int) -> None:
 def _unwind(loop: asyncio.AbstractEventLoop, job: Job[Any]) -> None:
     job.cancel()
     if not (job.is_finished or loop.is_running() or loop.is_closed()):
-        timer = loop.call_later(limits.GRACE, loop.stop, context=Context())
+        timer = loop.call_later(deadlines.GRACE, loop.stop, context=Context())
         loop.run_forever()
         timer.cancel()
 
 
 def _stay_for_guests(loop: asyncio.AbstractEventLoop, turn: Turn) -> None:
-    limit = Deadline(limits.GRACE)
+    limit = Deadline(deadlines.GRACE)
     while not (turn.close_if_empty() or limit.is_over()):
         timer = loop.call_later(max(0.0, limit.left() or 0.0), loop.stop, context=Context())
         loop.run_forever()

@@ -9,19 +9,42 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any, Generic, TypeVar
 
 from asgi_dbconn.errors import LoopGoneError, RunSyncTimeout
-from asgi_dbconn.loops import limits
+from asgi_dbconn.loops import deadlines
 from asgi_dbconn.loops.asgiref_compat import belongs_to_another_thread, forget_the_waiting_thread
-from asgi_dbconn.loops.awaitables import discard
 from asgi_dbconn.loops.deadlocks import Call
 from asgi_dbconn.loops.loop_lifetime import is_ending
 
-__all__ = ["CreateTask", "Job"]
+__all__ = ["CreateTask", "Job", "discard", "preferred_loop"]
 
 T = TypeVar("T")
+
+
+def discard(awaitable: Any) -> None:
+    """Give up work that will not be begun: no warning says that it was never awaited.
+
+    A future belongs to others, too. It is left alone.
+    """
+    if isinstance(awaitable, Coroutine):
+        with suppress(ValueError, RuntimeError):  # it is running, or does not end when told to
+            awaitable.close()
+
+
+def preferred_loop(awaitable: Any) -> asyncio.AbstractEventLoop | None:
+    """Return the loop that the awaitable would like to run on, if it has an opinion.
+
+    It is asked for it by the method ``__asgi_dbconn_loop__()``, which returns a loop or None and
+    must not wait; and only where no loop runs and none was given.
+    """
+    ask = getattr(type(awaitable), "__asgi_dbconn_loop__", None)
+    loop: asyncio.AbstractEventLoop | None = None if ask is None else ask(awaitable)
+    return loop
+
+
 CreateTask = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """The ``create_task`` of a loop, or another function that does the same."""
 _MISSING: Any = object()
@@ -148,7 +171,7 @@ class Job(Generic[T]):
             self._is_abandoned = True
             raise RunSyncTimeout(
                 f"The timeout of run_sync is over, and {self} ignores its cancellation for "
-                f"{limits.GRACE:g} s. It goes on, unwatched. Let CancelledError pass through it."
+                f"{deadlines.GRACE:g} s. It goes on, unwatched. Let CancelledError pass through it."
             )
         self._bring_context_back()
         error, self._error = self._error, None

@@ -9,15 +9,106 @@ collected, so of those only the closing is noticed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from contextvars import Context
-from typing import Final
+from typing import Final, Generic, TypeVar
 
-from asgi_dbconn.loops.fork import generation
-from asgi_dbconn.loops.per_loop import PerLoop
+from asgi_dbconn.loops.fork import after_every_fork, generation, park
 
-__all__ = ["Watch", "end_begins", "is_ending", "watch"]
+__all__ = ["EndGuard", "PerLoop", "Watch", "end_begins", "is_ending", "watch"]
+
+T = TypeVar("T")
+
+
+class EndGuard:
+    """A guard that calls ``clean_up`` on the running loop once, when that loop shuts down.
+
+    Lives until then or until :meth:`dismiss`. Hold on to it: a guard that is garbage-collected
+    fires too early. Make it while the loop runs, and dismiss it there.
+    """
+
+    def __init__(self, clean_up: Callable[[], Awaitable[None]]) -> None:
+        self._clean_up: Callable[[], Awaitable[None]] | None = clean_up
+        self._loop = asyncio.get_running_loop()
+        self._suspended = self._wait_for_the_end()
+        _step(self._suspended.__anext__())
+
+    def dismiss(self) -> None:
+        """Forget the clean-up, which happens otherwise. Does nothing if it comes too late."""
+        if self._clean_up is not None and not self._loop.is_closed():
+            self._clean_up = None
+            _step(self._suspended.aclose())
+
+    def disarm(self) -> None:
+        """Do as :meth:`dismiss` does, from outside of the loop: the generator stays as it is."""
+        self._clean_up = None
+
+    async def _wait_for_the_end(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            clean_up, self._clean_up = self._clean_up, None
+            if clean_up is not None:
+                await clean_up()
+
+
+def _step(awaitable: Awaitable[None]) -> None:
+    # Up to its `yield`, and from there to its end once dismissed, the generator awaits nothing,
+    # so it can be moved without being awaited itself.
+    with suppress(StopIteration, StopAsyncIteration):
+        awaitable.__await__().send(None)
+
+
+class PerLoop(Generic[T]):
+    """The values of a module by event loop, safe from every thread.
+
+    A value must not refer to its loop, or neither ever goes. After a fork the child starts with
+    none: the values speak of threads that it does not have.
+    """
+
+    def __init__(self, make: Callable[[asyncio.AbstractEventLoop], T]) -> None:
+        self._make = make
+        self._start_empty()
+        after_every_fork(self._in_child)
+
+    def get(self, loop: asyncio.AbstractEventLoop) -> T | None:
+        """Return the loop's value if it has one already."""
+        return self._values.get(weakref.ref(loop))
+
+    def of(self, loop: asyncio.AbstractEventLoop) -> T:
+        """Return the loop's value. The first caller has it made; all others wait for that one."""
+        value = self._values.get(weakref.ref(loop))
+        if value is None:
+            with self._lock:
+                value = self.get(loop)
+                if value is None:
+                    value = self._make(loop)
+                    self._values[weakref.ref(loop, self._drop)] = value
+        return value
+
+    def forget(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Forget the loop's value, so that the next caller has another one made."""
+        with self._lock:
+            self._values.pop(weakref.ref(loop), None)
+
+    def _start_empty(self) -> None:
+        # Re-entrant, because a signal handler may ask while its own thread is asking.
+        self._lock = threading.RLock()
+        # Not a WeakKeyDictionary, whose every look-up goes through functions written in Python.
+        values = self._values = dict[weakref.ref[asyncio.AbstractEventLoop], T]()
+
+        def drop(reference: weakref.ref[asyncio.AbstractEventLoop]) -> None:
+            values.pop(reference, None)
+
+        self._drop = drop
+
+    def _in_child(self) -> None:
+        park(self._values)
+        self._start_empty()
+
 
 _YEARS: Final = 3e8
 

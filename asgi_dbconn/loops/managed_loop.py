@@ -4,22 +4,120 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
+import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from contextvars import Context
-from typing import Final
+from typing import Any, Final
 
-from asgi_dbconn.loops import limits
+from asgi_dbconn.loops import deadlines
 from asgi_dbconn.loops.fork import after_every_fork, park
-from asgi_dbconn.loops.loop_lifetime import end_begins
-from asgi_dbconn.loops.mailbox import Mailbox
-from asgi_dbconn.loops.turns import turn_of
-from asgi_dbconn.loops.winding_down import wind_down
+from asgi_dbconn.loops.idle_loops import drive_to_the_end, turn_of
+from asgi_dbconn.loops.loop_lifetime import PerLoop, end_begins, watch
 
-__all__ = ["OwnLoop", "Post", "own_loop"]
+__all__ = ["Mailbox", "OwnLoop", "Post", "own_loop", "subloop_of", "wind_down"]
 
-Loop = asyncio.AbstractEventLoop
+_log = logging.getLogger("asgi_dbconn")
+
+
+class Mailbox:
+    """A mailbox made before its loop runs and closed when that has stopped; any thread may post."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Make the mailbox.
+
+        Raises OSError if the process has no descriptors left, NotImplementedError if the loop
+        cannot wait for sockets: Windows' proactor.
+        """
+        self._letters: deque[tuple[Callable[..., object], tuple[Any, ...], Context]] = deque()
+        self._inside, self._outside = socket.socketpair()
+        try:
+            self._inside.setblocking(False)
+            self._outside.setblocking(False)
+            loop.add_reader(self._inside.fileno(), self._empty)
+        except BaseException:
+            self._close_sockets()
+            raise
+
+    def post(self, callback: Callable[..., object], *args: Any, context: Context) -> None:
+        """Call ``callback(*args)`` in ``context`` on the loop, soon and in the order of posting.
+
+        Raises OSError if the box is closed. What was not read by then is dropped.
+        """
+        self._letters.append((callback, args, context))
+        try:
+            self._outside.send(b"\0")
+        except BlockingIOError:
+            return  # thousands of bytes wait there already: the loop knows
+
+    def close(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close the mailbox, in the loop's thread, while the loop stands still."""
+        loop.remove_reader(self._inside.fileno())
+        self._close_sockets()
+
+    def _empty(self) -> None:
+        # As many as there were bytes, at least: a letter is in the box before its byte is sent.
+        self._inside.recv(4096)
+        for _ in range(len(self._letters)):
+            callback, args, context = self._letters.popleft()
+            context.run(callback, *args)
+
+    def _close_sockets(self) -> None:
+        self._inside.close()
+        self._outside.close()
+
+
+def wind_down(
+    loop: asyncio.AbstractEventLoop, clean_ups: Iterable[Callable[[], Awaitable[object]]]
+) -> None:
+    """Run the clean-ups, cancel every task, end the async generators and the default executor.
+
+    In the thread that calls, which is the one to run the idle ``loop``. Each step gets a bounded
+    time, so that a loop ends whatever its tasks think of it; what fails is logged, and the next
+    step is taken.
+    """
+    for clean_up in clean_ups:
+        _step(loop, _awaited(clean_up), "a clean-up")
+    _cancel_tasks(loop)
+    _step(loop, loop.shutdown_asyncgens(), "an async generator")
+    _step(loop, loop.shutdown_default_executor(), "the default executor")
+
+
+async def _awaited(clean_up: Callable[[], Awaitable[object]]) -> None:
+    await clean_up()
+
+
+def _step(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], what: str) -> None:
+    task = drive_to_the_end(loop, work, deadlines.GRACE)
+    if not task.done():
+        task.cancel()
+        _log.warning("an event loop ended without %s, which took too long", what)
+    elif not task.cancelled() and task.exception() is not None:
+        _log.warning("an event loop ended, and %s failed", what, exc_info=task.exception())
+
+
+def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    if not tasks:
+        return
+    for task in tasks:
+        task.cancel()
+    _step(loop, _all_done(tasks), "some of its tasks")
+    for task in tasks:
+        if task.done() and not task.cancelled() and task.exception() is not None:
+            message = "unhandled exception while a loop was ending"
+            loop.call_exception_handler(
+                {"message": message, "exception": task.exception(), "task": task}
+            )
+
+
+async def _all_done(tasks: set[asyncio.Task[Any]]) -> None:
+    await asyncio.wait(tasks)
+
+
 Post = Callable[..., object]
 _KNOWN_KINDS: Final = {"asyncio", "uvloop", "winloop"}
 
@@ -31,7 +129,7 @@ class OwnLoop:
     it runs until it is told to end, and the exit of the interpreter tells it, too.
     """
 
-    def __init__(self, like: Loop | None = None) -> None:
+    def __init__(self, like: asyncio.AbstractEventLoop | None = None) -> None:
         """Make a loop of the same kind as ``like``.
 
         Raises OSError if the process has no descriptors left.
@@ -146,7 +244,7 @@ class _All:
     """Every loop of ours that is not closed, so that exit ends them and a child leaves them."""
 
     def __init__(self) -> None:
-        self.by_loop: Final[dict[Loop, OwnLoop]] = {}
+        self.by_loop: Final[dict[asyncio.AbstractEventLoop, OwnLoop]] = {}
         self._is_registered = False
         after_every_fork(self._in_child)
 
@@ -167,7 +265,7 @@ class _All:
             own.stop()
         for own in threads:
             if own._thread is not None:
-                own._thread.join(2 * limits.GRACE)
+                own._thread.join(2 * deadlines.GRACE)
 
     def _in_child(self) -> None:
         # Closing them would reach into the parent's selectors, and so would their finalisers.
@@ -180,10 +278,36 @@ own_loop: Final = _all.by_loop.get
 """The record of a loop if it is one of ours and not closed, else None."""
 
 
-def _same_kind(like: Loop | None) -> Loop:
+def _same_kind(like: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
     for kind in type(like).__mro__:
         # Not the user's own subclass: it may want arguments that we cannot know.
         if kind.__module__.partition(".")[0] in _KNOWN_KINDS:
-            loop: Loop = kind()
+            loop: asyncio.AbstractEventLoop = kind()
             return loop
     return asyncio.new_event_loop()
+
+
+def subloop_of(parent: asyncio.AbstractEventLoop) -> OwnLoop:
+    """Return the subloop of ``parent``, from any thread; the same one as long as both live.
+
+    Raises OSError if the process has no descriptors left, RuntimeError if it gets no thread.
+    """
+    own = _subloops.of(parent)
+    if own.is_ending:
+        _subloops.forget(parent)
+        own = _subloops.of(parent)
+    return own
+
+
+def _begin(parent: asyncio.AbstractEventLoop) -> OwnLoop:
+    own = OwnLoop(like=parent)
+    try:
+        own.start("subloop")
+    except BaseException:
+        own.end()
+        raise
+    watch(parent).add(own.stop)
+    return own
+
+
+_subloops: Final = PerLoop(_begin)

@@ -11,28 +11,53 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 from sqlalchemy.util import await_
 
 from asgi_dbconn.errors import DeadlockError, LoopError, LoopGoneError, NestingError, RunSyncTimeout
-from asgi_dbconn.loops import limits
-from asgi_dbconn.loops.awaitables import preferred_loop
-from asgi_dbconn.loops.deadlines import deadline_after
-from asgi_dbconn.loops.deadlocks import Call
-from asgi_dbconn.loops.deadlocks_rest import objection_to_blocking
-from asgi_dbconn.loops.environment import ambient, process_default
-from asgi_dbconn.loops.homes import home_loop, is_at_home
-from asgi_dbconn.loops.idle_loops import can_await_here
-from asgi_dbconn.loops.job import Job
-from asgi_dbconn.loops.looking import look_at
-from asgi_dbconn.loops.loop_state import Situation, Way, decide
-from asgi_dbconn.loops.routing import route, run_privately
-from asgi_dbconn.loops.straight_way import goes_straight
+from asgi_dbconn.loops import deadlines
+from asgi_dbconn.loops.deadlines import NEVER, deadline_after
+from asgi_dbconn.loops.deadlocks import Call, objection_to_blocking
+from asgi_dbconn.loops.dispatch import route, run_privately
+from asgi_dbconn.loops.environment import ambient, home_loop, is_at_home, process_default
+from asgi_dbconn.loops.idle_loops import can_await_here, drive_alone, turn_of
+from asgi_dbconn.loops.job import Job, preferred_loop
+from asgi_dbconn.loops.loop_state import (
+    LoopState,
+    Situation,
+    Way,
+    decide,
+    look_at,
+    look_from_outside,
+)
 
-__all__ = ["run_sync"]
+__all__ = ["goes_straight", "run_sync"]
 
 T = TypeVar("T")
-Loop = asyncio.AbstractEventLoop
+
+
+def goes_straight(job: Job[Any], loop: asyncio.AbstractEventLoop, call: Call) -> bool:
+    """Return whether ``loop`` was idle and its turn free; then the job has been done.
+
+    For a thread in which no loop runs and that is inside of no other call.
+    """
+    if loop.is_running():
+        return False
+    turn = turn_of(loop)
+    if not turn.take_now():
+        return False
+    try:
+        if look_from_outside(loop) is not LoopState.IDLE:
+            return False
+        call.drives = loop
+        drive_alone(loop, job, NEVER, turn)
+    finally:
+        call.drives = None
+        turn.release()
+    return True
 
 
 def run_sync(
-    awaitable: Awaitable[T], timeout: float | None = None, *, loop: Loop | None = None
+    awaitable: Awaitable[T],
+    timeout: float | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
 ) -> T:
     """Wait for any awaitable in synchronous code, and return or raise what it does.
 
@@ -90,10 +115,13 @@ def run_sync(
 
 
 def _candidate(
-    awaitable: Awaitable[Any], future: Any, explicit: Loop | None, here: Loop | None
-) -> Loop | None:
+    awaitable: Awaitable[Any],
+    future: Any,
+    explicit: asyncio.AbstractEventLoop | None,
+    here: asyncio.AbstractEventLoop | None,
+) -> asyncio.AbstractEventLoop | None:
     if future is not None:
-        loop: Loop = future.get_loop()
+        loop: asyncio.AbstractEventLoop = future.get_loop()
         return loop  # whatever was asked for: a future cannot be awaited anywhere else
     found = explicit or here
     if found is not None:
@@ -122,7 +150,7 @@ async def _within(awaitable: Awaitable[T], timeout: float) -> T:
         ) from error
 
 
-def _ask_for_objections(here: Loop, awaitable: Awaitable[Any]) -> None:
+def _ask_for_objections(here: asyncio.AbstractEventLoop, awaitable: Awaitable[Any]) -> None:
     held = objection_to_blocking(here, awaitable)
     if held is not None:
         raise DeadlockError(
@@ -145,8 +173,8 @@ _REFUSALS: Final[dict[Way, tuple[type[LoopError], str]]] = {
     ),
     Way.REFUSE_DEPTH: (
         NestingError,
-        f"run_sync was called by what run_sync runs, {limits.DEPTH} levels deep, which is probably "
-        "a recursion without an end. Let the inner functions be async, and await them.",
+        f"run_sync was called by what run_sync runs, {deadlines.DEPTH} levels deep, which is "
+        "probably a recursion without an end. Let the inner functions be async, and await them.",
     ),
 }
 

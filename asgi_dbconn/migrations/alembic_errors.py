@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-from asgi_dbconn.databases.driver_errors import driver_error
 from asgi_dbconn.errors import ConfigurationError, MigrationError
+from asgi_dbconn.pools.driver_errors import driver_error
 
 __all__ = ["alembic_used", "is_refusal", "said_by"]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -11,13 +12,39 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateSchema
 
-from asgi_dbconn.databases.beside import beside
-from asgi_dbconn.databases.database import Database
+from asgi_dbconn.databases.database import Database, beside
 from asgi_dbconn.databases.scopes import current_scope
-from asgi_dbconn.errors import ConfigurationError, TransactionError
+from asgi_dbconn.errors import ConfigurationError, MigrationError, TransactionError
 from asgi_dbconn.pools.dialects.sqlite import AUTOCOMMIT, WRITES
 
-__all__ = ["migration_connection"]
+__all__ = ["SQLiteForeignKeys", "migration_connection"]
+
+
+class SQLiteForeignKeys:
+    """A check of each revision of one run; what was broken before may stay so."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._broken: Counter[tuple[str, str]] | None = None
+
+    def check(self, revision: Callable[[], None]) -> None:
+        """Call ``revision``; raises MigrationError if rows refer to nothing afterwards."""
+        before = self._count() if self._broken is None else self._broken
+        revision()
+        self._broken = self._count()
+        worse = self._broken - before
+        if worse:
+            counted = ", ".join(
+                f"{count} of {table!r} to {parent!r}" for (table, parent), count in worse.items()
+            )
+            raise MigrationError(
+                f"Foreign keys lead nowhere after this revision: {counted}. "
+                "Delete or mend those rows in the revision itself."
+            )
+
+    def _count(self) -> Counter[tuple[str, str]]:
+        rows = self._connection.exec_driver_sql("PRAGMA foreign_key_check")
+        return Counter((table, parent) for table, _, parent, _ in rows)
 
 
 @asynccontextmanager

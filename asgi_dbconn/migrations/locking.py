@@ -12,10 +12,10 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from asgi_dbconn.databases.database import Database
-from asgi_dbconn.databases.driver_errors import is_conflict
 from asgi_dbconn.errors import MigrationLocked, PoolTimeout
 from asgi_dbconn.loops.fork import after_every_fork
 from asgi_dbconn.pools.budget import Budget
+from asgi_dbconn.pools.driver_errors import is_conflict
 
 __all__ = ["one_at_a_time", "take_turn"]
 

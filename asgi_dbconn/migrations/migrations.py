@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from asgi_dbconn.migrations.alembic_errors import alembic_used
-from asgi_dbconn.migrations.folder import Folder
-from asgi_dbconn.migrations.layout import create_folder
-from asgi_dbconn.migrations.revisions import downgrading, split_range, stamping, upgrading
+from asgi_dbconn.migrations.folder import Folder, create_folder
+from asgi_dbconn.migrations.revisions import (
+    Applied,
+    Source,
+    downgrading,
+    split_range,
+    stamping,
+    upgrading,
+)
 from asgi_dbconn.migrations.run_builder import LOCK_TIMEOUT, Runs, Schema
-from asgi_dbconn.migrations.steps import Applied, Source
 from asgi_dbconn.migrations.target_databases import Names
 from asgi_dbconn.orm.binding import INHERIT, Binding
 

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from asgi_dbconn.migrations.alembic_errors import alembic_used
 from asgi_dbconn.migrations.folder import Folder, scripts_of
 from asgi_dbconn.migrations.locking import one_at_a_time
-from asgi_dbconn.migrations.revisions import comparing, reading
+from asgi_dbconn.migrations.revisions import Applied, Source, comparing, reading
 from asgi_dbconn.migrations.runner import Run
-from asgi_dbconn.migrations.steps import Applied, Source
 from asgi_dbconn.migrations.target_databases import Names, Subject, all_subjects, chosen_subjects
 from asgi_dbconn.orm.binding import INHERIT, Binding, Choice
 from asgi_dbconn.orm.target import refuse_on_sqlite

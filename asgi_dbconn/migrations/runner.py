@@ -14,12 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from asgi_dbconn.errors import DBConnError, MigrationError
 from asgi_dbconn.migrations.alembic_errors import is_refusal, said_by
-from asgi_dbconn.migrations.autogenerate import comparison
-from asgi_dbconn.migrations.connections import migration_connection
-from asgi_dbconn.migrations.foreign_keys import SQLiteForeignKeys
+from asgi_dbconn.migrations.autogenerate import compare_defaults_as_text, comparison
+from asgi_dbconn.migrations.connections import SQLiteForeignKeys, migration_connection
 from asgi_dbconn.migrations.locking import take_turn
-from asgi_dbconn.migrations.server_defaults import compare_defaults_as_text
-from asgi_dbconn.migrations.steps import Applied, Source, Steps
+from asgi_dbconn.migrations.revisions import Applied, Source, Steps
 from asgi_dbconn.migrations.target_databases import Subject
 
 if TYPE_CHECKING:

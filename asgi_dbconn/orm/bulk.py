@@ -25,7 +25,7 @@ from asgi_dbconn.orm.object_undo import (
     remove_unknown,
     unknown_of,
 )
-from asgi_dbconn.orm.origin_rest import Origin, note_origin
+from asgi_dbconn.orm.origin import Origin, note_origin
 from asgi_dbconn.pools.undo_log import UndoLog, undo_log_of
 
 __all__ = ["BATCH", "Changes", "Insertion", "insert", "insert_returning", "update_by_key"]

@@ -22,13 +22,12 @@ from sqlalchemy.orm.attributes import instance_dict, instance_state, set_committ
 from asgi_dbconn.orm.cascades import outdated_relations
 from asgi_dbconn.orm.errors import ObjectNotFound
 from asgi_dbconn.orm.fast_path.execution import execute
-from asgi_dbconn.orm.fast_path.write_plans import StoringPlan
+from asgi_dbconn.orm.fast_path.write_plans import StoringPlan, has_own_idea_of_null
 from asgi_dbconn.orm.flush_undo import Before, FlushUndo, note_refreshed
 from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.orm.object_undo import ObjectUndo, note_change
-from asgi_dbconn.orm.origin_rest import Origin, note_origin
+from asgi_dbconn.orm.origin import Origin, note_origin
 from asgi_dbconn.orm.store_lock import StoreLock, is_refusal
-from asgi_dbconn.orm.stored_columns import has_own_idea_of_null
 from asgi_dbconn.pools.aborted_transactions import note_aborted
 from asgi_dbconn.pools.undo_log import undo_log_of, undoing
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
@@ -29,12 +29,15 @@ from sqlalchemy.sql import operators
 from sqlalchemy.sql.base import ExecutableOption
 
 from asgi_dbconn.errors import ConfigurationError
+from asgi_dbconn.orm.fast_path.hydration import noted
 from asgi_dbconn.orm.lookups import primary_key
 from asgi_dbconn.orm.simple_terms import Equality, Ordering, as_expressions, names_of
 
-__all__ = ["Description"]
+__all__ = ["Description", "statement_for"]
 
 T = TypeVar("T")
+S = TypeVar("S")
+
 
 # As no column is called: an UPDATE takes its new values by the names of theirs.
 _VALUE: Final = "asgi_dbconn_value_"
@@ -268,3 +271,36 @@ def _opposite(order: Any) -> Any:
 def _unmodified(order: Any) -> Any:
     is_modified = isinstance(order, UnaryExpression) and order.modifier in _ORDERS
     return _unmodified(order.element) if is_modified else order
+
+
+_KEY: Final = "asgi_dbconn.statements"
+_MOST: Final = 256
+"""Statements kept for one mapped class. An application has some tens; more are made on the way."""
+
+
+def statement_for(
+    description: Description[T], what: Hashable, build: Callable[[Description[T]], S]
+) -> tuple[S, Mapping[str, Any] | None]:
+    """Return the statement that ``build`` makes of ``description``, and its parameters.
+
+    ``what`` is all that the statement depends on besides. Where the description consists of names
+    and values, ``build`` is called once for all of its shape, and gets one without the values.
+    """
+    shape = description.shape
+    if shape is None:
+        return build(description), None
+    statements: dict[Hashable, S] = noted(description.mapper, _KEY, _no_statements)
+    key = (what, shape)
+    statement = statements.get(key)
+    if statement is None:
+        statement = build(description.without_values())
+        if len(statements) >= _MOST:
+            statements.clear()
+        # SQLAlchemy keeps its cache key with a statement: one that is used again is found in the
+        # cache of compiled statements at a fifth of the price.
+        statements[key] = statement
+    return statement, description.values
+
+
+def _no_statements(_: Mapper[Any]) -> dict[Hashable, Any]:
+    return {}

@@ -11,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm import instances
 from asgi_dbconn.orm.binding import INHERIT, Binding, Choice
-from asgi_dbconn.orm.queryset_rest import QuerySet
+from asgi_dbconn.orm.queryset import QuerySet
 
 if TYPE_CHECKING:
     from typing import Never

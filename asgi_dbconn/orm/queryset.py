@@ -9,16 +9,20 @@ from typing import Any, Literal, TypeVar, overload
 from sqlalchemy.exc import IntegrityError
 
 from asgi_dbconn.call_site import CallSite
+from asgi_dbconn.databases.database import Database
 from asgi_dbconn.orm import bulk, instances, update_delete
+from asgi_dbconn.orm.binding import Binding
 from asgi_dbconn.orm.lookups import conditions, equalities, field
 from asgi_dbconn.orm.query import Description
 from asgi_dbconn.orm.queryset_reads import Reading
-from asgi_dbconn.orm.target import Work
+from asgi_dbconn.orm.target import Place, Work
 
-__all__ = ["Writing"]
+__all__ = ["QuerySet", "Writing"]
 
 R = TypeVar("R")
 T = TypeVar("T")
+
+
 _EMPTY: Mapping[str, Any] = {}
 
 
@@ -214,3 +218,20 @@ class Writing(Reading[T]):
 
 def _called(defaults: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value() if callable(value) else value for name, value in defaults.items()}
+
+
+class QuerySet(Writing[T]):
+    """An immutable query: every building method returns a new one.
+
+    Nothing is sent before ``await``. ``await queryset`` returns the list of its objects. May be
+    kept, shared between tasks and loops, and awaited many times: each time it asks the database
+    anew. Objects come back detached, with every column that is not deferred loaded, and know which
+    database and schema they came from.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def over(cls, model: type[T], binding: Binding, database: Database) -> QuerySet[T]:
+        """Return the query of all rows of ``model``, whose table belongs to ``database``."""
+        return cls(Description(model), Place(binding, database, database))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Never, Self, TypeVar
 
 from sqlalchemy import Select, UnaryExpression
 from sqlalchemy.orm import Mapper, RelationshipProperty, joinedload, load_only, selectinload
@@ -17,18 +17,63 @@ from asgi_dbconn.orm.loading import is_one_statement
 from asgi_dbconn.orm.lookup_operators import is_expression
 from asgi_dbconn.orm.lookups import column, conditions, primary_key, related
 from asgi_dbconn.orm.negation import negated
-from asgi_dbconn.orm.not_awaited import NotAwaited
 from asgi_dbconn.orm.query import Description
 from asgi_dbconn.orm.simple_terms import Ordering, as_expressions, names_of
 from asgi_dbconn.orm.target import Place
+
+__all__ = ["Building", "NotAwaited"]
 
 if TYPE_CHECKING:
     from sqlalchemy.orm.interfaces import ORMOption
     from sqlalchemy.sql._typing import _ColumnExpressionArgument
 
-__all__ = ["Building"]
-
 T = TypeVar("T")
+
+
+class NotAwaited:
+    """The base that raises TypeError, with what to write instead, where ``await`` was forgotten."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # or type checkers would take it for a list, too
+
+        def __iter__(self) -> Never:
+            raise self._mistake(
+                "cannot be iterated by a plain `for`, or unpacked",
+                "Write `async for each in query:`, or `for each in await query:`.",
+            )
+
+        def __len__(self) -> Never:
+            raise self._mistake("has no length", "Write `await query.count()`.")
+
+        def __bool__(self) -> Never:
+            raise self._mistake(
+                "is neither true nor false",
+                "Write `if await query.exists():`, or `if query is not None:`.",
+            )
+
+        def __getitem__(self, index: Any) -> Never:
+            raise self._mistake(
+                "has no items",
+                "Write `await query.offset(3).first()`, or `await query.offset(3).limit(5)`.",
+            )
+
+        def __contains__(self, member: Any) -> Never:
+            raise self._mistake(
+                "contains nothing", "Write `await query.filter(pk=each.id).exists()`."
+            )
+
+        def __eq__(self, other: object) -> bool:
+            # Two queries are the same or not, as anything else; a list is a sign of a mistake.
+            if isinstance(other, list | tuple):
+                raise self._mistake("is no list", "Compare what it gives: `await query == [...]`.")
+            return NotImplemented
+
+        __hash__ = object.__hash__
+
+    def _mistake(self, what: str, remedy: str) -> TypeError:
+        return TypeError(f"{self!r} {what}: it asks the database when it is awaited. {remedy}")
+
 
 _HINTS = {
     bool: " Python has compared already: is an attribute of the class on one side? `is` and `not` "

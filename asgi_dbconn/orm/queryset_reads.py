@@ -12,12 +12,11 @@ from sqlalchemy.orm import ColumnProperty, QueryableAttribute
 
 from asgi_dbconn.call_site import CallSite
 from asgi_dbconn.errors import FieldError, TransactionError
-from asgi_dbconn.orm import fetching, loading
+from asgi_dbconn.orm import loading
 from asgi_dbconn.orm.errors import MultipleObjectsReturned, ObjectNotFound
 from asgi_dbconn.orm.lookups import conditions, primary_key_is
-from asgi_dbconn.orm.query import Description
+from asgi_dbconn.orm.query import Description, statement_for
 from asgi_dbconn.orm.queryset_builder import Building
-from asgi_dbconn.orm.shapes import statement_for
 from asgi_dbconn.orm.streaming import Stream
 from asgi_dbconn.orm.target import Work
 
@@ -138,7 +137,7 @@ class Reading(Building[T]):
     ) -> Coroutine[object, None, R]:
         work = None
         if pk is not NOT_GIVEN and not lookups:
-            work = fetching.by_key(self._description, pk)
+            work = loading.by_key(self._description, pk)
         if work is None:
             return self._objects(shape, self._narrowed(pk, lookups), self._line())
         return self._shaped(shape, work, self._line())
@@ -204,7 +203,7 @@ class Reading(Building[T]):
         built_at: CallSite | None,
     ) -> R:
         self._check_lock(description)
-        work, is_simple = fetching.by_query(description)
+        work, is_simple = loading.by_query(description)
         return shape(await self._place.run(work, autocommit=is_simple, built_at=built_at))
 
     def _check_lock(self, description: Description[T]) -> None:

@@ -21,7 +21,7 @@ from asgi_dbconn.errors import (
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.orm.loading import session_for, whole_objects
-from asgi_dbconn.orm.origin_rest import Origin
+from asgi_dbconn.orm.origin import Origin
 from asgi_dbconn.orm.query import Description
 from asgi_dbconn.orm.target import Place, Work
 from asgi_dbconn.pools.undo_log import undo_log_of

@@ -16,7 +16,7 @@ from asgi_dbconn.databases.schema_translation import in_schema, is_out_of_play
 from asgi_dbconn.databases.scopes import Scope, current_scope
 from asgi_dbconn.errors import InvalidSchemaName
 from asgi_dbconn.orm.binding import INHERIT, Binding, Choice, DatabaseChoice
-from asgi_dbconn.orm.origin_rest import Origin, origin_in, whereabouts
+from asgi_dbconn.orm.origin import Origin, origin_in, whereabouts
 from asgi_dbconn.schema_names import check_schema
 
 __all__ = ["Place", "Work", "refuse_on_sqlite"]

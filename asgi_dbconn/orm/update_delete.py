@@ -27,9 +27,8 @@ from asgi_dbconn.orm.fast_path.hydration import is_overheard_changing
 from asgi_dbconn.orm.loading import session_for
 from asgi_dbconn.orm.lookup_operators import is_expression
 from asgi_dbconn.orm.lookups import column
-from asgi_dbconn.orm.origin_rest import Origin
-from asgi_dbconn.orm.query import Description
-from asgi_dbconn.orm.shapes import statement_for
+from asgi_dbconn.orm.origin import Origin
+from asgi_dbconn.orm.query import Description, statement_for
 from asgi_dbconn.orm.simple_terms import names_of
 from asgi_dbconn.orm.target import Work
 

@@ -17,8 +17,8 @@ from sqlalchemy.util import await_only
 
 from asgi_dbconn.errors import DatabaseUnavailable
 from asgi_dbconn.pools.aborted_transactions import ABORTED
-from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.gate import Permit
+from asgi_dbconn.pools.observer import Events
 from asgi_dbconn.pools.pool_config import Target
 from asgi_dbconn.pools.statement_lock import StatementLock
 

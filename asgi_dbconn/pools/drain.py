@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Final
 
 from asgi_dbconn.pools.connection_closer import POLITE_LIMIT
-from asgi_dbconn.pools.drain_report import DrainReport
 from asgi_dbconn.pools.gate import Gate
+from asgi_dbconn.pools.statistics import DrainReport
 
 __all__ = ["drain"]
 

@@ -10,22 +10,28 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExceptionContext
 
-from asgi_dbconn.errors import QueryTimeout
+from asgi_dbconn.errors import ConnectionLost, QueryTimeout
 from asgi_dbconn.pools.aborted_transactions import note_aborted
-from asgi_dbconn.pools.connection_closer import Goodbyes
+from asgi_dbconn.pools.connection_closer import Goodbyes, begin_to_part, part_with
 from asgi_dbconn.pools.gate import Gate
-from asgi_dbconn.pools.parting import begin_to_part, part_with
+from asgi_dbconn.pools.observer import Events
 from asgi_dbconn.pools.pool_config import Target
+from asgi_dbconn.pools.pooled_connection import PooledConnection
 from asgi_dbconn.pools.statement_lock import driver_of, lock_of
 
-__all__ = ["install"]
+__all__ = [
+    "translate_interruptions",
+    "translate_lost_connections",
+    "translate_refusals",
+]
 
 
-def install(engine: Engine, target: Target, gate: Gate, goodbyes: Goodbyes) -> None:
+def translate_interruptions(engine: Engine, target: Target, gate: Gate, goodbyes: Goodbyes) -> None:
     """Treat such statements on ``engine`` and its views."""
 
     def give_up(context: ExceptionContext) -> QueryTimeout | None:
@@ -83,3 +89,60 @@ def _timed_out(target: Target, gate: Gate, *, is_kept: bool) -> QueryTimeout:
         f"{target.options.query_timeout} s (query_timeout). The statement was cancelled and "
         f"{what_became}. Make the statement faster, or raise query_timeout."
     )
+
+
+_READ_ONLY_SERVER: Final = "25006"
+
+
+def translate_lost_connections(engine: Engine, target: Target, events: Events) -> None:
+    """Turn such errors on ``engine`` and its views into ConnectionLost."""
+
+    def translate(context: ExceptionContext) -> ConnectionLost | None:
+        error = context.original_exception
+        if context.connection is None or not isinstance(error, context.dialect.loaded_dbapi.Error):
+            return None
+        if _is_demoted(context):
+            # After a failover the old primary answers pings happily and refuses every write. All
+            # connections of the pool lead to it.
+            context.is_disconnect = True
+        elif context.is_disconnect:
+            # One connection was lost; the others are asked when their turn comes. Dropping all of
+            # them here would make everybody connect at once.
+            context.invalidate_pool_on_disconnect = False
+        else:
+            return None
+        reason = str(error).strip() or type(error).__name__
+        events.lost(reason)
+        return ConnectionLost(
+            f"Database {target} lost the connection of this statement: {reason}. Whether the "
+            "statement took effect is not known. The next query gets a new connection."
+        )
+
+    event.listen(engine, "handle_error", translate, retval=True)
+
+
+def _is_demoted(context: ExceptionContext) -> bool:
+    connection = context.connection
+    options = {} if connection is None else connection.get_execution_options()
+    return (
+        getattr(context.original_exception, "sqlstate", None) == _READ_ONLY_SERVER
+        and connection is not None
+        and not options.get("postgresql_readonly")
+    )
+
+
+def translate_refusals(engine: Engine) -> None:
+    """Let such statements on ``engine`` and its views raise the error of their ended block.
+
+    To be installed after all others that translate errors.
+    """
+
+    def translate(context: ExceptionContext) -> Exception | None:
+        connection = context.connection
+        if not isinstance(connection, PooledConnection) or connection.refusal is None:
+            return None
+        if not isinstance(context.original_exception, Exception):
+            return None  # cancelled: that is the task's own end
+        return connection.refusal()
+
+    event.listen(engine, "handle_error", translate, retval=True)

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from asgi_dbconn.errors import PoolClosed, PoolOverloaded, PoolTimeout
-from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.leak_detection import LeakAlarm
-from asgi_dbconn.pools.observer import Observers
+from asgi_dbconn.pools.observer import Events, Observers
 
 __all__ = ["Gate", "Permit", "permit_of_acquire"]
 

@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 from asgi_dbconn.call_site import calling_lines
-from asgi_dbconn.pools.events import Events
+from asgi_dbconn.pools.observer import Events
 
 __all__ = ["LeakAlarm"]
 

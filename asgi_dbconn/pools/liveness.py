@@ -16,7 +16,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
 from asgi_dbconn.pools.connection_closer import POLITE_LIMIT, Goodbyes
-from asgi_dbconn.pools.events import Events
+from asgi_dbconn.pools.observer import Events
 from asgi_dbconn.pools.pool_config import Target
 from asgi_dbconn.pools.statement_lock import driver_of
 

@@ -12,28 +12,79 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from asgi_dbconn.loops.greenlets import spawn
-from asgi_dbconn.pools.connection_closer import Goodbyes
+from asgi_dbconn.pools import (
+    aborted_transactions,
+    connection_closer,
+    error_translation,
+    pooled_connection,
+    undo_log,
+)
+from asgi_dbconn.pools.check_in import CheckIn
+from asgi_dbconn.pools.connection_closer import Goodbyes, begin_to_part
 from asgi_dbconn.pools.connector import Opener
 from asgi_dbconn.pools.dialects.profile import DialectProfile
 from asgi_dbconn.pools.drain import drain
-from asgi_dbconn.pools.drain_report import DrainReport
-from asgi_dbconn.pools.engine import make_engine
-from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.gate import Gate
 from asgi_dbconn.pools.gated_pool import GatedPool
 from asgi_dbconn.pools.liveness import Liveness
-from asgi_dbconn.pools.parting import begin_to_part
+from asgi_dbconn.pools.observer import Events
 from asgi_dbconn.pools.pool_config import Target
 from asgi_dbconn.pools.pooled_connection import connect
 from asgi_dbconn.pools.statement_lock import driver_of
-from asgi_dbconn.pools.statistics import Counters, PoolStats
+from asgi_dbconn.pools.statistics import Counters, DrainReport, PoolStats
 
-__all__ = ["LoopPool"]
+__all__ = ["LoopPool", "make_engine"]
 
 T = TypeVar("T")
+
+
+def make_engine(
+    target: Target,
+    gate: Gate,
+    events: Events,
+    liveness: Liveness,
+    opener: Opener,
+    goodbyes: Goodbyes,
+) -> AsyncEngine:
+    """Make an engine whose every connection passes ``gate``. Opens nothing."""
+    echo = target.options.echo
+    arguments: dict[str, Any] = {
+        # Parameters are the users' data; they appear in logs only where somebody asked for them.
+        "hide_parameters": echo != "debug",
+        **target.options.engine_options,
+        "echo": echo,
+        "poolclass": GatedPool,
+        "gate": gate,
+        "liveness": liveness,
+        "goodbyes": goodbyes,
+        "check_in": CheckIn(target, events),
+        "leak_after": target.options.leak_after,
+    }
+    engine = create_async_engine(target.address.without_password(), **arguments)
+    event.listen(engine.sync_engine, "do_connect", opener)
+    # Before all others that are told of a new connection: they may use it.
+    event.listen(engine.sync_engine.pool, "connect", _adapt(target), insert=True)
+    pooled_connection.install(engine.sync_engine)
+    target.profile.install(engine.sync_engine, target.options)
+    undo_log.install(engine.sync_engine)
+    aborted_transactions.install(engine.sync_engine)
+    error_translation.translate_lost_connections(engine.sync_engine, target, gate.events)
+    connection_closer.install(engine.sync_engine, gate, goodbyes)
+    error_translation.translate_interruptions(engine.sync_engine, target, gate, goodbyes)
+    error_translation.translate_refusals(engine.sync_engine)
+    return engine
+
+
+def _adapt(target: Target) -> Any:
+    def adapt(connection: Any, _: Any) -> None:
+        target.profile.adapt(connection)
+
+    return adapt
+
+
 _NO_OPTIONS: Final[Mapping[str, Any]] = {}
 
 

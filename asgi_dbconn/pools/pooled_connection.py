@@ -20,7 +20,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from asgi_dbconn.errors import DatabaseUnavailable, TransactionAborted, TransactionClosed
 from asgi_dbconn.loops.fifo_lock import FifoLock
-from asgi_dbconn.pools.cleanup_failure import note_cleanup_failure
+from asgi_dbconn.pools.driver_errors import note_cleanup_failure
 from asgi_dbconn.pools.statement_lock import lock_of
 
 __all__ = ["PooledConnection", "connect", "install"]

@@ -9,17 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any, Final
 
 from sqlalchemy.util import await_only
 
 from asgi_dbconn.errors import DatabaseUnavailable
-from asgi_dbconn.pools.backoff import backoff
 
-__all__ = ["Recovery"]
+__all__ = ["Recovery", "backoff"]
 
 _log = logging.getLogger("asgi_dbconn")
+
+
+_JITTER: Final = 0.2
+
+
+def backoff(first: float, longest: float) -> Iterator[float]:
+    """Yield the seconds before each next attempt: doubling, capped, never in step with others."""
+    for attempt in count():
+        delay = min(first * 2.0**attempt, longest)
+        yield delay * random.uniform(1 - _JITTER, 1)  # noqa: S311 - spreads load
+
 
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Self
 
-__all__ = ["Counters", "PoolStats"]
+__all__ = ["Counters", "DrainReport", "PoolStats"]
 
 
 @dataclass(slots=True)
@@ -75,4 +75,26 @@ class PoolStats:
                 field.name: getattr(self, field.name) + getattr(other, field.name)
                 for field in fields(self)
             }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainReport:
+    """The end of a database in numbers, summed over its loops."""
+
+    closed: int = 0
+    """Connections closed in good order."""
+    cancelled: int = 0
+    """Connections still in use after the grace: their statement was cancelled on the server."""
+    cut: int = 0
+    """Connections whose network did not answer in time, or whose loop was gone."""
+
+    def __str__(self) -> str:
+        return f"{self.closed} closed, {self.cancelled} cancelled, {self.cut} cut"
+
+    def __add__(self, other: DrainReport) -> DrainReport:
+        return DrainReport(
+            closed=self.closed + other.closed,
+            cancelled=self.cancelled + other.cancelled,
+            cut=self.cut + other.cut,
         )

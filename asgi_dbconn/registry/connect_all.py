@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.errors import DatabaseUnavailable
-from asgi_dbconn.pools.drain_report import DrainReport
+from asgi_dbconn.pools.statistics import DrainReport
 
 __all__ = ["connect_all", "disconnect_all"]
 

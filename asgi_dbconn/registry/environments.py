@@ -11,10 +11,8 @@ from typing import Any, Final, Self
 
 from asgi_dbconn.errors import LoopGoneError
 from asgi_dbconn.loops.context_task import Held
-from asgi_dbconn.loops.ending import EndGuard
-from asgi_dbconn.loops.environment import Environment
-from asgi_dbconn.loops.green_threads import refuse_green_threads
-from asgi_dbconn.loops.loop_lifetime import watch
+from asgi_dbconn.loops.environment import Environment, refuse_green_threads
+from asgi_dbconn.loops.loop_lifetime import EndGuard, watch
 from asgi_dbconn.loops.run_sync import run_sync
 
 __all__ = ["AsyncEnvironment", "WarmLoops"]

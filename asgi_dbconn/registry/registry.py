@@ -23,11 +23,10 @@ from asgi_dbconn.lifespan.middleware import LifespanMiddleware
 from asgi_dbconn.lifespan.missing_lifespan import WithoutLifespan
 from asgi_dbconn.options import OptionArguments, hide_password
 from asgi_dbconn.orm.binding import INHERIT, Choice, DatabaseChoice
-from asgi_dbconn.orm.queryset_rest import QuerySet
+from asgi_dbconn.orm.queryset import QuerySet
 from asgi_dbconn.orm.target import refuse_on_sqlite
-from asgi_dbconn.pools.drain_report import DrainReport
 from asgi_dbconn.pools.observer import Observer
-from asgi_dbconn.pools.statistics import PoolStats
+from asgi_dbconn.pools.statistics import DrainReport, PoolStats
 from asgi_dbconn.registry.connect_all import connect_all, disconnect_all
 from asgi_dbconn.registry.from_settings import read_settings
 from asgi_dbconn.registry.migrated import MigratedUse

@@ -12,10 +12,9 @@ from sqlalchemy.engine.interfaces import IsolationLevel
 from asgi_dbconn.call_site import building_line
 from asgi_dbconn.databases.blocks import Block
 from asgi_dbconn.databases.database import Database
-from asgi_dbconn.databases.retry import retry_transaction
 from asgi_dbconn.databases.scopes import current_scope
 from asgi_dbconn.databases.split_context import TwoSteps
-from asgi_dbconn.databases.transactions import Transaction
+from asgi_dbconn.databases.transactions import Transaction, retry_transaction
 from asgi_dbconn.orm.binding import DatabaseChoice
 from asgi_dbconn.registry.connect_all import connect_all, disconnect_all
 from asgi_dbconn.registry.schema_context import SchemaChoice

@@ -9,9 +9,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from asgi_dbconn.errors import StartupFailed
-from asgi_dbconn.loops.environment import Environment, process_default
+from asgi_dbconn.loops.environment import Environment, process_default, refuse_green_threads
 from asgi_dbconn.loops.fork import after_fork
-from asgi_dbconn.loops.green_threads import refuse_green_threads
 from asgi_dbconn.loops.managed_loop import OwnLoop
 from asgi_dbconn.loops.run_sync import run_sync
 

@@ -8,8 +8,7 @@ from monkay import Monkay
 
 if TYPE_CHECKING:
     from asgi_dbconn.lifespan.driver import LifespanDriver  # noqa: TC004
-    from asgi_dbconn.testing.database import TestDatabase  # noqa: TC004
-    from asgi_dbconn.testing.left_overs import drop_left_overs  # noqa: TC004
+    from asgi_dbconn.testing.database import TestDatabase, drop_left_overs  # noqa: TC004
 
 __all__ = ["LifespanDriver", "TestDatabase", "drop_left_overs"]
 
@@ -19,7 +18,7 @@ _lazy: Final[Monkay[None, None]] = Monkay(
     lazy_imports={
         "LifespanDriver": "asgi_dbconn.lifespan.driver:LifespanDriver",
         "TestDatabase": "asgi_dbconn.testing.database:TestDatabase",
-        "drop_left_overs": "asgi_dbconn.testing.left_overs:drop_left_overs",
+        "drop_left_overs": "asgi_dbconn.testing.database:drop_left_overs",
     },
     skip_all_update=True,
 )

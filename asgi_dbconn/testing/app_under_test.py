@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
 
+import pytest
+
+from asgi_dbconn.lifespan.driver import LifespanDriver
 from asgi_dbconn.loops.environment import Environment
 from asgi_dbconn.loops.managed_loop import OwnLoop
 from asgi_dbconn.loops.run_sync import run_sync
 from asgi_dbconn.registry.registry import Registry
+from asgi_dbconn.types import ASGIApp
 
-__all__ = ["isolated"]
+__all__ = ["isolated", "served"]
+
+if TYPE_CHECKING:
+    import httpx
 
 
 @contextmanager
@@ -33,3 +41,17 @@ def isolated(registry: Registry) -> Iterator[None]:
             yield
         finally:
             run_sync(isolation.__aexit__(None, None, None))
+
+
+@asynccontextmanager
+async def served(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+    """Start and stop ``app`` on this loop; requests go to ``http://testserver``."""
+    try:
+        import httpx
+    except ImportError:
+        pytest.fail("dbconn_client needs httpx: pip install httpx", pytrace=False)
+    driver = LifespanDriver(app)
+    async with driver:
+        transport = httpx.ASGITransport(driver.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+            yield client

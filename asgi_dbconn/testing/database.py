@@ -17,7 +17,8 @@ from asgi_dbconn.testing.postgresql_server import OnPostgreSQL
 from asgi_dbconn.testing.sqlite_files import OnSQLite
 from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
 
-__all__ = ["TestDatabase", "home_of"]
+__all__ = ["TestDatabase", "drop_left_overs", "home_of"]
+
 
 Home = OnPostgreSQL | OnSQLite
 
@@ -102,3 +103,18 @@ def _word_for(url: DatabaseURL) -> str:
         stem = PurePath((url.database or "").removeprefix("file:")).stem
         return "memory" if url.is_memory else stem
     return url.database or url.username or "database"
+
+
+async def drop_left_overs(
+    url: str | URL | DatabaseURL, *, older_than: float = 3600.0, **options: Unpack[OptionArguments]
+) -> list[str]:
+    """Drop unused databases that ``TestDatabase`` made on the server of ``url``; return the names.
+
+    That is what bears its mark, was made ``older_than`` seconds ago or earlier, and has no
+    connection. On SQLite it is what lies in the folder for temporary files, used or not.
+    """
+    parsed, url = parse_url(url), MASK
+    options = hide_password(options)
+    if isinstance(parsed, UnsupportedURL):
+        raise parsed
+    return await home_of(parsed, options).remove_old(older_than)

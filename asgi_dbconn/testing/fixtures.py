@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pytest
 
 from asgi_dbconn.testing import lazy
 from asgi_dbconn.testing.config import databases_of_environment, find_app, find_registry
-from asgi_dbconn.testing.runners import fixture_of_runner
-
-if TYPE_CHECKING:
-    from asgi_dbconn.registry.registry import Registry
-    from asgi_dbconn.testing.database import TestDatabase
-    from asgi_dbconn.types import ASGIApp
-    from asgi_dbconn.urls import DatabaseURL
 
 __all__ = [
+    "LOOP_SCOPES",
+    "LoopScope",
+    "client_with_anyio",
+    "client_without_loop",
     "dbconn_app",
     "dbconn_client",
     "dbconn_database",
@@ -27,7 +24,42 @@ __all__ = [
     "dbconn_rollback",
     "dbconn_tables",
     "dbconn_url",
+    "fixture_name",
+    "fixture_of_runner",
+    "rollback_with_anyio",
+    "rollback_without_loop",
 ]
+
+if TYPE_CHECKING:
+    import httpx
+
+    from asgi_dbconn.registry.registry import Registry
+    from asgi_dbconn.testing.database import TestDatabase
+    from asgi_dbconn.types import ASGIApp
+    from asgi_dbconn.urls import DatabaseURL
+
+
+What = Literal["rollback", "client"]
+LoopScope = Literal["function", "class", "module", "package", "session"]
+
+LOOP_SCOPES: Final[tuple[LoopScope, ...]] = ("function", "class", "module", "package", "session")
+"""Scopes of pytest-asyncio: a loop for each test, or one for all tests of a class, and so on."""
+
+
+def fixture_of_runner(what: What, request: pytest.FixtureRequest) -> str:
+    """Return the name of the fixture that does it on the loop of the test that asks."""
+    marker = request.node.get_closest_marker("asyncio")
+    if marker is not None and request.config.pluginmanager.has_plugin("asyncio"):
+        default = request.config.getini("asyncio_default_test_loop_scope")
+        return fixture_name(what, f"loop_of_{marker.kwargs.get('loop_scope') or default}")
+    if "anyio_backend" in request.fixturenames:
+        return fixture_name(what, "anyio")
+    return fixture_name(what, "no_loop")
+
+
+def fixture_name(what: What, runner: str) -> str:
+    """Return a hidden name: pytest does not list what begins with an underscore."""
+    return f"_dbconn_{what}_with_{runner}"
 
 
 @pytest.fixture(scope="session")
@@ -99,3 +131,35 @@ def dbconn_client(request: pytest.FixtureRequest, dbconn_tables: None) -> Any:  
     if "dbconn_rollback" in request.fixturenames:
         request.getfixturevalue("dbconn_rollback")  # first, whatever the order of the arguments
     return request.getfixturevalue(fixture_of_runner("client", request))
+
+
+@pytest.fixture(name=fixture_name("rollback", "anyio"))
+async def rollback_with_anyio(dbconn_registry: Registry) -> AsyncIterator[None]:
+    """Roll back on the loop of anyio's test runner."""
+    async with dbconn_registry.rollback():
+        yield
+
+
+@pytest.fixture(name=fixture_name("client", "anyio"))
+async def client_with_anyio(dbconn_app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a client on the loop of anyio's test runner."""
+    async with lazy.served(dbconn_app) as client:
+        yield client
+
+
+@pytest.fixture(name=fixture_name("rollback", "no_loop"))
+def rollback_without_loop(dbconn_registry: Registry) -> Iterator[None]:
+    """Roll back around tests that call run_sync, as those of a WSGI application do."""
+    with lazy.isolated(dbconn_registry):
+        yield
+
+
+@pytest.fixture(name=fixture_name("client", "no_loop"))
+def client_without_loop() -> None:
+    """Say what to take instead."""
+    pytest.fail(
+        "dbconn_client is an async client, and this test is synchronous, or no plugin runs it. "
+        "Write `async def` and a mark of your plugin, or take Starlette's TestClient: "
+        "TestClient(LifespanMiddleware(app, models.rollback)).",
+        pytrace=False,
+    )

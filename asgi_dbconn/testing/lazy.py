@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from asgi_dbconn.loops.run_sync import run_sync as run_sync
     from asgi_dbconn.registry.registry import Registry as Registry
     from asgi_dbconn.testing.app_under_test import isolated as isolated
+    from asgi_dbconn.testing.app_under_test import served as served
     from asgi_dbconn.testing.database import TestDatabase as TestDatabase
     from asgi_dbconn.testing.env_variables import EnvironmentForTests as EnvironmentForTests
-    from asgi_dbconn.testing.serving import served as served
 
 __all__ = ()  # nothing is defined here
 
@@ -26,7 +26,7 @@ _lazy: Final[Monkay[None, None]] = Monkay(
         "isolated": "asgi_dbconn.testing.app_under_test:isolated",
         "monkay": "asgi_dbconn.instance:monkay",
         "run_sync": "asgi_dbconn.loops.run_sync:run_sync",
-        "served": "asgi_dbconn.testing.serving:served",
+        "served": "asgi_dbconn.testing.app_under_test:served",
     },
     skip_all_update=True,
 )

@@ -21,7 +21,7 @@ __all__ = [
     "pytest_xdist_setupnodes",
 ]
 
-pytest_plugins = ["asgi_dbconn.testing.fixtures", "asgi_dbconn.testing.fixtures_by_runner"]
+pytest_plugins = ["asgi_dbconn.testing.fixtures"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

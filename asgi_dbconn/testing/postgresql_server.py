@@ -12,9 +12,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from asgi_dbconn.databases.database import Database
-from asgi_dbconn.databases.driver_errors import driver_error
 from asgi_dbconn.errors import ConfigurationError, DatabaseUnavailable
 from asgi_dbconn.options import OptionArguments
+from asgi_dbconn.pools.driver_errors import driver_error
 from asgi_dbconn.testing.database_names import Mark
 from asgi_dbconn.urls import DatabaseURL
 

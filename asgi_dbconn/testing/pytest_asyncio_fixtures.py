@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest_asyncio
 
 from asgi_dbconn.testing import lazy
-from asgi_dbconn.testing.runners import LOOP_SCOPES, LoopScope, fixture_name
+from asgi_dbconn.testing.fixtures import LOOP_SCOPES, LoopScope, fixture_name
 
 if TYPE_CHECKING:
     import httpx

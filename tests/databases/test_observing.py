@@ -16,7 +16,7 @@ from asgi_dbconn import (
     PoolTimeout,
     Registry,
 )
-from asgi_dbconn.pools.drain_report import DrainReport
+from asgi_dbconn.pools.statistics import DrainReport
 
 
 class Diary(Observer):

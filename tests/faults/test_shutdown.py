@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from asgi_dbconn import ConnectionLost, Database, DatabaseNotConnectedWarning, PoolClosed, Registry
-from asgi_dbconn.pools.drain_report import DrainReport
+from asgi_dbconn.pools.statistics import DrainReport
 from tests.servers.kinds import HYPERCORN, UVICORN, Kind
 from tests.servers.watching import (
     ENDED_BY_SIGTERM,

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from asgi_dbconn import ConnectTimeout, Database, DatabaseUnavailable, Registry
-from asgi_dbconn.pools.backoff import backoff
+from asgi_dbconn.pools.retry import backoff
 from asgi_dbconn.testing.conformance.harness import COMPLETE, SHUTDOWN, STARTUP, Stage, polite
 from tests.support.ports import LOOPBACK
 from tests.support.postgres import PostgresServer

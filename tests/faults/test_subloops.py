@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from asgi_dbconn import Database, PoolTimeout, run_sync
-from asgi_dbconn.loops.subloops import subloop_of
+from asgi_dbconn.loops.managed_loop import subloop_of
 from tests.faults.threads import Threads
 from tests.support.leftovers import wait_until
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from asgi_dbconn import ConnectTimeout, Database, DatabaseUnavailable, LifespanMiddleware, Registry
-from asgi_dbconn.pools.drain_report import DrainReport
+from asgi_dbconn.pools.statistics import DrainReport
 from asgi_dbconn.testing.conformance.harness import BYE, COMPLETE, SHUTDOWN, STARTUP, Stage, polite
 from tests.support.leftovers import wait_until, wait_until_async
 from tests.support.postgres import PostgresServer

@@ -17,9 +17,8 @@ import warnings
 from typing import Any
 
 from asgi_dbconn import LoopGoneError, run_sync
-from asgi_dbconn.loops import limits
-from asgi_dbconn.loops.environment import Environment, ambient, process_default
-from asgi_dbconn.loops.homes import home_loop, note
+from asgi_dbconn.loops import deadlines
+from asgi_dbconn.loops.environment import Environment, ambient, home_loop, note, process_default
 from tests.loops.places import KINDS, LoopFactory, Place, forever, loop_in_thread, open_loop, run
 
 
@@ -187,7 +186,7 @@ def ctrl_c_below_asyncio_run(factory: LoopFactory, slowly: str = "") -> Any:
     async def work() -> None:
         try:
             if slowly:  # after the time in which a waiting thread looks for the first time
-                await asyncio.sleep(4 * limits.FIRST_LOOK)
+                await asyncio.sleep(4 * deadlines.FIRST_LOOK)
             threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
             await forever()
         except asyncio.CancelledError:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asgi_dbconn.loops.at_once import create_task_at_once
+from asgi_dbconn.loops.dispatch import create_task_at_once
 from tests.loops.places import LoopFactory, open_loop
 
 colour: ContextVar[str] = ContextVar("colour", default="none")

@@ -11,7 +11,7 @@ from asgiref.local import Local
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async
 
 from asgi_dbconn import run_sync
-from asgi_dbconn.loops import homes
+from asgi_dbconn.loops import environment
 from tests.loops.places import LoopFactory, open_loop, run
 
 
@@ -38,9 +38,9 @@ def test_under_asgirefs_executor(factory: LoopFactory) -> None:
 
     async def application() -> None:
         loop = asyncio.get_running_loop()
-        homes.note(loop)
+        environment.note(loop)
         assert await view(loop) == ("done", loop)
-        homes.forget(loop)
+        environment.forget(loop)
 
     run(application(), factory)
 

@@ -13,7 +13,7 @@ import anyio.to_thread
 import pytest
 
 from asgi_dbconn import LoopGoneError, run_sync
-from asgi_dbconn.loops import homes, limits
+from asgi_dbconn.loops import deadlines, environment
 from asgi_dbconn.loops.environment import Environment, ambient, process_default
 from asgi_dbconn.loops.managed_loop import OwnLoop, own_loop
 from tests.loops.places import LoopFactory, forever, in_threads, open_loop, run
@@ -27,11 +27,11 @@ async def here() -> asyncio.AbstractEventLoop:
 
 @contextmanager
 def home(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    homes.note(loop)
+    environment.note(loop)
     try:
         yield
     finally:
-        homes.forget(loop)
+        environment.forget(loop)
 
 
 def test_a_block_runs_everything_on_one_loop_and_closes_it() -> None:
@@ -159,7 +159,7 @@ def test_any_number_of_threads_share_the_loop_of_a_block() -> None:
     with Environment.choose() as environment:
         assert run_sync(short()) is environment.loop
         assert ran_in == {threading.current_thread()}
-        with taking(most=80 * limits.PATIENCE / 8):  # as if each of theirs had waited for a turn
+        with taking(most=80 * deadlines.PATIENCE / 8):  # as if each of theirs had waited for a turn
             found = in_threads(8, lambda _: {run_sync(short()) for _ in range(10)})
         assert found == [{environment.loop}] * 8
         assert run_sync(short()) is environment.loop
@@ -253,9 +253,9 @@ def test_a_home_that_is_closed_or_idle_elsewhere_is_not_used(factory: LoopFactor
         with home(loop):
             assert run_sync(here()) is loop  # idle, but this is its thread
             assert run_sync_elsewhere() is not loop  # it might be about to go on
-    homes.note(loop)
+    environment.note(loop)
     assert run_sync(here()) is not loop
-    homes.forget(loop)
+    environment.forget(loop)
 
 
 def test_an_awaitable_may_prefer_a_loop(factory: LoopFactory) -> None:

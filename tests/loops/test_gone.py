@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from asgi_dbconn import LoopGoneError, run_sync
-from asgi_dbconn.loops import limits
+from asgi_dbconn.loops import deadlines
 from tests.loops.places import LoopFactory, loop_in_thread, open_loop, run
 from tests.support.waiting import wait_until_async
 
@@ -53,7 +53,7 @@ def test_a_closed_loop_is_refused_before_anything_starts(factory: LoopFactory) -
 @pytest.fixture
 def no_looking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what a loop says by its end counts; the waiting thread does not look by itself."""
-    monkeypatch.setattr(limits, "FIRST_LOOK", 60.0)
+    monkeypatch.setattr(deadlines, "FIRST_LOOK", 60.0)
 
 
 @pytest.mark.usefixtures("no_looking")

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from asgi_dbconn import run_sync
-from asgi_dbconn.loops.mailbox import Mailbox
-from asgi_dbconn.loops.managed_loop import OwnLoop
+from asgi_dbconn.loops.managed_loop import Mailbox, OwnLoop
 from tests.loops.places import LoopFactory, in_threads, open_loop
 
 number: ContextVar[int] = ContextVar("number", default=0)

@@ -12,12 +12,11 @@ import pytest
 
 from asgi_dbconn import run_sync
 from asgi_dbconn.loops.deadlocks import Call
+from asgi_dbconn.loops.idle_loops import turn_of
 from asgi_dbconn.loops.job import Job
-from asgi_dbconn.loops.looking import look_at
-from asgi_dbconn.loops.loop_state import LoopState, Situation, Way, decide
+from asgi_dbconn.loops.loop_state import LoopState, Situation, Way, decide, look_at
 from asgi_dbconn.loops.managed_loop import OwnLoop
-from asgi_dbconn.loops.straight_way import goes_straight
-from asgi_dbconn.loops.turns import turn_of
+from asgi_dbconn.loops.run_sync import goes_straight
 from tests.loops.places import LoopFactory, forever, in_threads, loop_in_thread, open_loop
 
 colour: ContextVar[str] = ContextVar("colour", default="none")

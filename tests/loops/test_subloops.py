@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from asgi_dbconn import NestingError, run_sync
-from asgi_dbconn.loops.managed_loop import own_loop
-from asgi_dbconn.loops.subloops import subloop_of
+from asgi_dbconn.loops.managed_loop import own_loop, subloop_of
 from tests.loops.places import LoopFactory, forever, in_threads, open_loop, run
 from tests.support.waiting import wait_until
 

@@ -39,8 +39,7 @@ from sqlalchemy.orm.events import SessionEvents
 
 from asgi_dbconn import Queryable, QuerySet, Registry
 from asgi_dbconn.orm.fast_path.hydration import CHANGING_EVENTS, noted
-from asgi_dbconn.orm.query import Description
-from asgi_dbconn.orm.shapes import statement_for
+from asgi_dbconn.orm.query import Description, statement_for
 from tests.cast import make_cast
 from tests.orm.things import declared, listening
 

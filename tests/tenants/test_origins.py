@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import inspect, select
 
 from asgi_dbconn import ConfigurationError, Database, Registry, UnknownDatabase
-from asgi_dbconn.orm.origin_rest import origin_of
+from asgi_dbconn.orm.origin import origin_of
 from tests.cast import make_cast
 from tests.support.postgres import PostgresServer
 from tests.tenants.letting import Letting, build, build_each, letting, rows

@@ -33,7 +33,7 @@ from asgi_dbconn import (
     monkay,
 )
 from asgi_dbconn.databases.transactions import Transaction
-from asgi_dbconn.pools.drain_report import DrainReport
+from asgi_dbconn.pools.statistics import DrainReport
 
 T = TypeVar("T")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from itertools import count
+from typing import Any, Final, Protocol
 
 from asyncpg.exceptions import InterfaceError, PostgresError
 from sqlalchemy import event
@@ -12,18 +14,45 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
+from asgi_dbconn.errors import TransactionAborted
 from asgi_dbconn.options import DatabaseOptions
-from asgi_dbconn.pools.dialects.asyncpg_adapter import AdaptedConnection, adapt
+from asgi_dbconn.pools.dialects import aiosqlite_adapter, asyncpg_adapter
 from asgi_dbconn.pools.dialects.asyncpg_protocol import unexpose
-from asgi_dbconn.pools.dialects.isolated_profile import Undo, refuse_another
 from asgi_dbconn.pools.dialects.postgresql import PostgreSQLProfile
-from asgi_dbconn.pools.statement_lock import driver_of, lock_of
+from asgi_dbconn.pools.dialects.profile import DialectProfile
+from asgi_dbconn.pools.dialects.sqlite import SQLiteProfile
+from asgi_dbconn.pools.dialects.sqlite_transaction import Terms
+from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, driver_of, lock_of
 from asgi_dbconn.pools.undo_log import UndoLog, keep_log
 
-__all__ = ["IsolatedPostgreSQL"]
+__all__ = ["IsolatedPostgreSQL", "IsolatedProfile", "IsolatedSQLite", "Undo", "refuse_another"]
 
 
-class _IsolatedConnection(AdaptedConnection):
+Undo = Callable[[], Awaitable[object]]
+
+
+class IsolatedProfile(DialectProfile, Protocol):
+    """A profile for one pool only: it knows whether its connection was opened already."""
+
+    undo_log: UndoLog
+    """The objects that go back at the end. A mark begins a part of it."""
+
+    async def mark(self, connection: Any) -> Undo:
+        """Begin a savepoint on the driver's connection; return how to go back to it."""
+        ...
+
+
+def refuse_another(is_lost: object) -> None:
+    """Raise TransactionAborted if the one transaction is lost: another would not be the same."""
+    if is_lost:
+        raise TransactionAborted(
+            "The connection on which this database is isolated was lost, or was given up together "
+            "with a statement that was cancelled, and everything since the isolation began is "
+            "rolled back. Leave the isolation, and begin another."
+        )
+
+
+class _AsyncpgConnection(asyncpg_adapter.AdaptedConnection):
     """A connection that leaves the one transaction alone: only savepoints in it are rolled back."""
 
     __slots__ = ()
@@ -60,7 +89,7 @@ class IsolatedPostgreSQL(PostgreSQLProfile):
         setattr(engine.dialect, _set_isolation_level.__name__[1:], _set_isolation_level)
 
     def adapt(self, connection: Any) -> None:
-        adapt(connection, _IsolatedConnection, keeps_connection=True)
+        asyncpg_adapter.adapt(connection, _AsyncpgConnection, keeps_connection=True)
         lock_of(connection).insists = True
 
     def find_fault(self, connection: Any) -> str | None:
@@ -102,3 +131,68 @@ def _begin_readonly(connection: Connection) -> None:
 def _set_isolation_level(connection: Any, level: str) -> None:
     # A savepoint has the level of its transaction; asyncpg refuses to be told another.
     connection.set_isolation_level("autocommit" if level == "AUTOCOMMIT" else None)
+
+
+_TRANSACTION: Final = "asgi_dbconn_transaction"
+_PATIENCE: Final = CANCEL_LIMIT - 0.5
+"""Seconds for which a statement that writes is not interrupted: the isolation would be over."""
+_numbers: Final = count(1)
+
+
+class _SQLiteConnection(aiosqlite_adapter.AdaptedConnection):
+    """A connection whose transactions are savepoints in the one that has no end."""
+
+    __slots__ = ()
+
+    COMMIT = (f"RELEASE {_TRANSACTION}",)
+    ROLLBACK = (f"ROLLBACK TO {_TRANSACTION}", f"RELEASE {_TRANSACTION}")
+
+    def begin(self, terms: Terms) -> None:
+        # SQLite rolls a whole transaction back by itself if a statement that writes is interrupted.
+        # A savepoint outside of any is a transaction, and releasing it a commit.
+        refuse_another(not self._connection.in_transaction)
+        savepoint = None if terms.statement is None else f"SAVEPOINT {_TRANSACTION}"
+        super().begin(Terms(savepoint, readonly=terms.readonly))
+
+
+class IsolatedSQLite(SQLiteProfile):
+    """The profile of an isolated SQLite, for one pool, which has one connection."""
+
+    autocommit_options: Mapping[str, Any] = {}
+
+    def __init__(self) -> None:
+        self.undo_log = UndoLog(is_isolated=True)
+        self._was_opened = False
+
+    async def open(self, options: DatabaseOptions, *positional: Any, **arguments: Any) -> Any:
+        refuse_another(self._was_opened)
+        return await super().open(options, *positional, **arguments)
+
+    def install(self, engine: Engine, options: DatabaseOptions) -> None:
+        super().install(engine, options)
+        event.listen(engine, "connect", self._begin_everything)
+
+    def adapt(self, connection: Any) -> None:
+        aiosqlite_adapter.adapt(connection, _SQLiteConnection)
+        lock_of(connection).insists = True
+        driver_of(connection).patience = _PATIENCE
+
+    async def mark(self, connection: Any) -> Undo:
+        refuse_another(not connection.in_transaction)
+        name = f"asgi_dbconn_mark_{next(_numbers)}"  # savepoints of one name hide each other
+        await connection.execute_fetchall(f"SAVEPOINT {name}")
+        return partial(_undo, connection, name)
+
+    def _begin_everything(self, connection: Any, record: ConnectionPoolEntry) -> None:
+        keep_log(record, self.undo_log)
+        self._was_opened = True
+        cursor = connection.cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        cursor.close()
+        driver_of(connection).transaction.is_permanent = True
+
+
+async def _undo(connection: Any, name: str) -> None:
+    refuse_another(not connection.in_transaction)
+    await connection.execute_fetchall(f"ROLLBACK TO {name}")
+    await connection.execute_fetchall(f"RELEASE {name}")

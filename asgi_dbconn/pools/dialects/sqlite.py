@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import count
 from typing import Any, Final, cast
 
 from sqlalchemy import event
@@ -24,8 +25,10 @@ from asgi_dbconn.pools.dialects.sqlite_driver import DriverConnection
 from asgi_dbconn.pools.dialects.sqlite_statements import LOCKING
 from asgi_dbconn.pools.dialects.sqlite_transaction import Terms
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, driver_of, lock_of
+from asgi_dbconn.urls import DatabaseURL
 
-__all__ = ["AUTOCOMMIT", "READONLY", "WRITES", "SQLiteProfile"]
+__all__ = ["AUTOCOMMIT", "READONLY", "WRITES", "MemoryKeeper", "SQLiteProfile", "named_memory"]
+
 
 AUTOCOMMIT: Final = "asgi_dbconn_autocommit"
 READONLY: Final = "asgi_dbconn_readonly"
@@ -202,3 +205,30 @@ def _adapted(connection: Connection) -> AdaptedConnection:
     # It is about to begin, so this only connects anew where the connection before it was lost.
     adapted: Any = connection.connection.dbapi_connection
     return cast("AdaptedConnection", adapted)
+
+
+_numbers = count(1)
+
+
+def named_memory(url: DatabaseURL) -> DatabaseURL:
+    """Return the URL under which every connection of this process finds one new, empty database."""
+    query = {key: value for key, value in url.query.items() if key not in ("mode", "cache")}
+    name = f"file:/asgi-dbconn-{next(_numbers)}"
+    return url.replace(database=name, query={**query, "vfs": "memdb", "uri": "true"})
+
+
+class MemoryKeeper:
+    """The one connection that keeps a memory database alive between connect and disconnect."""
+
+    def __init__(self, url: DatabaseURL) -> None:
+        self._file = f"{url.database}?vfs=memdb"
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        # Opened by one thread and closed by another, but never used by two at once.
+        self._connection = sqlite3.connect(self._file, uri=True, check_same_thread=False)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
