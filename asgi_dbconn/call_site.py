@@ -22,7 +22,7 @@ import anyio
 import greenlet
 import sqlalchemy
 
-__all__ = ["CallSite", "blamed_line", "building_line", "calling_lines"]
+__all__ = ["CallSite", "find_blamed_line", "find_call_site", "format_call_lines"]
 
 
 def _folder(module: Any) -> str:
@@ -56,12 +56,12 @@ class CallSite:
         )
 
 
-def blamed_line(built_at: CallSite | None) -> CallSite:
+def find_blamed_line(call_site: CallSite | None) -> CallSite:
     """Return the line that awaits us; ``built_at`` if a task was started on the awaitable."""
-    return _first_line(stop_at_starters=True) or built_at or building_line()
+    return _first_line(stop_at_starters=True) or call_site or find_call_site()
 
 
-def building_line() -> CallSite:
+def find_call_site() -> CallSite:
     """Return the line that calls us; for a task started on us, the one that runs its loop."""
     return _first_line(stop_at_starters=False) or CallSite("<unknown>", 1, {})
 
@@ -79,7 +79,7 @@ def _first_line(*, stop_at_starters: bool) -> CallSite | None:
     return None
 
 
-def calling_lines(limit: int) -> str:
+def format_call_lines(limit: int) -> str:
     """Return the user's lines that lead to us, the innermost last, as a traceback shows them.
 
     Inside one of SQLAlchemy's greenlets, too: there the stack goes on in the parent greenlet.

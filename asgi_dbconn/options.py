@@ -135,7 +135,7 @@ class DatabaseOptions:
             )
 
     @classmethod
-    def checked(cls, arguments: Mapping[str, Any]) -> DatabaseOptions:
+    def check(cls, arguments: Mapping[str, Any]) -> DatabaseOptions:
         """Build the options, or say which of ``arguments`` is no option and what was meant."""
         known = [option.name for option in fields(cls)]
         for name in arguments:

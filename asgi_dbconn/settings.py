@@ -254,9 +254,9 @@ class Settings(BaseSettings, metaclass=_DefaultsByName):
         try:
             read = handler(value)
         except ValidationError:
-            DatabaseOptions.checked({name: value})  # what the option itself says reads better
+            DatabaseOptions.check({name: value})  # what the option itself says reads better
             raise
-        DatabaseOptions.checked({name: read})
+        DatabaseOptions.check({name: read})
         return read
 
     @field_serializer("database", "extra", "password", when_used="json")

@@ -212,7 +212,7 @@ def _misspelt(settings: type[BaseSettings], source: EnvSettingsSource) -> Iterat
             continue
         # Without the prefix, which all of them share and which would make them alike.
         rest = written[len(prefix) :]
-        meant = _nested(settings, rest, delimiter) or _alike(rest, settings.model_fields)
+        meant = _is_nested(settings, rest, delimiter) or _alike(rest, settings.model_fields)
         if meant is not None:
             name = _key(source, prefix) + meant
             yield (written, name) if source.case_sensitive else (written.upper(), name.upper())
@@ -222,7 +222,7 @@ def _alike(written: str, names: Iterable[str]) -> str | None:
     return next(iter(get_close_matches(written, names, 1, _CLOSE)), None)
 
 
-def _nested(settings: type[BaseSettings], written: str, delimiter: str) -> str | None:
+def _is_nested(settings: type[BaseSettings], written: str, delimiter: str) -> str | None:
     # ASGI_DBCONN_EXTRA_AUDIT: one underline is easily taken for two.
     for name, field in settings.model_fields.items():
         if _is_mapping(field.annotation) and written.startswith(f"{name}_"):

@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 import click
 
-from asgi_dbconn.cli.db_options import chosen
+from asgi_dbconn.cli.db_options import choose_databases
 from asgi_dbconn.cli.discovery import Target
 from asgi_dbconn.cli.ping import Answer, ask
 from asgi_dbconn.cli.progress import Progress, without_warnings
@@ -48,7 +48,7 @@ def check(ctx: click.Context, *, wait: float, names: tuple[str, ...], as_json: b
     with ExitStack() as stack:
         if as_json:  # whatever the application prints while it is imported
             stack.enter_context(redirect_stdout(sys.stderr))
-        databases = chosen(target.registry, names)
+        databases = choose_databases(target.registry, names)
         stack.enter_context(without_warnings())
         answers = asyncio.run(_ask_all(databases, wait))
     report = _report(answers)

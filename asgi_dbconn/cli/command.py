@@ -7,23 +7,23 @@ from typing import Final
 
 import click
 
-from asgi_dbconn.cli.lazy_group import Later, LazyGroup, imported
+from asgi_dbconn.cli.lazy_group import LazyCommand, LazyGroup, import_object
 
 __all__ = ["COMMANDS", "cli"]
 
 # Everything is imported when it is used: `--help` costs hardly more than click itself.
 COMMANDS: Final = {
-    "check": Later(
+    "check": LazyCommand(
         "asgi_dbconn.cli.check:check",
         "Connect to every database, all at once, and tell how it answered.",
     ),
-    "shell": Later(
+    "shell": LazyCommand(
         "asgi_dbconn.cli.shell:shell", "Open a Python shell with the models in scope, connected."
     ),
-    "db": Later(
+    "db": LazyCommand(
         "asgi_dbconn.cli.db:db", "Migrate the databases, with Alembic.", "alembic", "migrations"
     ),
-    "demo": Later("asgi_dbconn.cli.demo:demo", "Serve a small notes application.", "uvicorn"),
+    "demo": LazyCommand("asgi_dbconn.cli.demo:demo", "Serve a small notes application.", "uvicorn"),
 }
 
 
@@ -42,4 +42,4 @@ def cli(ctx: click.Context, app: str | None) -> None:
     """Database connections that live exactly as long as your ASGI application."""
     if os.environ.get("NO_COLOR"):
         ctx.color = False
-    ctx.obj = imported("asgi_dbconn.cli.discovery:Target")(app)
+    ctx.obj = import_object("asgi_dbconn.cli.discovery:Target")(app)

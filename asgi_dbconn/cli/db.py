@@ -46,7 +46,7 @@ def upgrade(target: Target, /, *, revision: str, sql: bool, **asked: Any) -> Non
 
     A number of steps is written +1; with --sql, a range is from:to.
     """
-    migrations, where, seconds = _asked(target, **asked)
+    migrations, where, seconds = _confirm(target, **asked)
     if sql:
         click.echo(asyncio.run(migrations.upgrade_sql(revision, **where)), nl=False)
     else:
@@ -63,7 +63,7 @@ def upgrade(target: Target, /, *, revision: str, sql: bool, **asked: Any) -> Non
 @click.pass_obj
 def downgrade(target: Target, /, *, revision: str, sql: bool, **asked: Any) -> None:
     """Undo what came after REVISION, by default the newest revision; `base` is the beginning."""
-    migrations, where, seconds = _asked(target, **asked)
+    migrations, where, seconds = _confirm(target, **asked)
     if sql:
         wanted = "head:-1" if revision == "-1" else revision
         click.echo(asyncio.run(migrations.downgrade_sql(wanted, **where)), nl=False)
@@ -84,7 +84,7 @@ def stamp(
     target: Target, /, *, revisions: tuple[str, ...], purge: bool, sql: bool, **asked: Any
 ) -> None:
     """Write down that the databases are at REVISIONS, by default the newest, and run nothing."""
-    migrations, where, seconds = _asked(target, **asked)
+    migrations, where, seconds = _confirm(target, **asked)
     wanted = revisions or ("head",)
     if sql:
         click.echo(asyncio.run(migrations.stamp_sql(wanted, **where)), nl=False)
@@ -100,7 +100,7 @@ for command in (
     db.add_command(command)
 
 
-def _asked(
+def _confirm(
     target: Target,
     *,
     directory: str | None,

@@ -20,7 +20,7 @@ from asgi_dbconn.cli.db_options import (
 )
 from asgi_dbconn.cli.discovery import Target
 from asgi_dbconn.cli.errors import Failure, Misuse
-from asgi_dbconn.migrations.alembic_errors import alembic_used
+from asgi_dbconn.migrations.alembic_errors import translate_errors
 
 __all__ = ["edit", "init", "makemigrations", "merge", "migrate", "revision"]
 
@@ -32,7 +32,7 @@ def init(target: Target, *, directory: str | None) -> None:
     """Make the folder for the migrations, ready for the `alembic` command, too."""
     written = migrations_of(target, directory, ()).init()
     for path in written:
-        click.echo(f"wrote {_shown(path)}")
+        click.echo(f"wrote {_show(path)}")
     click.echo("Next: asgi-dbconn db makemigrations -m first")
 
 
@@ -63,7 +63,7 @@ def revision(target: Target, /, *, autogenerate: bool, **asked: Any) -> None:
         asked.pop(option)
     migrations = migrations_of(target, asked.pop("directory"), asked.pop("x"))
     asked["depends_on"] = list(asked["depends_on"]) or None
-    click.echo(f"wrote {_shown(migrations.revision(asked.pop('message'), **asked))}")
+    click.echo(f"wrote {_show(migrations.revision(asked.pop('message'), **asked))}")
 
 
 @click.command()
@@ -87,7 +87,7 @@ def merge(
     migrations = migrations_of(target, directory, x)
     wanted = list(revisions) or "heads"
     written = migrations.merge(wanted, message, branch_label=branch_label, rev_id=rev_id)
-    click.echo(f"wrote {_shown(written)}")
+    click.echo(f"wrote {_show(written)}")
 
 
 @click.command()
@@ -114,7 +114,7 @@ def edit(
         wanted = sorted({head for heads in found.values() for head in heads})
     if not wanted:
         raise Failure("The databases have no revision yet, so there is nothing to edit.")
-    with alembic_used():
+    with translate_errors():
         for revision_id in wanted:
             command.edit(migrations.folder.config(), revision_id)
 
@@ -152,9 +152,9 @@ def _generate(
     if written is None:
         click.echo("Nothing to write: the databases are what the models say.")
     else:
-        click.echo(f"wrote {_shown(written)}")
+        click.echo(f"wrote {_show(written)}")
 
 
-def _shown(path: Path) -> Path:
+def _show(path: Path) -> Path:
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path

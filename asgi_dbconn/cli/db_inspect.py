@@ -17,7 +17,7 @@ from asgi_dbconn.cli.db_options import (
     with_folder,
 )
 from asgi_dbconn.cli.discovery import Target
-from asgi_dbconn.migrations.alembic_errors import alembic_used
+from asgi_dbconn.migrations.alembic_errors import translate_errors
 from asgi_dbconn.migrations.folder import scripts_of
 from asgi_dbconn.migrations.migrations import Migrations
 
@@ -36,7 +36,7 @@ with_verbose = click.option("-v", "--verbose", is_flag=True, help="Tell more.")
 def current(target: Target, /, *, verbose: bool, **asked: Any) -> None:
     """Tell which revision each database is at."""
     migrations, heads = _current(target, **asked)
-    with alembic_used():
+    with translate_errors():
         scripts = scripts_of(migrations.folder.config())
         for name, revisions in heads.items():
             label = name or "default"
@@ -72,7 +72,7 @@ def history(
     else:
         migrations = migrations_of(target, asked["directory"], asked["x"])
     at = {revision for revisions in heads.values() for revision in revisions}
-    with alembic_used():
+    with translate_errors():
         scripts = scripts_of(migrations.folder.config())
         # Alembic takes several heads here as well, which its annotations do not say.
         base = tuple(at) if start == "current" else start or "base"
@@ -101,7 +101,7 @@ def heads(
 ) -> None:
     """List the newest revisions: one, unless there are branches."""
     config = migrations_of(target, directory, x).folder.config(stdout=sys.stdout)
-    with alembic_used():
+    with translate_errors():
         command.heads(config, verbose=verbose, resolve_dependencies=resolve_dependencies)
 
 
@@ -111,7 +111,7 @@ def heads(
 @click.pass_obj
 def branches(target: Target, *, verbose: bool, directory: str | None, x: tuple[str, ...]) -> None:
     """List the revisions that several others build upon."""
-    with alembic_used():
+    with translate_errors():
         config = migrations_of(target, directory, x).folder.config(stdout=sys.stdout)
         command.branches(config, verbose=verbose)
 
@@ -129,7 +129,7 @@ def show(target: Target, /, *, revision: str, **asked: Any) -> None:
         wanted = sorted({head for heads in found.values() for head in heads})
     else:
         migrations = migrations_of(target, asked["directory"], asked["x"])
-    with alembic_used():
+    with translate_errors():
         for revision_id in wanted:
             command.show(migrations.folder.config(stdout=sys.stdout), revision_id)
 
@@ -154,7 +154,7 @@ def check(
         )
     )
     for name, code in differences.items():
-        click.echo(f"{name or 'default'}: makemigrations would write\n{_indented(code)}")
+        click.echo(f"{name or 'default'}: makemigrations would write\n{_indent(code)}")
     if not differences:
         click.echo("The databases are what the models say.")
     ctx.exit(1 if differences else 0)
@@ -173,5 +173,5 @@ def _current(
     return migrations, asyncio.run(asked)
 
 
-def _indented(code: str) -> str:
+def _indent(code: str) -> str:
     return "\n".join(f"    {line}" for line in code.splitlines() if line.strip())

@@ -18,7 +18,7 @@ from asgi_dbconn.registry.registry import Registry
 __all__ = [
     "DEFAULT",
     "NEGATIVE_NUMBERS",
-    "chosen",
+    "choose_databases",
     "migrations_of",
     "names_of",
     "schema_of",
@@ -36,7 +36,7 @@ DEFAULT: Final = "default"
 """The name that stands for the database without a name."""
 
 
-def chosen(registry: Registry, names: Sequence[str]) -> dict[str, Database]:
+def choose_databases(registry: Registry, names: Sequence[str]) -> dict[str, Database]:
     """Return the databases of ``names``, or all if there are none.
 
     Raises BadParameter, naming the known ones.
@@ -124,7 +124,7 @@ def names_of(target: Target, names: Sequence[str]) -> Names:
     registry = target.registry
     return [
         name if name in registry.extra or name != DEFAULT else None
-        for name in chosen(registry, names)
+        for name in choose_databases(registry, names)
     ]
 
 

@@ -14,29 +14,29 @@ from starlette.middleware import Middleware
 from asgi_dbconn.cli.errors import Misuse
 from asgi_dbconn.cli.user_code import (
     UserCodeError,
-    called,
+    add_user_location,
+    call,
+    import_user_module,
     importable_here,
-    imported_module,
-    telling_the_line,
 )
 from asgi_dbconn.instance import Instance, monkay
 from asgi_dbconn.lifespan.middleware import LifespanMiddleware
 from asgi_dbconn.registry.registry import Registry
 
-__all__ = ["Target", "in_module", "recognised"]
+__all__ = ["Target", "identify", "in_module"]
 
 
 _APPLICATIONS: Final = ("app", "application", "asgi")
 _FACTORIES: Final = ("create_app", "make_app", "get_app")
 
 
-def recognised(found: Any, name: str, module: ModuleType) -> Instance:
+def identify(found: Any, name: str, module: ModuleType) -> Instance:
     """Return ``found`` as an Instance: call a factory, ask an application for its Registry.
 
     Raises UserCodeError with the reason if there is no Registry to be had.
     """
     if _is_factory(found):
-        found = called(found, name)
+        found = call(found, name)
         if inspect.iscoroutine(found):
             found.close()
             raise UserCodeError(f"{name}() is async; a factory for the command line is not")
@@ -73,7 +73,7 @@ def in_module(module: ModuleType, before: Instance | None) -> Instance:
         if found is None or isinstance(found, ModuleType):
             continue
         try:
-            return recognised(found, f"{module.__name__}:{name}", module)
+            return identify(found, f"{module.__name__}:{name}", module)
         except UserCodeError as error:
             if error.__cause__ is not None:  # a factory that fails is no reason to look elsewhere
                 raise
@@ -157,17 +157,17 @@ class Target:
         importable_here()
         configured = monkay.settings.app  # first: settings that are wrong explain themselves
         try:
-            with telling_the_line("The preloads of the settings could not be imported"):
+            with add_user_location("The preloads of the settings could not be imported"):
                 monkay.evaluate_settings(ignore_preload_import_errors=False)
         except UserCodeError as error:
             raise Misuse(str(error)) from error
         if self._named:
-            return _named(self._named, "--app")
+            return _find_named(self._named, "--app")
         if configured:
-            return _named(configured, "ASGI_DBCONN_APP")
+            return _find_named(configured, "ASGI_DBCONN_APP")
         if monkay.instance is not None:
             return monkay.instance
-        return _discovered()
+        return _discover()
 
     @property
     def registry(self) -> Registry:
@@ -178,32 +178,32 @@ class Target:
         return self.instance.app
 
 
-def _named(name: str, by: str) -> Instance:
+def _find_named(name: str, by: str) -> Instance:
     """Return the Instance that ``name`` leads to, written as ``module:attribute`` or ``module``."""
     module_name, _, path = name.partition(":")
     before = monkay.instance
     try:
         if not module_name:
             raise UserCodeError("write it as module:attribute")
-        module = imported_module(module_name)
+        module = import_user_module(module_name)
         if not path:
             return in_module(module, before)
         try:
             found = reduce(getattr, path.split("."), module)
         except AttributeError as error:
             raise UserCodeError(f"{module_name} has no attribute {path}") from error
-        return recognised(found, name, module)
+        return identify(found, name, module)
     except UserCodeError as error:
         raise Misuse(f"{by} {name}: {error}") from error
 
 
-def _discovered() -> Instance:
+def _discover() -> Instance:
     """Return what the modules of the usual names have: the first that has something, or fails."""
     tried = ["--app: not given", "ASGI_DBCONN_APP: not set", "preloads: none has set an instance"]
     for name in _modules_here():
         before = monkay.instance
         try:
-            return in_module(imported_module(name), before)
+            return in_module(import_user_module(name), before)
         except UserCodeError as error:
             tried.append(str(error))
             if error.__cause__ is not None:

@@ -9,7 +9,7 @@ import click
 
 from asgi_dbconn.errors import ConfigurationError, DBConnError
 
-__all__ = ["Failure", "Misuse", "told_to_the_user"]
+__all__ = ["Failure", "Misuse", "report_errors"]
 
 
 class Failure(click.ClickException):
@@ -23,7 +23,7 @@ class Misuse(Failure):
 
 
 @contextmanager
-def told_to_the_user() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Turn errors of this package into a :class:`Failure`; others are bugs, and pass."""
     try:
         yield

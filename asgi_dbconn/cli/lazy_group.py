@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from asgi_dbconn.cli.errors import told_to_the_user
+from asgi_dbconn.cli.errors import report_errors
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-__all__ = ["Later", "LazyGroup", "imported"]
+__all__ = ["LazyCommand", "LazyGroup", "import_object"]
 
 
-class Later(NamedTuple):
+class LazyCommand(NamedTuple):
     """A command that is not imported yet."""
 
     where: str
@@ -31,7 +31,7 @@ class Later(NamedTuple):
 class LazyGroup(click.Group):
     """A group that lists its commands without importing any, and says which extra one needs."""
 
-    def __init__(self, *args: Any, later: Mapping[str, Later], **settings: Any) -> None:
+    def __init__(self, *args: Any, later: Mapping[str, LazyCommand], **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._later = later
 
@@ -48,7 +48,7 @@ class LazyGroup(click.Group):
             raise click.UsageError(
                 f'`{cmd_name}` needs {later.needs}: pip install "asgi-dbconn[{later.extra}]"'
             )
-        command: click.Command = imported(later.where)
+        command: click.Command = import_object(later.where)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -66,11 +66,11 @@ class LazyGroup(click.Group):
         return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with told_to_the_user():
+        with report_errors():
             return super().invoke(ctx)
 
 
-def imported(where: str) -> Any:
+def import_object(where: str) -> Any:
     """Return the attribute of a module of ours, named as ``module:attribute``."""
     module, _, attribute = where.partition(":")
     return getattr(import_module(module), attribute)

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from asgi_dbconn.databases.database import Database, beside
+from asgi_dbconn.databases.database import Database, dedicated
 from asgi_dbconn.errors import DBConnError
 from asgi_dbconn.pools.observer import Observer
 
@@ -54,7 +54,7 @@ async def ask(name: str, database: Database, patience: float, observer: Observer
         "server": _PRODUCTS.get(database.url.dialect, database.url.dialect),
         "pool_size": options.pool_size,
     }
-    own = beside(database, startup_timeout=patience, shutdown_timeout=_FAREWELL, echo=False)
+    own = dedicated(database, startup_timeout=patience, shutdown_timeout=_FAREWELL, echo=False)
     own.observe(observer)
     try:
         async with own:

@@ -16,15 +16,15 @@ from sqlalchemy import inspect, select
 from asgi_dbconn.cli.console import run_console, run_source
 from asgi_dbconn.cli.db_options import DEFAULT
 from asgi_dbconn.cli.discovery import Target
-from asgi_dbconn.cli.lazy_group import imported
+from asgi_dbconn.cli.lazy_group import import_object
 from asgi_dbconn.instance import Instance, monkay
 from asgi_dbconn.lifespan.driver import LifespanDriver
-from asgi_dbconn.loops.managed_loop import OwnLoop
+from asgi_dbconn.loops.managed_loop import ManagedLoop
 from asgi_dbconn.loops.run_sync import run_sync
 from asgi_dbconn.orm.queryable import Queryable
 from asgi_dbconn.registry.registry import Registry
 
-__all__ = ["connected", "mapped_classes", "names_in_scope", "shell"]
+__all__ = ["connect", "find_mapped_classes", "names_in_scope", "shell"]
 
 
 def names_in_scope(instance: Instance) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def names_in_scope(instance: Instance) -> dict[str, Any]:
     return names | {"settings": monkay.settings, "select": select, "run_sync": run_sync}
 
 
-def mapped_classes(registry: Registry) -> list[type[Any]]:
+def find_mapped_classes(registry: Registry) -> list[type[Any]]:
     """Return every class that is mapped by now on a base of ``registry``."""
     found = dict.fromkeys(_below(Queryable))
     return [
@@ -51,7 +51,7 @@ def mapped_classes(registry: Registry) -> list[type[Any]]:
 
 
 def _models(registry: Registry) -> Iterator[tuple[str, type[Any]]]:
-    models = mapped_classes(registry)
+    models = find_mapped_classes(registry)
     for model in models:
         # Two of one name: a guess would be wrong for somebody who writes, so neither gets it.
         is_alone = sum(other.__name__ == model.__name__ for other in models) == 1
@@ -66,15 +66,15 @@ def _below(base: type[Any]) -> Iterator[type[Any]]:
 
 
 @contextmanager
-def connected(instance: Instance, *, lifespan: bool) -> Iterator[None]:
+def connect(instance: Instance, *, lifespan: bool) -> Iterator[None]:
     """Let ``run_sync`` work in the block, on a loop of its own on which everything is connected.
 
     The loop has a thread. So it goes on while the user thinks: what the application has started
     lives, and a query that was interrupted is cancelled on the server immediately.
     """
-    own = OwnLoop()
+    own = ManagedLoop()
     with ExitStack() as stack:
-        stack.callback(own.end)
+        stack.callback(own.close)
         own.start("shell")
         stack.enter_context(instance.registry.with_async_env(own.loop))
         app = instance.app
@@ -112,7 +112,7 @@ def shell(ctx: click.Context, *, code: str | None, plain: bool, no_lifespan: boo
     target: Target = ctx.obj
     names = names_in_scope(target.instance)
     went_well = True
-    with connected(target.instance, lifespan=not no_lifespan):
+    with connect(target.instance, lifespan=not no_lifespan):
         if code is not None:
             went_well = run_source(code, names, "<string>")
         elif not sys.stdin.isatty():
@@ -122,7 +122,7 @@ def shell(ctx: click.Context, *, code: str | None, plain: bool, no_lifespan: boo
             if plain or find_spec("IPython") is None:
                 run_console(names)
             else:
-                imported("asgi_dbconn.cli.ipython:run_ipython")(names)
+                import_object("asgi_dbconn.cli.ipython:run_ipython")(names)
     ctx.exit(0 if went_well else 1)
 
 

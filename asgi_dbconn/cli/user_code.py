@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-__all__ = ["UserCodeError", "called", "importable_here", "imported_module", "telling_the_line"]
+__all__ = ["UserCodeError", "add_user_location", "call", "import_user_module", "importable_here"]
 
 _OURS: Final = str(Path(__file__).parents[1])
 
@@ -27,12 +27,12 @@ def importable_here() -> None:
         sys.path.insert(0, here)
 
 
-def imported_module(name: str) -> ModuleType:
+def import_user_module(name: str) -> ModuleType:
     """Import and return the module ``name``.
 
     UserCodeError says whether it is missing, or what in it failed, and where.
     """
-    with telling_the_line(f"{name} could not be imported"):
+    with add_user_location(f"{name} could not be imported"):
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -43,24 +43,24 @@ def imported_module(name: str) -> ModuleType:
             raise
 
 
-def called(factory: Callable[[], Any], name: str) -> Any:
+def call(factory: Callable[[], Any], name: str) -> Any:
     """Return what the user's factory makes. Raises UserCodeError if the factory fails."""
-    with telling_the_line(f"{name}() failed"):
+    with add_user_location(f"{name}() failed"):
         return factory()
 
 
 @contextmanager
-def telling_the_line(what: str) -> Iterator[None]:
+def add_user_location(what: str) -> Iterator[None]:
     """Turn whatever the user's code raises into a UserCodeError with its file and line."""
     try:
         yield
     except UserCodeError:
         raise
     except (Exception, SystemExit) as error:  # a script without a guard may end the process
-        raise UserCodeError("\n".join([f"{what}:", *_described(error)])) from error
+        raise UserCodeError("\n".join([f"{what}:", *_describe(error)])) from error
 
 
-def _described(error: BaseException) -> Iterator[str]:
+def _describe(error: BaseException) -> Iterator[str]:
     # Without the lines of code: one that makes a Registry may have a password in it.
     frames = [
         frame

@@ -20,8 +20,8 @@ from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
 from asgi_dbconn.databases.scopes import Scope, is_outside_scopes
 from asgi_dbconn.errors import NestingError, TransactionAborted
 from asgi_dbconn.loops.greenlets import spawn
-from asgi_dbconn.loops.shield import insist
-from asgi_dbconn.pools.aborted_transactions import note_aborted
+from asgi_dbconn.loops.shield import finish_despite_cancellation
+from asgi_dbconn.pools.aborted_transactions import mark_aborted
 from asgi_dbconn.pools.driver_errors import note_cleanup_failure
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT
@@ -56,7 +56,7 @@ class BlockScope(Scope, ABC):
             self.leave_context()
             await self._leave_pool()
             if error is None:
-                raise self.closed_error()
+                raise self.make_closed_error()
             return
         self.ended_by = error
         if ending is not Ending.COMMIT:
@@ -64,12 +64,12 @@ class BlockScope(Scope, ABC):
         self.checkout.enders.add(asyncio.current_task())
         scopes = cast("list[Scope]", self.chain())
         for scope in scopes:
-            scope.lock.refuse_waiters(scope.closed_error)
+            scope.lock.refuse_waiters(scope.make_closed_error)
         try:
             if ending is Ending.COMMIT:
-                await self._end_well()
+                await self._end_cleanly()
             else:
-                await self._end_badly(error)
+                await self._end_with_error(error)
                 if ending is Ending.REFUSE:
                     raise _inner_block_is_open(scopes)
         finally:
@@ -109,13 +109,13 @@ class BlockScope(Scope, ABC):
     async def _leave_pool(self) -> None:
         """Undo what entering the block had to do for its pool."""
 
-    async def _end_well(self) -> None:
+    async def _end_cleanly(self) -> None:
         try:
             if self.lock.holder is not None:
                 await self.lock.wait_until_free()
             await spawn(self._keep)
         except BaseException as failure:
-            await self._end_badly(failure)
+            await self._end_with_error(failure)
             raise
 
     def _keep(self) -> None:
@@ -129,25 +129,27 @@ class BlockScope(Scope, ABC):
         self._finish()
 
     @property
-    def _is_ender(self) -> bool:
+    def _may_end(self) -> bool:
         """True if this task still ends the block, and no outer block does it instead."""
         return asyncio.current_task() in self.checkout.enders
 
-    async def _end_badly(self, error: BaseException | None) -> None:
+    async def _end_with_error(self, error: BaseException | None) -> None:
         checkout = self.checkout
-        if not self._is_ender:
+        if not self._may_end:
             return
         cancelled: asyncio.CancelledError | None = None
         checkout.hurry()
         try:
             if checkout.is_isolated:
                 # The one connection cannot be replaced. Cancelled again, this still takes its time.
-                _, cancelled = await insist(self._clean_up(), checkout.add_ender)
+                _, cancelled = await finish_despite_cancellation(
+                    self._clean_up(), checkout.add_ender
+                )
             else:
                 await self._clean_up()
         except BaseException as failure:
-            if self._is_ender:
-                await self._give_up(failure)
+            if self._may_end:
+                await self._abandon_connection(failure)
             if not isinstance(failure, Exception):
                 raise  # cancelled again
             note_cleanup_failure(checkout.name, failure, error)
@@ -161,12 +163,12 @@ class BlockScope(Scope, ABC):
             await self._stop_statements()
             await spawn(self._take_back)
 
-    async def _give_up(self, failure: BaseException) -> None:
+    async def _abandon_connection(self, failure: BaseException) -> None:
         checkout = self.checkout
         if self.outer is not None and isinstance(failure, TransactionAborted):
             # The database has taken the outer blocks back as well. The connection is in order.
             checkout.calm()
-            note_aborted(checkout.connection, "the database rolled back all of it at once")
+            mark_aborted(checkout.connection, "the database rolled back all of it at once")
             return
         await checkout.give_up()
         await spawn(self._abandon)
@@ -213,7 +215,7 @@ class OutermostScope(BlockScope):
 
     async def _enter(self, pool: LoopPool) -> None:
         def acquire() -> None:
-            self.checkout.acquire(pool, self.refuse, self.turn)
+            self.checkout.acquire(pool, self.refuse, self.lock_to_take)
             try:
                 self._begin()
             except BaseException:
@@ -261,7 +263,7 @@ class InnerScope(BlockScope):
         try:
             await self._prepare()
             if not self.open():
-                raise self.closed_error()
+                raise self.make_closed_error()
         except BaseException:
             self.give_up_opening()
             self.lock.release()

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from asgi_dbconn.databases.cross_loop_calls import Crossing
+from asgi_dbconn.databases.cross_loop_calls import CrossLoopCaller
 from asgi_dbconn.errors import TransactionClosed
 from asgi_dbconn.loops.fifo_lock import FifoLock
 from asgi_dbconn.loops.greenlets import spawn
@@ -30,17 +30,17 @@ class Checkout:
         "_connection",
         "_pool",
         "_refusal",
-        "crossing",
+        "cross_loop",
         "database",
         "enders",
         "loop",
         "name",
     )
 
-    def __init__(self, database: object, name: str, crossing: Crossing | None) -> None:
+    def __init__(self, database: object, name: str, crossing: CrossLoopCaller | None) -> None:
         self.database = database
         self.name = name
-        self.crossing = crossing
+        self.cross_loop = crossing
         """The way to it from other loops, if there is any."""
         self.loop = asyncio.get_running_loop()
         self.enders: set[asyncio.Task[Any] | None] = set()
@@ -63,7 +63,7 @@ class Checkout:
 
     def transaction_options(self, *, readonly: bool) -> Mapping[str, Any]:
         """Return the execution options that make a transaction what the dialect wants it to be."""
-        return self._pool.target.profile.transaction_options(readonly=readonly)
+        return self._pool.config.profile.transaction_options(readonly=readonly)
 
     def roll_back(self) -> None:
         """Roll back the whole transaction, if there is one."""
@@ -103,7 +103,7 @@ class Checkout:
     @property
     def is_isolated(self) -> bool:
         """True if it is the one connection of an isolated database."""
-        return self.crossing is not None
+        return self.cross_loop is not None
 
     def add_ender(self, task: asyncio.Task[Any]) -> None:
         """Let ``task`` end a block as long as it runs."""
@@ -121,16 +121,16 @@ class Checkout:
 
         Raises TimeoutError if the server does not answer.
         """
-        pooled = self._pooled()
+        pooled = self._pooled_connection()
         if pooled is None or not self.is_in_use:
             return
-        stopped = await self._pool.target.profile.stop(pooled.dbapi_connection, CANCEL_LIMIT)
+        stopped = await self._pool.config.profile.stop(pooled.dbapi_connection, CANCEL_LIMIT)
         if not stopped:
             raise TimeoutError
 
     async def give_up(self) -> None:
         """Let go of the connection, without waiting for anything. Its blocks are aborted."""
-        pooled = self._pooled()
+        pooled = self._pooled_connection()
         if pooled is None:
             return
         lock_of(pooled.dbapi_connection).is_lost = True
@@ -152,8 +152,8 @@ class Checkout:
     @property
     def _lock(self) -> StatementLock | None:
         # Not kept: a connection that was lost may be followed by another.
-        pooled = self._pooled()
+        pooled = self._pooled_connection()
         return None if pooled is None else lock_of(pooled.dbapi_connection)
 
-    def _pooled(self) -> Any:
+    def _pooled_connection(self) -> Any:
         return getattr(self._connection, "_dbapi_connection", None)

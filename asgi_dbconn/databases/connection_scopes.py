@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from asgi_dbconn.databases.block_scopes import InnerScope, OutermostScope, PoolSource
 from asgi_dbconn.databases.checkout import Checkout
 from asgi_dbconn.databases.scopes import Scope
-from asgi_dbconn.pools.aborted_transactions import note_aborted
+from asgi_dbconn.pools.aborted_transactions import mark_aborted
 
 __all__ = [
     "JoinedConnection",
@@ -26,7 +26,7 @@ __all__ = [
 class ScopeSession(Session):
     """A Session made by ``session()``; it behaves as any other."""
 
-    place: Any = None
+    target: Any = None
     """The origin of its objects; None if it is not to be noted on them."""
     flush_undo: Any = None
     """The undo of the flush under way."""
@@ -122,7 +122,7 @@ class JoinedConnection(InnerScope):
 
     def _roll_back(self) -> None:
         self.callbacks.forget()
-        note_aborted(self.checkout.connection, self.ended_by or "a block in it was left half done")
+        mark_aborted(self.checkout.connection, self.ended_by or "a block in it was left half done")
 
 
 class JoinedSession(InnerScope):
@@ -149,13 +149,13 @@ class JoinedSession(InnerScope):
     def _commit(self) -> None:
         session = self.value.sync_session
         if not session.is_active:
-            note_aborted(self.checkout.connection, "a session in it failed to flush")
+            mark_aborted(self.checkout.connection, "a session in it failed to flush")
         self.raise_if_aborted()
         session.commit()
 
     def _roll_back(self) -> None:
         self.callbacks.forget()
-        note_aborted(self.checkout.connection, self.ended_by or "a block in it was left half done")
+        mark_aborted(self.checkout.connection, self.ended_by or "a block in it was left half done")
 
     def _finish(self) -> None:
         self.value.sync_session.close()
@@ -172,4 +172,4 @@ class _JoinedAsyncSession(AsyncSession):
         await super().rollback()
         bind = self.bind
         if isinstance(bind, AsyncConnection) and bind.sync_connection is not None:
-            note_aborted(bind.sync_connection, "a session in it was rolled back")
+            mark_aborted(bind.sync_connection, "a session in it was rolled back")

@@ -13,15 +13,15 @@ from typing import Any, Generic, TypeVar
 
 from asgi_dbconn.errors import DeadlockError, LoopError, LoopGoneError
 from asgi_dbconn.loops import deadlines
-from asgi_dbconn.loops.deadlocks import is_blocked, stands_still
+from asgi_dbconn.loops.deadlocks import is_blocked, is_waiting
 
-__all__ = ["Crossing"]
+__all__ = ["CrossLoopCaller"]
 
 T = TypeVar("T")
 Work = Callable[[], Coroutine[Any, Any, T]]
 
 
-class Crossing:
+class CrossLoopCaller:
     """The way to the loop on which it was made, from any other. Never waits for ever: a loop that
     ends, stops or stands still is an error.
     """
@@ -29,7 +29,7 @@ class Crossing:
     def __init__(self, subject: str, patience: float) -> None:
         self.loop = asyncio.get_running_loop()
         self._subject = subject
-        self._patience = patience
+        self._start_timeout = patience
         """Seconds in which the loop has to begin what it is given."""
 
     @property
@@ -37,18 +37,18 @@ class Crossing:
         """True if another loop than that one is running here."""
         return asyncio.get_running_loop() is not self.loop
 
-    async def do(self, work: Work[T]) -> T:
+    async def call(self, work: Work[T]) -> T:
         """Return what ``work`` returns there, in this context. Cancelled, it is cancelled there.
 
         Raises LoopError, LoopGoneError or DeadlockError instead of waiting in vain.
         """
-        self._look()
-        errand = _Errand(work)
+        self._check_loop()
+        errand = _RemoteCall(work)
         answer = asyncio.wrap_future(errand.outcome)
         try:
             self.loop.call_soon_threadsafe(errand.begin)
         except RuntimeError as error:
-            raise self._gone() from error  # closed in this very moment
+            raise self._loop_gone_error() from error  # closed in this very moment
         try:
             await self._wait(errand, answer)
         finally:
@@ -57,56 +57,56 @@ class Crossing:
                 with suppress(RuntimeError):  # closed, and the errand with it
                     self.loop.call_soon_threadsafe(errand.cancel)
         if errand.was_cancelled:
-            raise self._gone()
+            raise self._loop_gone_error()
         return answer.result()
 
-    def call(self, function: Callable[[], object]) -> None:
+    def call_soon(self, function: Callable[[], object]) -> None:
         """Call ``function`` there, soon, and do not wait for it. Raises as :meth:`do` does."""
-        self._look()
+        self._check_loop()
         try:
             self.loop.call_soon_threadsafe(function)
         except RuntimeError as error:
-            raise self._gone() from error  # closed in this very moment
+            raise self._loop_gone_error() from error  # closed in this very moment
 
-    async def _wait(self, errand: _Errand[T], answer: asyncio.Future[T]) -> None:
+    async def _wait(self, errand: _RemoteCall[T], answer: asyncio.Future[T]) -> None:
         clock = asyncio.get_running_loop().time
-        give_up_at = clock() + self._patience
-        pause, seen_idle = deadlines.FIRST_LOOK, False
+        give_up_at = clock() + self._start_timeout
+        pause, seen_idle = deadlines.FIRST_POLL, False
         while not (await asyncio.wait({answer}, timeout=pause))[0]:
             if not self.loop.is_running():
                 # asyncio.run stops its loop between main and clean-up, for a moment only.
                 if seen_idle:
-                    raise self._gone()
+                    raise self._loop_gone_error()
                 seen_idle = True
-            elif not errand.has_begun and (stands_still(self.loop) or clock() > give_up_at):
-                raise self._stuck()
-            pause = min(2 * pause, deadlines.LONGEST_PAUSE)
+            elif not errand.has_begun and (is_waiting(self.loop) or clock() > give_up_at):
+                raise self._deadlock_error()
+            pause = min(2 * pause, deadlines.MAX_POLL)
 
-    def _look(self) -> None:
+    def _check_loop(self) -> None:
         if self.loop.is_closed():
-            raise self._gone()
+            raise self._loop_gone_error()
         if is_blocked(self.loop):
-            raise self._stuck()
+            raise self._deadlock_error()
         if not self.loop.is_running():
             raise LoopError(
                 f"{self._subject} on an event loop that does not run at the moment, and this code "
                 "runs on another. Begin it on the loop that does the work."
             )
 
-    def _gone(self) -> LoopGoneError:
+    def _loop_gone_error(self) -> LoopGoneError:
         return LoopGoneError(
             f"{self._subject} on an event loop that has ended, or was stopped, before it had done "
             "what another loop asked it to. Let that loop live longer than the work."
         )
 
-    def _stuck(self) -> DeadlockError:
+    def _deadlock_error(self) -> DeadlockError:
         return DeadlockError(
             f"{self._subject} on an event loop that stands still, blocked by synchronous code, and "
             "may be waiting for this one. Await that code's work, or run it in a thread."
         )
 
 
-class _Errand(Generic[T]):
+class _RemoteCall(Generic[T]):
     """One piece of work on its way. ``begin`` and ``cancel`` belong to the loop that does it."""
 
     def __init__(self, work: Work[T]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from asgi_dbconn.databases.blocks import Entry
 from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
-from asgi_dbconn.databases.cross_loop_calls import Crossing
+from asgi_dbconn.databases.cross_loop_calls import CrossLoopCaller
 from asgi_dbconn.databases.transactions import Transaction, scope_of
 from asgi_dbconn.errors import LoopError
 
@@ -23,14 +23,14 @@ class CrossLoopTransaction:
 
     __slots__ = ("_crossing", "_holder", "value")
 
-    def __init__(self, crossing: Crossing, make_entry: MakeEntry) -> None:
+    def __init__(self, crossing: CrossLoopCaller, make_entry: MakeEntry) -> None:
         self._crossing = crossing
         self._holder = _Holder(make_entry)
         self.value: Transaction
 
     async def enter(self) -> None:
         """Enter it there. Raises what that raises, or LoopError if the loop cannot."""
-        self.value = await self._crossing.do(self._holder.enter)
+        self.value = await self._crossing.call(self._holder.enter)
         scope_of(self.value).enter_context()
 
     async def leave(self, error: BaseException | None) -> None:
@@ -38,8 +38,8 @@ class CrossLoopTransaction:
         scope = scope_of(self.value)
         try:
             # Said first, so that it ends there whatever happens to this task.
-            self._crossing.call(partial(self._holder.end, error))
-            await self._crossing.do(self._holder.wait)
+            self._crossing.call_soon(partial(self._holder.end, error))
+            await self._crossing.call(self._holder.wait)
         except LoopError as failure:
             if error is None:
                 raise
@@ -92,7 +92,7 @@ class _Holder:
     async def _hold(self, entered: asyncio.Future[Transaction]) -> None:
         entry = self._make_entry()
         await entry.enter()
-        self._task.add_done_callback(_look_at_error)  # which is nobody's if nobody waits
+        self._task.add_done_callback(_retrieve_error)  # which is nobody's if nobody waits
         try:
             entered.set_result(entry.value)
             error = await self._ended
@@ -102,6 +102,6 @@ class _Holder:
         await entry.leave(error)
 
 
-def _look_at_error(task: asyncio.Task[None]) -> None:
+def _retrieve_error(task: asyncio.Task[None]) -> None:
     if not task.cancelled():
         task.exception()

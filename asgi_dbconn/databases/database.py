@@ -15,27 +15,34 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from asgi_dbconn.call_site import CallSite, blamed_line, building_line
+from asgi_dbconn.call_site import CallSite, find_blamed_line, find_call_site
 from asgi_dbconn.databases.blocks import Block
-from asgi_dbconn.databases.isolation import Isolations
+from asgi_dbconn.databases.isolation import IsolationManager
 from asgi_dbconn.databases.loop_pools import LoopPools
-from asgi_dbconn.databases.reference_count import Lead, Leases, State, Wait, outcome_of, same_again
+from asgi_dbconn.databases.reference_count import (
+    Perform,
+    ReferenceCount,
+    State,
+    Wait,
+    copy_error,
+    wait_outcome,
+)
 from asgi_dbconn.databases.scope_manager import ScopeManager
 from asgi_dbconn.databases.scopes import current_scope
-from asgi_dbconn.databases.startup import prove_it_answers, prove_it_answers_now, select_one
+from asgi_dbconn.databases.startup import select_one, verify_once, verify_with_retries
 from asgi_dbconn.databases.transactions import Transaction, TransactionOptions
-from asgi_dbconn.databases.transient_engines import TransientPools
+from asgi_dbconn.databases.transient_engines import TransientEngines
 from asgi_dbconn.errors import DBConnError, PoolClosed, UnsupportedURL
 from asgi_dbconn.loops.fork import after_fork
 from asgi_dbconn.options import DatabaseOptions, OptionArguments, hide_password
-from asgi_dbconn.pools.dialects.sqlite import MemoryKeeper, named_memory
+from asgi_dbconn.pools.dialects.sqlite import MemoryKeeper, memory_url
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.observer import Observer
-from asgi_dbconn.pools.pool_config import Target
+from asgi_dbconn.pools.pool_config import PoolConfig
 from asgi_dbconn.pools.statistics import DrainReport, PoolStats
 from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
 
-__all__ = ["Database", "beside"]
+__all__ = ["Database", "dedicated"]
 
 T = TypeVar("T")
 _log = logging.getLogger("asgi_dbconn")
@@ -68,23 +75,23 @@ class Database:
             raise parsed
         self.name = name
         self.url = parsed
-        self.options = DatabaseOptions.checked(options)
-        address = named_memory(parsed) if parsed.is_memory else parsed
-        self._target = Target(name or _DEFAULT_NAME, parsed, address, self.options)
+        self.options = DatabaseOptions.check(options)
+        address = memory_url(parsed) if parsed.is_memory else parsed
+        self._config = PoolConfig(name or _DEFAULT_NAME, parsed, address, self.options)
         self._keeper = MemoryKeeper(address) if parsed.is_memory else None
         self._lock = threading.Lock()
-        self._leases = Leases()
-        self._pools = LoopPools(self._target)
-        self._transient = TransientPools(self._target)
-        self._isolations = Isolations(self._target)
-        self._scopes = ScopeManager(self, self._target.name, lambda: self._isolations.crossing)
-        self._closing: asyncio.Task[DrainReport] | None = None
+        self._references = ReferenceCount()
+        self._pools = LoopPools(self._config)
+        self._transient = TransientEngines(self._config)
+        self._isolations = IsolationManager(self._config)
+        self._scopes = ScopeManager(self, self._config.name, lambda: self._isolations.cross_loop)
+        self._drain_task: asyncio.Task[DrainReport] | None = None
         after_fork(self._after_fork)
 
     @property
     def is_connected(self) -> bool:
         """True if queries find a pool. It is so on every loop as soon as it is so on one."""
-        return self._leases.state is State.OPEN
+        return self._references.state is State.OPEN
 
     @property
     def is_isolated(self) -> bool:
@@ -94,8 +101,8 @@ class Database:
     @property
     def home_loop(self) -> asyncio.AbstractEventLoop | None:
         """The loop that it was connected on, while it has a pool there; ``run_sync`` goes there."""
-        crossing = self._isolations.crossing
-        return self._pools.home if crossing is None else crossing.loop
+        crossing = self._isolations.cross_loop
+        return self._pools.home_loop if crossing is None else crossing.loop
 
     # -- connecting and disconnecting
 
@@ -108,18 +115,18 @@ class Database:
         """
         while True:
             with self._lock:
-                step = self._leases.take()
+                step = self._references.acquire()
             match step:
                 case None:
                     self._pools.sweep()
                     return
-                case Lead():
+                case Perform():
                     await self._open()
                     return
                 case Wait(outcome):
-                    error = await outcome_of(outcome)
+                    error = await wait_outcome(outcome)
                     if error is not None:
-                        raise same_again(error)
+                        raise copy_error(error)
 
     async def disconnect(self, *, force: bool = False) -> DrainReport | None:
         """Stop counting on the database; the last one (or ``force``) closes it, and gets a report.
@@ -130,20 +137,20 @@ class Database:
         """
         while True:
             with self._lock:
-                step = self._leases.give_back(force=force)
+                step = self._references.release(force=force)
             match step:
                 case None:
                     return None
-                case Lead():
-                    self._closing = asyncio.create_task(
-                        self._pools.drain_all(), name=f"disconnecting {self._target.name}"
+                case Perform():
+                    self._drain_task = asyncio.create_task(
+                        self._pools.drain_all(), name=f"disconnecting {self._config.name}"
                     )
                     # Not in the task itself: one that is cancelled before its first step never
                     # runs, not even its `finally`, and nobody could connect or disconnect again.
-                    self._closing.add_done_callback(self._closed)
-                    return await asyncio.shield(self._closing)
+                    self._drain_task.add_done_callback(self._note_closed)
+                    return await asyncio.shield(self._drain_task)
                 case Wait(outcome):
-                    await outcome_of(outcome)
+                    await wait_outcome(outcome)
 
     def release_from_closed_loop(self) -> None:
         """Give a reference back in the name of an event loop that was closed. From any thread.
@@ -151,21 +158,21 @@ class Database:
         The last one closes the database. Its pools on other loops are drained in the background.
         """
         with self._lock:
-            step = self._leases.give_back(force=False)
+            step = self._references.release(force=False)
         try:
             self._pools.sweep()  # which warns, and warnings may be errors
         finally:
-            if isinstance(step, Lead):
-                self._end_beside_closed_loop()
+            if isinstance(step, Perform):
+                self._close_without_loop()
 
-    def _end_beside_closed_loop(self) -> None:
-        self._pools.leave_all()
+    def _close_without_loop(self) -> None:
+        self._pools.abort_all()
         if self._keeper is not None:
             self._keeper.close()
         with self._lock:
-            outcome = self._leases.closed()
+            outcome = self._references.note_closed()
         outcome.set_result(None)
-        _log.info("database %s disconnected: its event loop was closed", self._target)
+        _log.info("database %s disconnected: its event loop was closed", self._config)
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -174,9 +181,9 @@ class Database:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.disconnect()
 
-    async def ping(self, *, built_at: CallSite | None = None) -> None:
+    async def ping(self, *, call_site: CallSite | None = None) -> None:
         """Send one statement to the server and back. Raises what a query would."""
-        await self.run(select_one, autocommit=True, built_at=built_at)
+        await self.run(select_one, autocommit=True, call_site=call_site)
 
     def stats(self) -> PoolStats:
         """Return a snapshot of the pools of all loops, and all counts since the process began."""
@@ -186,7 +193,7 @@ class Database:
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Tell ``observer`` of every event from now on; return how to stop. For any thread."""
-        return self._target.observers.add(observer)
+        return self._config.observers.add(observer)
 
     async def refresh(self) -> None:
         """Replace every connection, on every loop, without disturbing those in use.
@@ -206,10 +213,10 @@ class Database:
         isolation = self._isolations.current
         if isolation is not None:
             return isolation.engine
-        pool = self._pools.here(self._leases, self._lock)
+        pool = self._pools.for_running_loop(self._references, self._lock)
         if pool is None:
             raise PoolClosed(
-                f"Database {self._target} is not connected, so it has no engine. "
+                f"Database {self._config} is not connected, so it has no engine. "
                 "Enter `async with models:` or wrap the application with `models.asgi(app)`."
             )
         return pool.engine
@@ -219,7 +226,7 @@ class Database:
 
         May be entered again, each time anew, and decorates async functions.
         """
-        return self._scopes.connection(partial(self._pool, self._line()))
+        return self._scopes.connection(partial(self._pool, self._call_site()))
 
     def session(self) -> Block[AsyncSession]:
         """Return a block with a plain ``AsyncSession``; committed at its end, rolled back on error.
@@ -228,7 +235,7 @@ class Database:
         transaction back. Objects do not expire on commit. May be entered again, each time anew,
         and decorates async functions.
         """
-        return self._scopes.session(partial(self._pool, self._line()))
+        return self._scopes.session(partial(self._pool, self._call_site()))
 
     def transaction(
         self,
@@ -236,7 +243,7 @@ class Database:
         isolation_level: IsolationLevel | None = None,
         readonly: bool = False,
         force_rollback: bool = False,
-        built_at: CallSite | None = None,
+        call_site: CallSite | None = None,
     ) -> Block[Transaction]:
         """Return a block that takes effect as a whole, or not at all; a savepoint in another scope.
 
@@ -245,7 +252,7 @@ class Database:
         be entered again, each time anew, and decorates async functions. ``built_at`` is the line to
         blame, if not this one.
         """
-        pool = partial(self._pool, built_at or self._line())
+        pool = partial(self._pool, call_site or self._call_site())
         options = TransactionOptions(isolation_level, readonly, force_rollback)
         return self._scopes.transaction(pool, options)
 
@@ -255,7 +262,7 @@ class Database:
         A block that ends well beside it waits for it, as for a statement.
         """
         options = TransactionOptions(is_of_verb=True)
-        return self._scopes.transaction(partial(self._pool, self._line()), options)
+        return self._scopes.transaction(partial(self._pool, self._call_site()), options)
 
     def force_rollback(self) -> AbstractAsyncContextManager[None]:
         """Roll back at the end whatever is done with the database meanwhile; for a test.
@@ -272,7 +279,7 @@ class Database:
         work: Callable[[Connection], T],
         *,
         autocommit: bool,
-        built_at: CallSite | None = None,
+        call_site: CallSite | None = None,
     ) -> T:
         """Do synchronous ``work`` on a connection, inside one of SQLAlchemy's greenlets.
 
@@ -286,88 +293,88 @@ class Database:
         isolation = self._isolations.current
         if isolation is not None:
             return await isolation.run(work, autocommit=autocommit)
-        pool = self._pools.here(self._leases, self._lock)
+        pool = self._pools.for_running_loop(self._references, self._lock)
         if pool is not None:
             return await pool.run(work, autocommit=autocommit)
-        async with self._transient.pool(blamed_line(built_at)) as pool:
+        async with self._transient.pool(find_blamed_line(call_site)) as pool:
             return await pool.run(work, autocommit=autocommit)
 
     # -- inside
 
-    def _line(self) -> CallSite | None:
+    def _call_site(self) -> CallSite | None:
         # Walking the stack is for the warning only.
-        return None if self.is_connected else building_line()
+        return None if self.is_connected else find_call_site()
 
-    def _pool(self, built_at: CallSite | None) -> LoopPool | AbstractAsyncContextManager[LoopPool]:
+    def _pool(self, call_site: CallSite | None) -> LoopPool | AbstractAsyncContextManager[LoopPool]:
         isolation = self._isolations.current
         if isolation is not None:
             return isolation.pool()
-        pool = self._pools.here(self._leases, self._lock)
-        return self._transient.pool(blamed_line(built_at)) if pool is None else pool
+        pool = self._pools.for_running_loop(self._references, self._lock)
+        return self._transient.pool(find_blamed_line(call_site)) if pool is None else pool
 
     async def _open(self) -> None:
         try:
             if self._keeper is not None:
                 self._keeper.open()
             if self.options.optional:
-                await self._pools.open_or_wait_for(prove_it_answers_now)
+                await self._pools.open_or_retry(verify_once)
             else:
-                await self._pools.open_first(prove_it_answers)
+                await self._pools.open_first(verify_with_retries)
         except BaseException as failure:
             if self._keeper is not None:
                 self._keeper.close()
             with self._lock:
-                outcome = self._leases.failed()
+                outcome = self._references.note_failed()
             # Cancelled or broken: that is the leader's own affair, and the next one tries again.
             outcome.set_result(failure if isinstance(failure, DBConnError) else None)
             raise
         with self._lock:
-            outcome = self._leases.opened()
-        _log.info("database %s connected", self._target)
-        self._target.observers.tell(Observer.database_connected, self._target.name)
+            outcome = self._references.note_opened()
+        _log.info("database %s connected", self._config)
+        self._config.observers.notify(Observer.database_connected, self._config.name)
         outcome.set_result(None)
 
-    def _closed(self, closing: asyncio.Task[DrainReport]) -> None:
+    def _note_closed(self, closing: asyncio.Task[DrainReport]) -> None:
         try:
-            self._pools.forget_all()
+            self._pools.abort_remaining()
             if self._keeper is not None:
                 self._keeper.close()
         finally:  # or nobody could connect or disconnect again
             with self._lock:
-                outcome = self._leases.closed()
-            self._closing = None
+                outcome = self._references.note_closed()
+            self._drain_task = None
             outcome.set_result(None)
         if closing.cancelled() or closing.exception() is not None:
-            _log.warning("database %s disconnected, but not in good order", self._target)
+            _log.warning("database %s disconnected, but not in good order", self._config)
         else:
             report = closing.result()
             level = logging.WARNING if report.cancelled or report.cut else logging.INFO
-            _log.log(level, "database %s disconnected: %s", self._target, report)
-            self._target.observers.tell(Observer.database_disconnected, self._target.name, report)
+            _log.log(level, "database %s disconnected: %s", self._config, report)
+            self._config.observers.notify(Observer.database_disconnected, self._config.name, report)
 
     def _after_fork(self) -> None:
         # The count is inherited, the pools are the parent's. A lock that another of its threads
         # held at that moment would stay locked here for ever.
         self._lock = threading.Lock()
-        self._leases.after_fork()
-        self._pools.leave_to_parent()
+        self._references.after_fork()
+        self._pools.abandon_after_fork()
         self._isolations.after_fork()
-        self._target.budget.after_fork()
-        self._transient = TransientPools(self._target)
-        self._closing = None
+        self._config.budget.after_fork()
+        self._transient = TransientEngines(self._config)
+        self._drain_task = None
 
     def __repr__(self) -> str:
         if not hasattr(self, "_scopes"):
             return "<Database, unfinished>"  # __init__ raised, and an error reporter looks at us
         with self._lock:
-            state, count = self._leases.state, self._leases.count
+            state, count = self._references.state, self._references.count
         return (
-            f"<Database {self._target.name!r} {self.url} "
-            f"[{state.value} | leases: {count} | loops: {len(self._pools)}]>"
+            f"<Database {self._config.name!r} {self.url} "
+            f"[{state.value} | references: {count} | loops: {len(self._pools)}]>"
         )
 
 
-def beside(database: Database, **options: Unpack[OptionArguments]) -> Database:
+def dedicated(database: Database, **options: Unpack[OptionArguments]) -> Database:
     """Return a Database of one connection to the same URL.
 
     It has the options of ``database`` but for ``options``.

@@ -14,14 +14,14 @@ from typing import Any, Final, TypeVar
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from asgi_dbconn.databases.cross_loop_calls import Crossing
+from asgi_dbconn.databases.cross_loop_calls import CrossLoopCaller
 from asgi_dbconn.databases.loop_pools import LoopPools
 from asgi_dbconn.databases.scopes import current_scope
-from asgi_dbconn.databases.split_context import TwoSteps
-from asgi_dbconn.databases.startup import prove_it_answers_now
+from asgi_dbconn.databases.split_context import SplitContext
+from asgi_dbconn.databases.startup import verify_once
 from asgi_dbconn.errors import LoopError, PoolClosed, TransactionAborted, TransactionError
-from asgi_dbconn.loops.fork import park
-from asgi_dbconn.loops.loop_lifetime import EndGuard
+from asgi_dbconn.loops.fork import keep_forever
+from asgi_dbconn.loops.loop_lifetime import ShutdownHook
 from asgi_dbconn.pools.budget import Budget
 from asgi_dbconn.pools.dialects.isolation_profiles import (
     IsolatedPostgreSQL,
@@ -30,11 +30,11 @@ from asgi_dbconn.pools.dialects.isolation_profiles import (
     Undo,
 )
 from asgi_dbconn.pools.loop_pool import LoopPool
-from asgi_dbconn.pools.pool_config import Target
+from asgi_dbconn.pools.pool_config import PoolConfig
 from asgi_dbconn.pools.statement_lock import driver_of
 from asgi_dbconn.pools.statistics import PoolStats
 
-__all__ = ["IsolatedTarget", "Isolation", "Isolations", "Leave"]
+__all__ = ["IsolatedConfig", "Isolation", "IsolationManager", "Leave"]
 
 T = TypeVar("T")
 
@@ -44,13 +44,13 @@ _YEARS: Final = 3e8
 
 
 @dataclass(frozen=True)
-class IsolatedTarget(Target):
+class IsolatedConfig(PoolConfig):
     """The target of one isolation."""
 
-    origin: Target | None = None
+    origin: PoolConfig | None = None
 
     @classmethod
-    def of(cls, origin: Target) -> IsolatedTarget:
+    def of(cls, origin: PoolConfig) -> IsolatedConfig:
         options = replace(origin.options, pool_size=1, max_lifetime=_YEARS, optional=False)
         name = f"{origin.name} (isolated)"  # in messages about a queue for a single connection
         return cls(name, origin.url, origin.address, options, origin.observers, origin)
@@ -74,21 +74,23 @@ class Isolation:
     waits for its turn, and gets a PoolTimeout that names the holder if that takes too long.
     """
 
-    def __init__(self, target: Target) -> None:
-        self.crossing = Crossing(f"Database {target} is isolated", target.options.acquire_timeout)
+    def __init__(self, config: PoolConfig) -> None:
+        self.cross_loop = CrossLoopCaller(
+            f"Database {config} is isolated", config.options.acquire_timeout
+        )
         """The way to it from other loops."""
-        self._target = IsolatedTarget.of(target)
-        self._pools = LoopPools(self._target)
+        self._config = IsolatedConfig.of(config)
+        self._pools = LoopPools(self._config)
         self._opening: Future[LoopPool] = Future()
-        self._marks: list[Undo] = []
+        self._savepoints: list[Undo] = []
 
     async def begin(self) -> None:
         """Take the connection. Raises what that raises."""
         try:
-            self._opening.set_result(await self._pools.open_first(prove_it_answers_now))
+            self._opening.set_result(await self._pools.open_first(verify_once))
         finally:
             if not self._opening.done():
-                closed = PoolClosed(f"The isolation of database {self._target} could not begin.")
+                closed = PoolClosed(f"The isolation of database {self._config} could not begin.")
                 self._opening.set_exception(closed)
 
     async def end(self) -> None:
@@ -96,99 +98,99 @@ class Isolation:
         try:
             await self._pools.drain_all()
         finally:
-            self._pools.forget_all()
+            self._pools.abort_remaining()
             self.restore_objects()
 
     def restore_objects(self) -> None:
         """Let the objects that were stored meanwhile be as they were before the isolation."""
-        self._target.profile.undo_log.end()
+        self._config.profile.undo_log.end()
 
-    async def mark(self) -> Leave:
+    async def savepoint(self) -> Leave:
         """Begin a part that is rolled back before the rest; return how to leave it."""
-        undo = await self._there(self._mark)
-        return partial(self._there, partial(self._undo, undo))
+        undo = await self._on_its_loop(self._savepoint)
+        return partial(self._on_its_loop, partial(self._undo, undo))
 
     async def run(self, work: Callable[[Connection], T], *, autocommit: bool) -> T:
         """Do ``work`` as a pool does; from any loop."""
-        pool = await self._opened()
-        return await self._there(partial(pool.run, work, autocommit=autocommit))
+        pool = await self._open()
+        return await self._on_its_loop(partial(pool.run, work, autocommit=autocommit))
 
     @asynccontextmanager
     async def pool(self) -> AsyncIterator[LoopPool]:
         """Yield the pool for a scope. Raises LoopError on another loop."""
-        self._stay_here()
-        yield await self._opened()
+        self._check_loop()
+        yield await self._open()
 
     @property
     def engine(self) -> AsyncEngine:
         """The engine of SQLAlchemy whose one connection it is. Raises LoopError on another loop."""
-        self._stay_here()
+        self._check_loop()
         if not self._opening.done():
             raise PoolClosed(
-                f"Database {self._target} has no engine yet: its isolation is about to begin."
+                f"Database {self._config} has no engine yet: its isolation is about to begin."
             )
         return self._opening.result().engine
 
     def stats(self) -> PoolStats:
         return self._pools.stats()
 
-    def leave_to_parent(self) -> None:
+    def abandon_after_fork(self) -> None:
         """Forget the connection in a child after a fork, without touching it."""
-        self._pools.leave_to_parent()
+        self._pools.abandon_after_fork()
 
-    async def _opened(self) -> LoopPool:
+    async def _open(self) -> LoopPool:
         if self._opening.done():
             return self._opening.result()
         return await asyncio.shield(asyncio.wrap_future(self._opening))
 
-    def _stay_here(self) -> None:
-        if self.crossing.is_needed:
+    def _check_loop(self) -> None:
+        if self.cross_loop.is_needed:
             raise LoopError(
-                f"Database {self._target} is isolated on another event loop, and its connection "
+                f"Database {self._config} is isolated on another event loop, and its connection "
                 "cannot leave that. Queries and transaction() work here, too; for a connection, a "
                 "session, a stream or the engine, begin the isolation on the loop that uses them."
             )
 
-    async def _there(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return await (self.crossing.do(work) if self.crossing.is_needed else work())
+    async def _on_its_loop(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return await (self.cross_loop.call(work) if self.cross_loop.is_needed else work())
 
-    async def _mark(self) -> Undo:
-        pool = await self._opened()
+    async def _savepoint(self) -> Undo:
+        pool = await self._open()
         async with pool.engine.connect() as connection:
             raw = await connection.get_raw_connection()
-            undo = await self._target.profile.mark(driver_of(raw.dbapi_connection))
-            self._target.profile.undo_log.begin_part(undo)
-            self._marks.append(undo)
+            undo = await self._config.profile.savepoint(driver_of(raw.dbapi_connection))
+            self._config.profile.undo_log.begin_part(undo)
+            self._savepoints.append(undo)
         return undo
 
     async def _undo(self, undo: Undo) -> None:
-        if undo not in self._marks:
+        if undo not in self._savepoints:
             return  # one around it is undone already, and this along with it
         with suppress(PoolClosed, TransactionAborted):  # and so is everything
             async with self.engine.connect():
                 await undo()
-                self._target.profile.undo_log.roll_back_part(undo)
-                del self._marks[self._marks.index(undo) :]
+                self._config.profile.undo_log.roll_back_part(undo)
+                del self._savepoints[self._savepoints.index(undo) :]
 
 
 Connected = AbstractAsyncContextManager[object]
 """A block in which something is connected, as a database is."""
 
 
-class Isolations:
+class IsolationManager:
     """The isolation of a database, if there is one; nested ones are parts of the first."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, config: PoolConfig) -> None:
+        self._config = config
         self._lock = threading.Lock()
         self._past = PoolStats()
         self.current: Isolation | None = None
         """The isolation, if any; an attribute, since it is read for every query in no scope."""
 
     @property
-    def crossing(self) -> Crossing | None:
+    def cross_loop(self) -> CrossLoopCaller | None:
         """The way to the isolated connection from other loops."""
-        return None if self.current is None else self.current.crossing
+        return None if self.current is None else self.current.cross_loop
 
     def block(self, database: Connected) -> AbstractAsyncContextManager[None]:
         """Return a block in which ``database`` is isolated and connected.
@@ -197,12 +199,12 @@ class Isolations:
 
         Raises TransactionError if a scope of it is open in this context.
         """
-        return TwoSteps(partial(self._enter, database))
+        return SplitContext(partial(self._enter, database))
 
     async def _enter(self, database: Connected) -> Leave:
         if current_scope(database) is not None:
             raise TransactionError(
-                f"Database {self._target} has an open scope here, which is on a connection of its "
+                f"Database {self._config} has an open scope here, which is on a connection of its "
                 "own. Isolate the database around the scope, or use "
                 "transaction(force_rollback=True) inside of it."
             )
@@ -214,23 +216,23 @@ class Isolations:
     async def _begin(self) -> Leave:
         with self._lock:
             outer = self.current
-            isolation = outer or Isolation(self._target)
+            isolation = outer or Isolation(self._config)
             self.current = isolation
         if outer is not None:
-            return await outer.mark()
+            return await outer.savepoint()
         try:
             await isolation.begin()
         except BaseException:
             await self._end(isolation)
             raise
-        guard = EndGuard(partial(self._loop_ends, isolation))
+        guard = ShutdownHook(partial(self._loop_ends, isolation))
         return partial(self._leave, isolation, guard)
 
-    async def _leave(self, isolation: Isolation, guard: EndGuard) -> None:
-        if isolation.crossing.is_needed:
-            guard.disarm()
+    async def _leave(self, isolation: Isolation, guard: ShutdownHook) -> None:
+        if isolation.cross_loop.is_needed:
+            guard.disable()
         else:
-            guard.dismiss()
+            guard.cancel()
         await self._end(isolation)
 
     async def _end(self, isolation: Isolation) -> None:
@@ -257,5 +259,5 @@ class Isolations:
         self._lock = threading.Lock()
         isolation, self.current = self.current, None
         if isolation is not None:
-            isolation.leave_to_parent()
-            park(isolation)
+            isolation.abandon_after_fork()
+            keep_forever(isolation)

@@ -11,20 +11,20 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Final
 
-from asgi_dbconn.databases.reference_count import Leases, State
-from asgi_dbconn.databases.startup import Absence
+from asgi_dbconn.databases.reference_count import ReferenceCount, State
+from asgi_dbconn.databases.startup import BackgroundConnect
 from asgi_dbconn.errors import DatabaseUnavailable, PoolClosed, UnclosedDatabaseWarning
 from asgi_dbconn.loops import environment
 from asgi_dbconn.loops.deadlocks import is_blocked
-from asgi_dbconn.loops.fork import park
-from asgi_dbconn.loops.loop_lifetime import EndGuard
+from asgi_dbconn.loops.fork import keep_forever
+from asgi_dbconn.loops.loop_lifetime import ShutdownHook
 from asgi_dbconn.pools.loop_pool import LoopPool
-from asgi_dbconn.pools.pool_config import Target
+from asgi_dbconn.pools.pool_config import PoolConfig
 from asgi_dbconn.pools.statistics import Counters, DrainReport, PoolStats
 
 __all__ = ["LoopPools"]
 
-_GRACE_OF_AN_ENDING_LOOP: Final = 1.0
+_LOOP_SHUTDOWN_TIMEOUT: Final = 1.0
 """Seconds for work in flight. ``asyncio.run`` has cancelled every task by then."""
 _HARD_LIMIT: Final = 2.5
 """Seconds beyond the grace after which a pool on another loop is cut instead of drained."""
@@ -33,7 +33,7 @@ _HARD_LIMIT: Final = 2.5
 @dataclass(slots=True)
 class _Member:
     pool: LoopPool
-    guard: EndGuard
+    guard: ShutdownHook
 
 
 class LoopPools:
@@ -44,22 +44,22 @@ class LoopPools:
     Instead a loop that ends reports it, and one that was closed without a word is swept.
     """
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        self._ended = Counters()
+    def __init__(self, config: PoolConfig) -> None:
+        self._config = config
+        self._past_stats = Counters()
         self._members: dict[asyncio.AbstractEventLoop, _Member] = {}
-        self._absence: Absence | None = None
+        self._background_connect: BackgroundConnect | None = None
         self._home: asyncio.AbstractEventLoop | None = None
 
     @property
-    def home(self) -> asyncio.AbstractEventLoop | None:
+    def home_loop(self) -> asyncio.AbstractEventLoop | None:
         """The loop that the database was connected on, as long as it has a pool there."""
         return self._home if self._home in self._members else None
 
     def __len__(self) -> int:
         return len(self._members)
 
-    def here(self, leases: Leases, lock: threading.Lock) -> LoopPool | None:
+    def for_running_loop(self, references: ReferenceCount, lock: threading.Lock) -> LoopPool | None:
         """Return the running loop's pool, made now if the database is open; None if it is not.
 
         Raises PoolClosed while the database disconnects.
@@ -69,42 +69,44 @@ class LoopPools:
         if member is not None:
             return member.pool
         with lock:
-            if leases.state is State.DRAINING:
+            if references.state is State.DRAINING:
                 raise PoolClosed(
-                    f"Database {self._target.name!r} is disconnecting and takes no new work."
+                    f"Database {self._config.name!r} is disconnecting and takes no new work."
                 )
-            if leases.state is not State.OPEN:
+            if references.state is not State.OPEN:
                 return None
-            if self._absence is not None and self._absence.lasts:
-                raise self._absence.error()
-            return self._add(loop, LoopPool(self._target))
+            if self._background_connect is not None and self._background_connect.is_pending:
+                raise self._background_connect.error()
+            return self._add(loop, LoopPool(self._config))
 
-    async def open_or_wait_for(self, prove: Callable[[LoopPool], Awaitable[None]]) -> None:
+    async def open_or_retry(self, prove: Callable[[LoopPool], Awaitable[None]]) -> None:
         """Do as :meth:`open_first` does for an optional database, which may follow later."""
         try:
             await self.open_first(prove)
         except DatabaseUnavailable as failure:
-            self._absence = Absence(self._target, failure, partial(self.open_first, prove))
+            self._background_connect = BackgroundConnect(
+                self._config, failure, partial(self.open_first, prove)
+            )
 
     async def open_first(self, prove: Callable[[LoopPool], Awaitable[None]]) -> LoopPool:
         """Make the running loop's pool and keep it if ``prove`` finds nothing wrong with it."""
-        pool = LoopPool(self._target)
+        pool = LoopPool(self._config)
         try:
             await prove(pool)
         except BaseException:
             await pool.drain(0.0)
-            self._ended.add(pool.counters)
+            self._past_stats.add(pool.counters)
             raise
         self._add(pool.loop, pool)
         self._home = pool.loop
-        environment.note(pool.loop)
+        environment.register_app_loop(pool.loop)
         return pool
 
     async def drain_all(self) -> DrainReport:
         """End every pool, each on its own loop, all at the same time."""
-        if self._absence is not None:
-            await self._absence.end()
-            self._absence = None
+        if self._background_connect is not None:
+            await self._background_connect.stop()
+            self._background_connect = None
         self.sweep()
         outcomes = await asyncio.gather(
             *(self._end(member.pool) for member in list(self._members.values())),
@@ -122,7 +124,7 @@ class LoopPools:
         self.sweep()
         pools = [member.pool for member in list(self._members.values())]
         counted = Counters()
-        for counters in (self._ended, *(pool.counters for pool in pools)):
+        for counters in (self._past_stats, *(pool.counters for pool in pools)):
             counted.add(counters)
         return sum((pool.stats() for pool in pools), PoolStats(**asdict(counted)))
 
@@ -131,56 +133,56 @@ class LoopPools:
         here = asyncio.get_running_loop()
         members = list(self._members.items())
         for _, member in members:
-            member.pool.outdate()
+            member.pool.mark_outdated()
         await asyncio.gather(
             *(
-                member.pool.renew()
+                member.pool.replace_idle()
                 if loop is here
                 else asyncio.wrap_future(
-                    asyncio.run_coroutine_threadsafe(member.pool.renew(), loop)
+                    asyncio.run_coroutine_threadsafe(member.pool.replace_idle(), loop)
                 )
                 for loop, member in members
                 if loop.is_running() and not is_blocked(loop)
             )
         )
 
-    def leave_all(self) -> None:
+    def abort_all(self) -> None:
         """End every pool without waiting: on its own loop if that runs, and else from here."""
         for loop, member in list(self._members.items()):
             if loop.is_running() and not is_blocked(loop):
                 with suppress(RuntimeError):  # closed this very moment
                     loop.call_soon_threadsafe(
-                        member.pool.begin_drain, self._target.options.shutdown_timeout
+                        member.pool.begin_drain, self._config.options.shutdown_timeout
                     )
             else:
-                member.pool.cut()
-                member.guard.disarm()
-            self._ended.add(member.pool.counters)
+                member.pool.abort()
+                member.guard.disable()
+            self._past_stats.add(member.pool.counters)
         self._members.clear()
         self._home = None
 
-    def forget_all(self) -> None:
+    def abort_remaining(self) -> None:
         """Cut what is left after :meth:`drain_all`, or instead of it."""
         for member in list(self._members.values()):
             if not member.pool.ended.done():
-                member.pool.cut()
-            member.guard.disarm()  # nothing is left to do for a loop that stands still
-            self._ended.add(member.pool.counters)
+                member.pool.abort()
+            member.guard.disable()  # nothing is left to do for a loop that stands still
+            self._past_stats.add(member.pool.counters)
         self._members.clear()
         self._home = None
 
-    def leave_to_parent(self) -> None:
+    def abandon_after_fork(self) -> None:
         """Forget the pools in a child after a fork, without touching them."""
         for member in self._members.values():
-            member.guard.disarm()  # a child may end the loop that it inherited
-        park((self._members, self._absence))
-        self._members, self._absence, self._home = {}, None, None
+            member.guard.disable()  # a child may end the loop that it inherited
+        keep_forever((self._members, self._background_connect))
+        self._members, self._background_connect, self._home = {}, None, None
 
     def _add(self, loop: asyncio.AbstractEventLoop, pool: LoopPool) -> LoopPool:
         self.sweep()
-        guard = EndGuard(partial(self._loop_ends, pool))
+        guard = ShutdownHook(partial(self._loop_ends, pool))
         # Only once it is drained: a loop that ends in the meantime has to wait for that.
-        pool.when_drained(guard.dismiss)
+        pool.on_drained(guard.cancel)
         self._members[loop] = _Member(pool, guard)
         return pool
 
@@ -189,19 +191,19 @@ class LoopPools:
         # A list in one step: other threads add and remove their loops meanwhile.
         for loop in list(self._members):
             member = self._members.pop(loop, None) if loop.is_closed() else None
-            report = member.pool.cut() if member is not None else DrainReport()
+            report = member.pool.abort() if member is not None else DrainReport()
             if report.cut:
-                _warn_about_a_dead_loop(self._target, report.cut)
+                _warn_of_closed_loop(self._config, report.cut)
             if member is not None:
-                self._ended.add(member.pool.counters)
+                self._past_stats.add(member.pool.counters)
 
     async def _loop_ends(self, pool: LoopPool) -> None:
         self._members.pop(pool.loop, None)
-        await pool.drain(min(self._target.options.shutdown_timeout, _GRACE_OF_AN_ENDING_LOOP))
-        self._ended.add(pool.counters)
+        await pool.drain(min(self._config.options.shutdown_timeout, _LOOP_SHUTDOWN_TIMEOUT))
+        self._past_stats.add(pool.counters)
 
     async def _end(self, pool: LoopPool) -> DrainReport:
-        grace = self._target.options.shutdown_timeout
+        grace = self._config.options.shutdown_timeout
         if pool.loop is asyncio.get_running_loop():
             return await pool.drain(grace)
         if pool.loop.is_running() and not is_blocked(pool.loop):
@@ -213,12 +215,12 @@ class LoopPools:
                 async with asyncio.timeout(grace + _HARD_LIMIT):
                     return await asyncio.shield(asyncio.wrap_future(pool.ended))
         # Closed, stopped, stuck, or waiting for us: nobody runs our clean-up there.
-        return pool.cut()
+        return pool.abort()
 
 
-def _warn_about_a_dead_loop(target: Target, connections: int) -> None:
+def _warn_of_closed_loop(config: PoolConfig, connections: int) -> None:
     warnings.warn(
-        f"An event loop was closed with {connections} connections of database {target} still open; "
+        f"An event loop was closed with {connections} connections of database {config} still open; "
         "they have been cut. Call loop.run_until_complete(loop.shutdown_asyncgens()) before "
         f"loop.close(), or use asyncio.Runner. [{UnclosedDatabaseWarning.code}]",
         UnclosedDatabaseWarning,

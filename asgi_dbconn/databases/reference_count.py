@@ -12,15 +12,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
 
-__all__ = ["Lead", "Leases", "Outcome", "State", "Wait", "outcome_of", "same_again"]
+__all__ = ["Outcome", "Perform", "ReferenceCount", "State", "Wait", "copy_error", "wait_outcome"]
 
 
-async def outcome_of(outcome: Outcome) -> BaseException | None:
+async def wait_outcome(outcome: Outcome) -> BaseException | None:
     """Return what went wrong, or None. A cancelled waiter does not cancel what the others await."""
     return await asyncio.shield(asyncio.wrap_future(outcome))
 
 
-def same_again(error: BaseException) -> BaseException:
+def copy_error(error: BaseException) -> BaseException:
     """Return a copy for each waiter: one exception raised in several tasks mixes up tracebacks."""
     copy = type(error)(*error.args)
     copy.__cause__ = error.__cause__
@@ -40,7 +40,7 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Lead:
+class Perform:
     """The order to make the change and report it by ``opened``, ``failed`` or ``closed``."""
 
 
@@ -52,25 +52,25 @@ class Wait:
 
 
 @dataclass(slots=True)
-class Leases:
+class ReferenceCount:
     """The count is process-wide. It is never negative, and 0 unless the state is OPEN."""
 
     state: State = State.CLOSED
     count: int = 0
     _outcome: Outcome = field(default_factory=Future)
 
-    def take(self) -> Lead | Wait | None:
+    def acquire(self) -> Perform | Wait | None:
         """Take a lease for a connect. None: one more was taken on an open database."""
         match self.state:
             case State.OPEN:
                 self.count += 1
                 return None
             case State.CLOSED:
-                return self._lead(State.CONNECTING)
+                return self._begin(State.CONNECTING)
             case State.CONNECTING | State.DRAINING:
                 return Wait(self._outcome)
 
-    def give_back(self, *, force: bool) -> Lead | Wait | None:
+    def release(self, *, force: bool) -> Perform | Wait | None:
         """Give a lease back for a disconnect. None: nothing was to be closed, or some are left."""
         match self.state:
             case State.OPEN if self.count > 1 and not force:
@@ -78,35 +78,35 @@ class Leases:
                 return None
             case State.OPEN:
                 self.count = 0
-                return self._lead(State.DRAINING)
+                return self._begin(State.DRAINING)
             case State.CLOSED:
                 return None
             case State.CONNECTING | State.DRAINING:
                 return Wait(self._outcome)
 
-    def opened(self) -> Outcome:
+    def note_opened(self) -> Outcome:
         """Note that the leader connected, and holds the first lease."""
         self.count = 1
-        return self._settle(State.OPEN)
+        return self._end(State.OPEN)
 
-    def failed(self) -> Outcome:
+    def note_failed(self) -> Outcome:
         """Note that the leader could not connect; nothing is held."""
-        return self._settle(State.CLOSED)
+        return self._end(State.CLOSED)
 
-    def closed(self) -> Outcome:
+    def note_closed(self) -> Outcome:
         """Note that the leader has drained everything."""
-        return self._settle(State.CLOSED)
+        return self._end(State.CLOSED)
 
     def after_fork(self) -> None:
         """Forget, in a child, a change that was under way: it goes on in the parent only."""
         if self.state is not State.OPEN:
             self.state, self.count = State.CLOSED, 0
 
-    def _lead(self, state: State) -> Lead:
+    def _begin(self, state: State) -> Perform:
         self.state = state
         self._outcome = Future()
-        return Lead()
+        return Perform()
 
-    def _settle(self, state: State) -> Outcome:
+    def _end(self, state: State) -> Outcome:
         self.state = state
         return self._outcome

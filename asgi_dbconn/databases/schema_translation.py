@@ -22,7 +22,7 @@ from sqlalchemy.util import immutabledict
 
 from asgi_dbconn.pools.pooled_connection import PooledConnection
 
-__all__ = ["in_schema", "is_out_of_play"]
+__all__ = ["is_untranslated", "translate_schema"]
 
 _MAP: Final = "schema_translate_map"
 _OPTIONS: Final = "_execution_options"
@@ -32,7 +32,7 @@ _schemas: ContextVar[Mapping[Connection, str | None]] = ContextVar(
 )
 
 
-def is_out_of_play(connection: Connection, schema: str | None) -> bool:
+def is_untranslated(connection: Connection, schema: str | None) -> bool:
     """Return whether a block in ``schema`` would change nothing: no schema was ever used on it."""
     return (
         schema is None
@@ -42,7 +42,7 @@ def is_out_of_play(connection: Connection, schema: str | None) -> bool:
 
 
 @contextmanager
-def in_schema(
+def translate_schema(
     connection: Connection, schema: str | None, *, others: str | None = None
 ) -> Iterator[None]:
     """Let statements on ``connection`` inside the block be about ``schema``; None is no schema.
@@ -52,7 +52,7 @@ def in_schema(
     ``others`` is what tasks see that are in no such block, if that was not said before. It may be
     left after the connection was closed.
     """
-    if others is None and is_out_of_play(connection, schema):
+    if others is None and is_untranslated(connection, schema):
         yield
         return
     if not isinstance(connection, _SharedConnection):

@@ -16,7 +16,7 @@ from asgi_dbconn.databases.connection_scopes import (
     OutermostConnection,
     OutermostSession,
 )
-from asgi_dbconn.databases.cross_loop_calls import Crossing
+from asgi_dbconn.databases.cross_loop_calls import CrossLoopCaller
 from asgi_dbconn.databases.cross_loop_transaction import CrossLoopTransaction
 from asgi_dbconn.databases.scopes import current_scope
 from asgi_dbconn.databases.transactions import (
@@ -33,11 +33,11 @@ class ScopeManager:
     """The maker of the blocks of one database; for any task, thread and loop."""
 
     def __init__(
-        self, database: object, name: str, crossing: Callable[[], Crossing | None]
+        self, database: object, name: str, crossing: Callable[[], CrossLoopCaller | None]
     ) -> None:
         self._database = database
         self._name = name
-        self._crossing = crossing
+        self._cross_loop = crossing
 
     def connection(self, source: PoolSource) -> Block[AsyncConnection]:
         return Block(partial(self._enter_connection, source))
@@ -64,7 +64,7 @@ class ScopeManager:
         self, source: PoolSource, options: TransactionOptions
     ) -> Entry[Transaction]:
         outer = current_scope(self._database)
-        crossing = self._crossing() if outer is None else outer.checkout.crossing
+        crossing = self._cross_loop() if outer is None else outer.checkout.cross_loop
         if crossing is not None and crossing.is_needed:
             return CrossLoopTransaction(crossing, partial(self._enter_transaction, source, options))
         if outer is not None:
@@ -72,4 +72,4 @@ class ScopeManager:
         return OutermostTransaction(self._checkout(), source, options)
 
     def _checkout(self) -> Checkout:
-        return Checkout(self._database, self._name, self._crossing())
+        return Checkout(self._database, self._name, self._cross_loop())

@@ -28,10 +28,10 @@ from asgi_dbconn.errors import (
     TransactionAborted,
     TransactionClosed,
 )
-from asgi_dbconn.loops.deadlocks import is_blocked, object_to_blocking, stands_still
+from asgi_dbconn.loops.deadlocks import add_blocking_veto, is_blocked, is_waiting
 from asgi_dbconn.loops.fifo_lock import FifoLock
 from asgi_dbconn.loops.greenlets import spawn
-from asgi_dbconn.pools.aborted_transactions import note_aborted, raise_if_aborted
+from asgi_dbconn.pools.aborted_transactions import mark_aborted, raise_if_aborted
 
 __all__ = ["Scope", "current_scope", "is_outside_scopes", "outside_scopes"]
 
@@ -39,9 +39,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Task = asyncio.Task[Any]
 
-_NONE: Mapping[object, Scope | _HiddenScope] = MappingProxyType({})
+_NO_SCOPES: Mapping[object, Scope | _HiddenScope] = MappingProxyType({})
 _scopes: ContextVar[Mapping[object, Scope | _HiddenScope]] = ContextVar(
-    "asgi_dbconn_scopes", default=_NONE
+    "asgi_dbconn_scopes", default=_NO_SCOPES
 )
 _left: ContextVar[tuple[Mapping[object, Scope | _HiddenScope], ...]] = ContextVar(
     "asgi_dbconn_left_scopes", default=()
@@ -64,7 +64,7 @@ def current_scope(database: object) -> Scope | None:
         return scope  # a listener, say, that is called by the flush at the end of a session
     if scope.is_left_behind:
         return None
-    raise scope.closed_error()
+    raise scope.make_closed_error()
 
 
 def is_outside_scopes(database: object) -> bool:
@@ -89,7 +89,7 @@ class outside_scopes:  # noqa: N801 - reads as a block: with outside_scopes(): .
     def __enter__(self) -> None:
         scopes = _scopes.get()
         _left.set((*_left.get(), scopes))
-        hidden = {database: scope.hidden() for database, scope in scopes.items()}
+        hidden = {database: scope.hide() for database, scope in scopes.items()}
         _scopes.set({database: scope for database, scope in hidden.items() if scope is not None})
 
     def __exit__(self, *exc_info: object) -> None:
@@ -116,7 +116,7 @@ class _HiddenScope:
             scope = scope.outer
         return cast("Scope | None", scope)
 
-    def hidden(self) -> _HiddenScope:
+    def hide(self) -> _HiddenScope:
         """Return itself."""
         return self
 
@@ -178,16 +178,16 @@ class Scope(BlockState):
         Raises TransactionAborted if an earlier statement of the transaction failed, and
         TransactionClosed if the block ends before the work is done.
         """
-        crossing = self.checkout.crossing
+        crossing = self.checkout.cross_loop
         if crossing is not None and crossing.is_needed:
-            return await crossing.do(partial(self.run, work))
+            return await crossing.call(partial(self.run, work))
         lock = self.lock
         await self.acquire()
         try:
-            return await spawn(partial(self._do, work))
+            return await spawn(partial(self._run_work, work))
         except (SQLAlchemyError, DatabaseUnavailable) as error:
             if self.phase is not Phase.OPEN and asyncio.current_task() not in self.checkout.enders:
-                raise self.closed_error() from error
+                raise self.make_closed_error() from error
             raise
         finally:
             lock.release()
@@ -199,7 +199,7 @@ class Scope(BlockState):
         """
         task, lock = asyncio.current_task(), self.lock
         if asyncio.get_running_loop() is not self.checkout.loop:
-            raise self._elsewhere()
+            raise self._other_loop_error()
         if lock.holder is task:
             raise DeadlockError(
                 f"This task is using the connection of database {self.name!r} at this moment and "
@@ -242,7 +242,7 @@ class Scope(BlockState):
                 "Call the rollback() of the transaction itself to go on, or leave the block."
             )
 
-    def closed_error(self) -> TransactionClosed:
+    def make_closed_error(self) -> TransactionClosed:
         """Return the error for a task that outlived the block."""
         return TransactionClosed(
             f"The block of database {self.name!r} that this task was started in has ended. "
@@ -259,9 +259,9 @@ class Scope(BlockState):
             return None
         scope = self._scope_of_task()
         # A block that is about to open sends its BEGIN before.
-        return None if scope.phase in (Phase.OPEN, Phase.NEW) else scope.closed_error()
+        return None if scope.phase in (Phase.OPEN, Phase.NEW) else scope.make_closed_error()
 
-    def turn(self) -> FifoLock | None:
+    def lock_to_take(self) -> FifoLock | None:
         """Return the lock that this task has to take to commit or roll back by hand.
 
         None if it has it, or ends a block.
@@ -289,7 +289,7 @@ class Scope(BlockState):
         self._is_entered_from_outside = isinstance(scopes.get(self.checkout.database), _HiddenScope)
         _scopes.set({**scopes, self.checkout.database: self})
 
-    def hidden(self) -> _HiddenScope | None:
+    def hide(self) -> _HiddenScope | None:
         """Return what is left of the scope outside of it; None: a connection of one's own."""
         return _HiddenScope(self) if self.checkout.is_isolated else None
 
@@ -314,7 +314,7 @@ class Scope(BlockState):
             scope = scope.innermost_open()
         return self if scope is None or scope.checkout is not self.checkout else scope
 
-    def _do(self, work: Callable[[Connection], T]) -> T:
+    def _run_work(self, work: Callable[[Connection], T]) -> T:
         connection = self.checkout.connection
         self.prepare()
         try:
@@ -327,15 +327,15 @@ class Scope(BlockState):
             # the transaction lost a statement.
             cause = error.orig if isinstance(error, DBAPIError) else None
             if cause is not None or not connection.in_transaction():
-                note_aborted(connection, cause or error)
+                mark_aborted(connection, cause or error)
             raise
 
     def _check_is_open(self, task: Task | None) -> None:
         if self.phase is not Phase.OPEN and task not in self.checkout.enders:
-            raise self.closed_error()
+            raise self.make_closed_error()
 
-    def _elsewhere(self) -> LoopError:
-        if is_blocked(self.checkout.loop) or stands_still(self.checkout.loop):
+    def _other_loop_error(self) -> LoopError:
+        if is_blocked(self.checkout.loop) or is_waiting(self.checkout.loop):
             return DeadlockError(
                 f"The scope of database {self.name!r} was opened on an event loop that stands "
                 "still in a run_sync, so its connection could be waited for for ever. Call that "
@@ -348,7 +348,7 @@ class Scope(BlockState):
         )
 
 
-def _held_on(loop: asyncio.AbstractEventLoop, _: object) -> str | None:
+def _veto_blocking(loop: asyncio.AbstractEventLoop, _: object) -> str | None:
     # What runs elsewhere meanwhile would wait for locks that this loop cannot give up, or try to
     # use a connection that cannot leave it.
     for found in _scopes.get().values():
@@ -358,4 +358,4 @@ def _held_on(loop: asyncio.AbstractEventLoop, _: object) -> str | None:
     return None
 
 
-object_to_blocking(_held_on)
+add_blocking_veto(_veto_blocking)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
-__all__ = ["TwoSteps"]
+__all__ = ["SplitContext"]
 
 
-class TwoSteps(AbstractAsyncContextManager[None]):
+class SplitContext(AbstractAsyncContextManager[None]):
     """A manager entered once, by ``enter``, which returns how to leave it.
 
     There is no generator in between: a loop that ends closes those that are suspended, all at the

@@ -14,42 +14,42 @@ from sqlalchemy.exc import DBAPIError
 
 from asgi_dbconn.errors import DatabaseUnavailable
 from asgi_dbconn.pools.loop_pool import LoopPool
-from asgi_dbconn.pools.pool_config import Target
+from asgi_dbconn.pools.pool_config import PoolConfig
 from asgi_dbconn.pools.retry import backoff
 
-__all__ = ["Absence", "prove_it_answers", "prove_it_answers_now", "select_one"]
+__all__ = ["BackgroundConnect", "select_one", "verify_once", "verify_with_retries"]
 
 _log = logging.getLogger("asgi_dbconn")
 
 
 _FIRST_DELAY: Final = 0.1
-_LONGEST_DELAY: Final = 2.0
+_MAX_DELAY: Final = 2.0
 
 
-async def prove_it_answers(pool: LoopPool) -> None:
+async def verify_with_retries(pool: LoopPool) -> None:
     """Open a connection and get one answer, trying again until ``startup_timeout`` has passed.
 
     Raises DatabaseUnavailable (or ConnectTimeout) with the number of attempts; immediately for what
     another attempt would not change, as a wrong password or an unknown database.
     """
-    target, clock = pool.target, pool.loop.time
-    give_up_at = clock() + target.options.startup_timeout
-    for attempt, delay in enumerate(backoff(_FIRST_DELAY, _LONGEST_DELAY), 1):
+    config, clock = pool.config, pool.loop.time
+    give_up_at = clock() + config.options.startup_timeout
+    for attempt, delay in enumerate(backoff(_FIRST_DELAY, _MAX_DELAY), 1):
         try:
             await _ping(pool)
         except DatabaseUnavailable as error:
-            permanent = error.__cause__ is not None and target.profile.is_permanent(error.__cause__)
+            permanent = error.__cause__ is not None and config.profile.is_permanent(error.__cause__)
             pause = min(delay, give_up_at - clock())
             if permanent or pause <= 0:
-                raise _given_up(error, attempt, permanent=permanent) from error.__cause__
+                raise _final_error(error, attempt, permanent=permanent) from error.__cause__
             _log.warning("%s; attempt %d, next in %.1f s", error, attempt, pause)
         else:
-            _log.debug("database %s answered at attempt %d", target, attempt)
+            _log.debug("database %s answered at attempt %d", config, attempt)
             return
         await asyncio.sleep(pause)
 
 
-async def prove_it_answers_now(pool: LoopPool) -> None:
+async def verify_once(pool: LoopPool) -> None:
     """Do the same with one attempt; what goes wrong is raised as it is."""
     await _ping(pool)
 
@@ -65,12 +65,14 @@ async def _ping(pool: LoopPool) -> None:
     except DBAPIError as error:
         # Connected, and then lost or refused: as good as unavailable.
         raise DatabaseUnavailable(
-            f"Database {pool.target} accepted a connection but no statement: {error.orig}. "
+            f"Database {pool.config} accepted a connection but no statement: {error.orig}. "
             "Is it the right server, and is it ready?"
         ) from error.orig
 
 
-def _given_up(error: DatabaseUnavailable, attempts: int, *, permanent: bool) -> DatabaseUnavailable:
+def _final_error(
+    error: DatabaseUnavailable, attempts: int, *, permanent: bool
+) -> DatabaseUnavailable:
     (reason,) = error.args
     times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
     why = "trying again would not help" if permanent else "startup_timeout is over"
@@ -87,53 +89,56 @@ def _driver_error(error: BaseException) -> BaseException | None:
     return cause
 
 
-_END_LIMIT: Final = 2.0
+_STOP_TIMEOUT: Final = 2.0
 
 
-class Absence:
+class BackgroundConnect:
     """An absence until the database answers, is disconnected, or the loop that connected it ends.
 
     While it lasts, queries fail immediately instead of each finding out for itself.
     """
 
     def __init__(
-        self, target: Target, failure: DatabaseUnavailable, join: Callable[[], Awaitable[object]]
+        self,
+        config: PoolConfig,
+        failure: DatabaseUnavailable,
+        join: Callable[[], Awaitable[object]],
     ) -> None:
-        self._target = target
+        self._config = config
         self._failure = failure
         self._join = join
         self._loop = asyncio.get_running_loop()
-        self._trying = asyncio.create_task(
-            self._keep_trying(), name=f"waiting for {target.name} to answer"
+        self._task = asyncio.create_task(
+            self._keep_trying(), name=f"waiting for {config.name} to answer"
         )
         self._ended: Future[None] = Future()
-        self._trying.add_done_callback(lambda _: self._ended.set_result(None))
+        self._task.add_done_callback(lambda _: self._ended.set_result(None))
         _log.warning("%s It is optional: going on without it, and trying again.", failure)
 
     @property
-    def lasts(self) -> bool:
+    def is_pending(self) -> bool:
         """True if a task is still trying; for any thread."""
-        return not self._trying.done() and not self._loop.is_closed()
+        return not self._task.done() and not self._loop.is_closed()
 
     def error(self) -> DatabaseUnavailable:
         """Return the error for a query of this moment; a new one for each."""
         (reason,) = self._failure.args
         error = DatabaseUnavailable(
             f"{reason} It is optional, has not answered since it was connected, and is asked "
-            f"again at least every {_LONGEST_DELAY:.0f} s."
+            f"again at least every {_MAX_DELAY:.0f} s."
         )
         error.__cause__ = self._failure.__cause__
         return error
 
-    async def end(self) -> None:
+    async def stop(self) -> None:
         """Stop trying. From any loop; an attempt under way is waited for, within a bound."""
         with suppress(RuntimeError, TimeoutError):  # its loop is closed, or does not run
-            self._loop.call_soon_threadsafe(self._trying.cancel)
-            async with asyncio.timeout(_END_LIMIT):
+            self._loop.call_soon_threadsafe(self._task.cancel)
+            async with asyncio.timeout(_STOP_TIMEOUT):
                 await asyncio.shield(asyncio.wrap_future(self._ended))
 
     async def _keep_trying(self) -> None:
-        for delay in backoff(_FIRST_DELAY, _LONGEST_DELAY):
+        for delay in backoff(_FIRST_DELAY, _MAX_DELAY):
             await asyncio.sleep(delay)
             try:
                 await self._join()
@@ -141,5 +146,5 @@ class Absence:
                 self._failure = failure
                 _log.debug("%s", failure)
             else:
-                _log.warning("database %s answers now, and has joined", self._target)
+                _log.warning("database %s answers now, and has joined", self._config)
                 return

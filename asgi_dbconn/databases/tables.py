@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateSchema
 
 from asgi_dbconn.databases.database import Database
-from asgi_dbconn.databases.schema_translation import in_schema
+from asgi_dbconn.databases.schema_translation import translate_schema
 
 __all__ = ["create_tables", "drop_tables"]
 
@@ -23,7 +23,7 @@ async def create_tables(database: Database, metadata: MetaData, schema: str | No
     Schemas that are missing are created, too: that one, and those that tables name for themselves.
     """
     async with database.transaction() as transaction:
-        await _wait_for_our_turn(transaction.connection)
+        await _lock_tables(transaction.connection)
         await transaction.connection.run_sync(_create, metadata, schema)
 
 
@@ -33,7 +33,7 @@ async def drop_tables(database: Database, metadata: MetaData, schema: str | None
     In a schema only those that are its own: a table that names its schema for itself is shared.
     """
     async with database.transaction() as transaction:
-        await _wait_for_our_turn(transaction.connection)
+        await _lock_tables(transaction.connection)
         await transaction.connection.run_sync(_drop, metadata, schema)
 
 
@@ -44,17 +44,17 @@ def _create(connection: Connection, metadata: MetaData, schema: str | None) -> N
             # Asked for first: to create one "if not exists" takes a right that the role may lack.
             if not inspect(connection).has_schema(schema_name):
                 connection.execute(CreateSchema(schema_name, if_not_exists=True))
-    with in_schema(connection, schema):
+    with translate_schema(connection, schema):
         metadata.create_all(connection)
 
 
 def _drop(connection: Connection, metadata: MetaData, schema: str | None) -> None:
     tables = [table for table in metadata.tables.values() if schema is None or table.schema is None]
-    with in_schema(connection, schema):
+    with translate_schema(connection, schema):
         metadata.drop_all(connection, tables=tables)
 
 
-async def _wait_for_our_turn(connection: AsyncConnection) -> None:
+async def _lock_tables(connection: AsyncConnection) -> None:
     # "Is it there? Then create it" is two steps, and another worker may come in between. SQLite
     # has taken its write lock at the beginning of the transaction.
     if connection.dialect.name == "postgresql":

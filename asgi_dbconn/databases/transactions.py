@@ -22,7 +22,7 @@ from asgi_dbconn.databases.commit_callbacks import Callback
 from asgi_dbconn.databases.scopes import Scope
 from asgi_dbconn.errors import ConfigurationError, LoopError, TransactionClosed, TransactionError
 from asgi_dbconn.loops.greenlets import spawn
-from asgi_dbconn.pools.aborted_transactions import forget_aborted
+from asgi_dbconn.pools.aborted_transactions import clear_aborted
 from asgi_dbconn.pools.driver_errors import driver_error, is_conflict
 from asgi_dbconn.pools.retry import backoff
 
@@ -70,7 +70,7 @@ class Transaction:
 
         Raises LoopError on another loop than the connection's: an isolated database may have one.
         """
-        crossing = self._scope.checkout.crossing
+        crossing = self._scope.checkout.cross_loop
         if crossing is not None and crossing.is_needed:
             raise LoopError(
                 f"Database {self._scope.name!r} is isolated on another event loop, and its "
@@ -84,9 +84,9 @@ class Transaction:
 
         Inside another scope that is everything since this block began.
         """
-        crossing = self._scope.checkout.crossing
+        crossing = self._scope.checkout.cross_loop
         if crossing is not None and crossing.is_needed:
-            return await crossing.do(self.rollback)
+            return await crossing.call(self.rollback)
         await self._scope.acquire()
         try:
             return await spawn(self._restart)
@@ -189,7 +189,7 @@ class Savepoint(InnerScope):
 def _roll_back(scope: Scope) -> None:
     if scope.transaction is not None and scope.transaction.is_active:
         scope.transaction.rollback()
-    forget_aborted(scope.checkout.connection)
+    clear_aborted(scope.checkout.connection)
     scope.callbacks.forget()
 
 
@@ -215,7 +215,7 @@ def _refuse_to_commit(_: Connection) -> None:
 
 
 _FIRST_PAUSE: Final = 0.02
-_LONGEST_PAUSE: Final = 1.0
+_MAX_PAUSE: Final = 1.0
 
 
 async def retry_transaction(
@@ -230,7 +230,7 @@ async def retry_transaction(
     """
     if type(retries) is not int or retries < 0:
         raise ConfigurationError(f"retries is a whole number of 0 or more, not {retries!r}.")
-    pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+    pauses = backoff(_FIRST_PAUSE, _MAX_PAUSE)
     while True:
         committed: list[bool] = []
         try:

@@ -13,19 +13,19 @@ from asgi_dbconn.errors import DatabaseNotConnectedWarning, DatabaseUnavailable
 from asgi_dbconn.pools.gate import Gate
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.observer import Observer
-from asgi_dbconn.pools.pool_config import Target
+from asgi_dbconn.pools.pool_config import PoolConfig
 from asgi_dbconn.pools.statistics import Counters
 
-__all__ = ["TransientPools"]
+__all__ = ["TransientEngines"]
 
 _GRACE: Final = 0.0  # seconds: nobody else can be using an engine that was made for one query
 
 
-class TransientPools:
+class TransientEngines:
     """The engines of unconnected use, made, bounded and disposed of; one per database."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, config: PoolConfig) -> None:
+        self._config = config
         # Only loops with transient work under way are kept: a gate holds on to its loop.
         self.counters = Counters()
         self.uses = 0
@@ -40,9 +40,9 @@ class TransientPools:
         ``pool_size`` of these exist at once on a loop; more wait up to ``acquire_timeout``.
         """
         self._warn(site)
-        self._target.observers.tell(Observer.used_unconnected, self._target.name)
-        async with self._place():
-            pool = LoopPool(self._target)
+        self._config.observers.notify(Observer.used_unconnected, self._config.name)
+        async with self._acquire_slot():
+            pool = LoopPool(self._config)
             try:
                 yield pool
             finally:
@@ -52,15 +52,15 @@ class TransientPools:
                     self.counters.add(pool.counters)
 
     def _warn(self, site: CallSite) -> None:
-        target = self._target
-        if target.url.is_memory:
+        config = self._config
+        if config.url.is_memory:
             raise DatabaseUnavailable(
-                f"Database {target} lives in memory and is not connected: whatever this query "
+                f"Database {config} lives in memory and is not connected: whatever this query "
                 "wrote would vanish at once. Enter `async with models:` or wrap the application "
                 "with `models.asgi(app)` first."
             )
         site.warn(
-            f"Database {target} is not connected: this query opens an engine for itself and closes "
+            f"Database {config} is not connected: this query opens an engine for itself and closes "
             "it again, which takes many times as long as the query. Wrap the application with "
             f"`models.asgi(app)` or enter `async with models:`. "
             f"[{DatabaseNotConnectedWarning.code}]",
@@ -68,13 +68,13 @@ class TransientPools:
         )
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _acquire_slot(self) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        options = self._target.options
+        options = self._config.options
         gate = self._gates.get(loop)
         if gate is None:
             gate = self._gates[loop] = Gate(
-                self._target.name, options.pool_size, options.acquire_timeout
+                self._config.name, options.pool_size, options.acquire_timeout
             )
         try:
             permit = gate.acquire_nowait() or await gate.acquire()

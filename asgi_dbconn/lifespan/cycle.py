@@ -21,8 +21,8 @@ from asgi_dbconn.errors import (
     ShutdownFailed,
     StartupFailed,
 )
-from asgi_dbconn.lifespan.included_apps import IncludedLives
-from asgi_dbconn.lifespan.protocol import Conversation, Ending, OnReceive, OnSend
+from asgi_dbconn.lifespan.included_apps import IncludedApps
+from asgi_dbconn.lifespan.protocol import Ending, LifespanProtocol, OnReceive, OnSend
 from asgi_dbconn.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["LifespanCycle"]
@@ -37,7 +37,7 @@ class LifespanCycle:
         self,
         app: ASGIApp | None,
         lifetime: AbstractAsyncContextManager[Any],
-        included: IncludedLives,
+        included: IncludedApps,
         scope: Scope,
         receive: Receive,
         send: Send,
@@ -50,7 +50,7 @@ class LifespanCycle:
         self._receive = receive
         self._send = send
         self._shutdown_timeout = shutdown_timeout
-        self._conversation = Conversation()
+        self._protocol = LifespanProtocol()
         self._startup: Message = {}
         self._is_open = False
         self._server_error: BaseException | None = None
@@ -124,28 +124,32 @@ class LifespanCycle:
             raise self._server_error
         if self._postponed is not None:
             await self._close_and_say(self._postponed)
-        match self._conversation.inner_ended(raised=raised is not None):
+        match self._protocol.inner_ended(raised=raised is not None):
             case Ending.FINISHED:
                 self._finish(raised)
             case Ending.CALLED_OFF:
                 await self._call_off()
             case Ending.REFUSED_TO_STOP:
-                raise self._inners_own(raised) or ShutdownFailed(self._told("did not stop"))
+                raise self._inners_own(raised) or ShutdownFailed(
+                    self._is_server_told("did not stop")
+                )
             case Ending.REFUSED_TO_START:
-                raise self._inners_own(raised) or StartupFailed(self._told("did not start"))
+                raise self._inners_own(raised) or StartupFailed(
+                    self._is_server_told("did not start")
+                )
             case Ending.CRASHED_IN_STARTUP:
-                await self._crashed_in_startup(raised)
+                await self._is_startup_crash(raised)
             case Ending.UNSUPPORTED:
                 await self._speak_ourselves()
             case Ending.LEFT_EARLY:
-                await self._outlive(raised)
+                await self._serve_without_inner(raised)
 
     async def _start_included_then_say(self, complete: Message) -> None:
         try:
             await self._included.start()
         except Exception as error:
             self._called_off_by = error
-            self._conversation.called_off = True
+            self._protocol.called_off = True
         else:
             await self._say(complete)
 
@@ -166,17 +170,17 @@ class LifespanCycle:
         """Return what inner raised, unless that was our answer to its listening on."""
         return None if isinstance(raised, LifespanClosed) else raised
 
-    def _told(self, what: str) -> str:
+    def _is_server_told(self, what: str) -> str:
         return self._last_words or f"The application {what}, and said no reason."
 
-    async def _crashed_in_startup(self, raised: Exception | None) -> None:
+    async def _is_startup_crash(self, raised: Exception | None) -> None:
         error = raised or StartupFailed("The application ended during its startup.")
         await self._close()
         await self._say({"type": "lifespan.startup.failed", "message": self._explain(error)})
         raise error
 
-    async def _outlive(self, raised: Exception | None) -> None:
-        if raised is not None and not self._conversation.shutdown_asked:
+    async def _serve_without_inner(self, raised: Exception | None) -> None:
+        if raised is not None and not self._protocol.shutdown_asked:
             _log.error(
                 "the application's lifespan crashed while it was serving; the databases stay "
                 "connected until the server shuts down",
@@ -185,12 +189,12 @@ class LifespanCycle:
         await self._speak_ourselves(crash=raised)
 
     async def _receive_for_inner(self) -> Message:
-        match self._conversation.inner_receives():
+        match self._protocol.inner_receives():
             case OnReceive.REPLAY_STARTUP:
                 return self._startup
             case OnReceive.ASK_SERVER:
                 message = await self._listen()
-                if self._conversation.shutdown_asked:
+                if self._protocol.shutdown_asked:
                     await self._stop_included()  # they started after inner
                 return message
             case OnReceive.CALL_OFF:
@@ -203,7 +207,7 @@ class LifespanCycle:
 
     async def _send_for_inner(self, message: Message) -> None:
         kind = message["type"]
-        match self._conversation.inner_sends(kind):
+        match self._protocol.inner_sends(kind):
             case OnSend.FORWARD:
                 await self._say(message)
             case OnSend.START_INCLUDED_THEN_FORWARD:
@@ -228,15 +232,15 @@ class LifespanCycle:
     # -- in place of an application that does not
 
     async def _speak_ourselves(self, crash: Exception | None = None) -> None:
-        if not self._conversation.started:
-            self._conversation.started = True
+        if not self._protocol.started:
+            self._protocol.started = True
             await self._start_included_then_say({"type": "lifespan.startup.complete"})
-            if self._conversation.called_off:
+            if self._protocol.called_off:
                 await self._call_off()
-        while not self._conversation.shutdown_asked:
+        while not self._protocol.shutdown_asked:
             await self._listen()
         error = await self._close() or crash
-        self._conversation.done = True
+        self._protocol.done = True
         if error is not None:
             await self._say({"type": "lifespan.shutdown.failed", "message": self._explain(error)})
             raise error
@@ -248,7 +252,7 @@ class LifespanCycle:
 
     async def _listen(self) -> Message:
         message = await self._receive()
-        self._conversation.server_said(message["type"])
+        self._protocol.server_said(message["type"])
         return message
 
     # -- words

@@ -88,7 +88,7 @@ class LifespanDriver:
                 raise error
         elif answer["type"] != "lifespan.startup.complete":
             await self._end()
-            raise self._error() or StartupFailed(_told(answer, "did not start"))
+            raise self._error() or StartupFailed(_tell(answer, "did not start"))
         else:
             self._life.add_done_callback(_log_early_end)
 
@@ -108,7 +108,7 @@ class LifespanDriver:
         if error is not None and self._took_startup:
             raise error
         if answer is not None and answer["type"] != "lifespan.shutdown.complete":
-            raise ShutdownFailed(_told(answer, "did not stop"))
+            raise ShutdownFailed(_tell(answer, "did not stop"))
 
     async def _live(self) -> None:
         await self._app(self._scope, self._receive, self._from_app.put)
@@ -158,7 +158,7 @@ def _error_of(life: asyncio.Task[None]) -> BaseException | None:
     return None if not life.done() or life.cancelled() else life.exception()
 
 
-def _told(answer: Message, what: str) -> str:
+def _tell(answer: Message, what: str) -> str:
     return str(answer.get("message") or f"The application {what}, and said no reason.")
 
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from asgi_dbconn.lifespan.driver import LifespanDriver
 from asgi_dbconn.types import ASGIApp, Scope
 
-__all__ = ["IncludedLives"]
+__all__ = ["IncludedApps"]
 
 _log = logging.getLogger("asgi_dbconn")
 
 
-class IncludedLives:
+class IncludedApps:
     """The included lives, started in order and stopped in reverse.
 
     Each has a state and a task of its own.

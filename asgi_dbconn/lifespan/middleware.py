@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.lifespan.cycle import LifespanCycle
-from asgi_dbconn.lifespan.included_apps import IncludedLives
-from asgi_dbconn.lifespan.missing_lifespan import Absence, WithoutLifespan
+from asgi_dbconn.lifespan.included_apps import IncludedApps
+from asgi_dbconn.lifespan.missing_lifespan import MissingLifespanPolicy, WithoutLifespan
 from asgi_dbconn.lifespan.passing import give_fast_call
 from asgi_dbconn.types import ASGIApp, Lifetime, LifetimeFactory, Receive, Scope, Send
 
@@ -73,7 +73,7 @@ class LifespanMiddleware:
         self._handle_lifespan = handle_lifespan
         self._include = tuple(include)
         self._shutdown_timeout = shutdown_timeout
-        self._absence = Absence(without_lifespan, self._lifetime)
+        self._absence = MissingLifespanPolicy(without_lifespan, self._lifetime)
         self._lives = 0
         self._lock = threading.Lock()
         self._pass_requests_on: Callable[[bool], None] | None = None
@@ -97,7 +97,7 @@ class LifespanMiddleware:
             return
         if self._lives == 0:
             is_connected = getattr(self.registry, "is_connected", False)
-            await self._absence.attend(is_connected=is_connected)
+            await self._absence.handle_request(is_connected=is_connected)
         self._decide_passing()
         await self.app(scope, receive, send)
 
@@ -105,7 +105,7 @@ class LifespanMiddleware:
         cycle = LifespanCycle(
             None if self._handle_lifespan else self.app,
             self._lifetime(),
-            IncludedLives(self._include, scope, self._shutdown_timeout),
+            IncludedApps(self._include, scope, self._shutdown_timeout),
             scope,
             receive,
             send,

@@ -15,9 +15,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Literal, get_args
 
 from asgi_dbconn.errors import ConfigurationError, DatabaseNotConnectedWarning, LifespanError
-from asgi_dbconn.loops.loop_lifetime import EndGuard
+from asgi_dbconn.loops.loop_lifetime import ShutdownHook
 
-__all__ = ["Absence", "WithoutLifespan"]
+__all__ = ["MissingLifespanPolicy", "WithoutLifespan"]
 
 _log = logging.getLogger("asgi_dbconn")
 
@@ -32,7 +32,7 @@ _WHY: Final = (
 )
 
 
-class Absence:
+class MissingLifespanPolicy:
     """The policy of one middleware, and the loops on which a first request has connected."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Absence:
         """True if no request needs to be looked at any more."""
         return self.policy == "ignore" or self._warned
 
-    async def attend(self, *, is_connected: bool) -> None:
+    async def handle_request(self, *, is_connected: bool) -> None:
         """Do for a request what the policy says. Raises LifespanError where that is to refuse.
 
         What is connected in another way needs neither a warning nor an error. This loop takes a
@@ -80,7 +80,7 @@ class Absence:
             start = self._starts.get(loop)
             if start is None:
                 start = self._starts[loop] = _Start(self._lifetime(), self._forget)
-        await start.connected()
+        await start.wait_connected()
 
     def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
@@ -98,11 +98,11 @@ class _Start:
         self._lifetime = lifetime
         self._forget = forget
         self._loop = asyncio.get_running_loop()
-        self._guard: EndGuard | None = None
+        self._guard: ShutdownHook | None = None
         self._connecting = asyncio.create_task(self._connect(), name="connecting at first request")
-        self._connecting.add_done_callback(_look_at_its_error)
+        self._connecting.add_done_callback(_retrieve_error)
 
-    async def connected(self) -> None:
+    async def wait_connected(self) -> None:
         # Shielded: the request that came first may go away while others wait for the same thing.
         await asyncio.shield(self._connecting)
 
@@ -112,14 +112,14 @@ class _Start:
         except BaseException:
             self._forget(self._loop)  # the next request tries again
             raise
-        self._guard = EndGuard(self._disconnect)
+        self._guard = ShutdownHook(self._disconnect)
 
     async def _disconnect(self) -> None:
         self._forget(self._loop)
         await self._lifetime.__aexit__(None, None, None)
 
 
-def _look_at_its_error(connecting: asyncio.Task[None]) -> None:
+def _retrieve_error(connecting: asyncio.Task[None]) -> None:
     # Every request that waits gets it; where all of them went away, asyncio would complain.
     if not connecting.cancelled():
         connecting.exception()

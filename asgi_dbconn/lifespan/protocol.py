@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-__all__ = ["Conversation", "Ending", "OnReceive", "OnSend"]
+__all__ = ["Ending", "LifespanProtocol", "OnReceive", "OnSend"]
 
 
 class OnReceive(Enum):
@@ -46,7 +46,7 @@ class Ending(Enum):
 
 
 @dataclass(slots=True)
-class Conversation:
+class LifespanProtocol:
     """One life of one application; a server may start several, one after another or per loop."""
 
     took_startup: bool = False

@@ -7,13 +7,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
 from asgi_dbconn.errors import LoopGoneError
-from asgi_dbconn.loops.managed_loop import OwnLoop
+from asgi_dbconn.loops.managed_loop import ManagedLoop
 from asgi_dbconn.loops.run_sync import run_sync
 
-__all__ = ["Held"]
+__all__ = ["ContextTask"]
 
 
-class Held:
+class ContextTask:
     """A manager entered and left in one task, as cancel scopes and context variables want it.
 
     That task waits on its loop in between, whether the loop runs or not. It leaves the manager
@@ -49,11 +49,11 @@ class Held:
         # The loop was closed under its task, which will not take another step. What was entered
         # there is left on a loop made for it, which for a registry gives back its count.
         task._log_destroy_pending = False  # type: ignore[attr-defined]
-        own = OwnLoop()
+        managed = ManagedLoop()
         try:
-            run_sync(self._entered.pop_all().aclose(), loop=own.loop)
+            run_sync(self._entered.pop_all().aclose(), loop=managed.loop)
         finally:
-            own.end()
+            managed.close()
 
     async def _begin(self) -> None:
         self._leave = asyncio.Event()

@@ -13,41 +13,41 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Final
 
-from asgi_dbconn.loops.fork import after_every_fork, generation
+from asgi_dbconn.loops.fork import after_every_fork, fork_count
 
 __all__ = [
-    "Call",
-    "Objection",
-    "calls_above",
+    "BlockingVeto",
+    "SyncCall",
+    "add_blocking_veto",
+    "enclosing_calls",
+    "find_blocking_veto",
     "is_blocked",
-    "object_to_blocking",
-    "objection_to_blocking",
-    "stands_still",
+    "is_waiting",
     "waiting_for",
 ]
 
 
-class Call:
+class SyncCall:
     """One ``run_sync`` that has not returned yet, as those inside of it see it."""
 
-    __slots__ = ("_generation", "above", "blocks", "drives", "is_open")
+    __slots__ = ("_generation", "above", "blocks", "is_open", "runs")
 
     def __init__(self, blocks: asyncio.AbstractEventLoop | None) -> None:
         above = _innermost.get()
         while above is not None and not above.counts:
             above = above.above
-        self.above: Call | None = above
+        self.above: SyncCall | None = above
         self.blocks = blocks
         """The loop that runs in the calling thread, and stands still until the call returns."""
-        self.drives: asyncio.AbstractEventLoop | None = None
+        self.runs: asyncio.AbstractEventLoop | None = None
         """The idle loop that the calling thread runs meanwhile."""
         self.is_open = True
-        self._generation = generation()
+        self._generation = fork_count()
 
     @property
     def counts(self) -> bool:
         # A child that was forked inside of a call is not inside of it: that thread is not there.
-        return self.is_open and self._generation == generation()
+        return self.is_open and self._generation == fork_count()
 
     def depth(self) -> int:
         """Return the number of open calls that it is inside of."""
@@ -64,13 +64,13 @@ class Call:
     def close(self) -> None:
         """End the call. Contexts may outlive it; they must not keep its loops alive."""
         self.is_open = False
-        self.blocks = self.drives = None
+        self.blocks = self.runs = None
 
 
-_innermost: ContextVar[Call | None] = ContextVar("asgi_dbconn_call", default=None)
+_innermost: ContextVar[SyncCall | None] = ContextVar("asgi_dbconn_call", default=None)
 
 
-def calls_above() -> Iterator[Call]:
+def enclosing_calls() -> Iterator[SyncCall]:
     """Yield the open calls that this context is inside of, the innermost first."""
     call = _innermost.get()
     while call is not None:
@@ -110,7 +110,7 @@ def is_blocked(loop: asyncio.AbstractEventLoop) -> bool:
     return bool(_waiting.targets) and here is not None and _leads_here(loop, here)
 
 
-def stands_still(loop: asyncio.AbstractEventLoop) -> bool:
+def is_waiting(loop: asyncio.AbstractEventLoop) -> bool:
     """Return whether a ``run_sync`` of any thread keeps ``loop`` from running at this moment."""
     return loop in _waiting.targets
 
@@ -148,24 +148,24 @@ def _leads_here(loop: asyncio.AbstractEventLoop, here: asyncio.AbstractEventLoop
     return step is here
 
 
-Objection = Callable[[asyncio.AbstractEventLoop, Awaitable[Any]], str | None]
+BlockingVeto = Callable[[asyncio.AbstractEventLoop, Awaitable[Any]], str | None]
 """Asked for the loop that would stand still and the awaitable that would run meanwhile: None, or
 what is held there, as in "the transaction of database 'default'"."""
 
-_objections: Final[list[Objection]] = []
+_vetoes: Final[list[BlockingVeto]] = []
 
 
-def object_to_blocking(objection: Objection) -> None:
+def add_blocking_veto(objection: BlockingVeto) -> None:
     """Ask ``objection`` whenever run_sync is about to block the loop that runs in its thread.
 
     It is called in that thread and in the context of the call, must not wait, and must be quick.
     """
-    _objections.append(objection)
+    _vetoes.append(objection)
 
 
-def objection_to_blocking(loop: asyncio.AbstractEventLoop, work: Awaitable[Any]) -> str | None:
+def find_blocking_veto(loop: asyncio.AbstractEventLoop, work: Awaitable[Any]) -> str | None:
     """Return the first objection, if any."""
-    for objection in _objections:
+    for objection in _vetoes:
         held = objection(loop, work)
         if held is not None:
             return held

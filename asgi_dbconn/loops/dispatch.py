@@ -15,42 +15,42 @@ from asgi_dbconn.errors import DeadlockError
 from asgi_dbconn.loops import deadlines
 from asgi_dbconn.loops.asgiref_compat import context_for_another_thread
 from asgi_dbconn.loops.deadlines import Deadline
-from asgi_dbconn.loops.deadlocks import Call, calls_above, stands_still, waiting_for
-from asgi_dbconn.loops.idle_loops import Turn, drive, turn_of
+from asgi_dbconn.loops.deadlocks import SyncCall, enclosing_calls, is_waiting, waiting_for
+from asgi_dbconn.loops.idle_loops import LoopOwnership, ownership_of, run_idle_loop
 from asgi_dbconn.loops.job import CreateTask, Job
-from asgi_dbconn.loops.keyboard_interrupt import first_press_counts, presses
-from asgi_dbconn.loops.loop_lifetime import watch
-from asgi_dbconn.loops.loop_state import LoopState, look_at
-from asgi_dbconn.loops.managed_loop import OwnLoop, Post, own_loop, subloop_of
+from asgi_dbconn.loops.keyboard_interrupt import interrupt_count, raise_on_first_interrupt
+from asgi_dbconn.loops.loop_lifetime import watcher_of
+from asgi_dbconn.loops.loop_state import LoopState, inspect_loop
+from asgi_dbconn.loops.managed_loop import ManagedLoop, Submit, managed_loop_of, subloop_of
 
 __all__ = [
-    "Verdict",
-    "create_task_at_once",
+    "WaitResult",
+    "create_eager_task",
+    "dispatch",
     "expire",
-    "hand_over",
-    "route",
-    "run_privately",
-    "visit",
+    "run_on_new_loop",
+    "submit",
+    "submit_to_owner",
 ]
 
 T = TypeVar("T")
 
 
-def create_task_at_once(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+def create_eager_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Create a task on a loop of ours, as ``asyncio.create_task`` does.
 
     For the loop's own thread and outside of any task. Returns after the first step, and perhaps
     when all is done.
     """
     loop = asyncio.get_running_loop()
-    if _KNOWS_EAGER_TASKS:
+    if _HAS_EAGER_TASKS:
         eager: Any = asyncio.Task
         task: asyncio.Task[T] = eager(work, loop=loop, eager_start=True)
         return task
     return _create_and_step(work, loop)
 
 
-_KNOWS_EAGER_TASKS = hasattr(asyncio, "eager_task_factory")
+_HAS_EAGER_TASKS = hasattr(asyncio, "eager_task_factory")
 
 
 def _create_and_step(
@@ -76,7 +76,7 @@ def _create_and_step(
     return task
 
 
-class Verdict(Enum):
+class WaitResult(Enum):
     """The way in which waiting ended."""
 
     OVER = auto()
@@ -87,45 +87,45 @@ class Verdict(Enum):
     """The loop itself waits for something, so the job did not begin, and may do so elsewhere."""
 
 
-def hand_over(
-    job: Job[Any], loop: asyncio.AbstractEventLoop, deadline: Deadline, own: OwnLoop | None
-) -> Verdict:
+def submit(
+    job: Job[Any], loop: asyncio.AbstractEventLoop, deadline: Deadline, managed: ManagedLoop | None
+) -> WaitResult:
     """Let ``loop``, which runs in another thread, do ``job``. For the thread that made the job.
 
     ``own`` is the record of a loop of ours in its thread. Such a loop does not stop without
     closing, and its closing is announced. Another's is looked at now and then while we wait.
     Interrupted, the job is cancelled and given time to unwind.
     """
-    end_of_loop = watch(loop)
-    end_of_loop.add(job.loop_is_gone)
-    pressed = presses()
+    end_of_loop = watcher_of(loop)
+    end_of_loop.add(job.abandon)
+    pressed = interrupt_count()
     try:
-        if own is not None:
-            _post(job, own.post, create_task_at_once)
+        if managed is not None:
+            _post(job, managed.submit, create_eager_task)
             return _wait(job, loop, deadline, pressed, _always, is_told=True)
         _post(job, loop.call_soon_threadsafe, loop.create_task)
         return _wait(job, loop, deadline, pressed, loop.is_running, is_told=False)
     finally:
-        end_of_loop.remove(job.loop_is_gone)
+        end_of_loop.remove(job.abandon)
 
 
-def visit(
-    job: Job[Any], loop: asyncio.AbstractEventLoop, deadline: Deadline, turn: Turn
-) -> Verdict:
+def submit_to_owner(
+    job: Job[Any], loop: asyncio.AbstractEventLoop, deadline: Deadline, ownership: LoopOwnership
+) -> WaitResult:
     """Do as :func:`hand_over` does, with a loop that another thread runs for a job of its own.
 
     ``turn`` has taken the job. The driver stays for it, or wakes us when it leaves.
     """
 
     def tell_the_driver() -> None:
-        if turn.leave(job):
+        if ownership.remove_guest(job):
             loop.stop()
 
     job.when_finished = tell_the_driver
-    pressed = presses()
+    pressed = interrupt_count()
     try:
         _post(job, loop.call_soon_threadsafe, loop.create_task)
-        return _wait(job, loop, deadline, pressed, partial(turn.has, job), is_told=True)
+        return _wait(job, loop, deadline, pressed, partial(ownership.has_guest, job), is_told=True)
     finally:
         job.when_finished = None
 
@@ -136,7 +136,7 @@ def expire(job: Job[Any], loop: asyncio.AbstractEventLoop) -> None:
     _cancel(job, loop)
 
 
-def _post(job: Job[Any], call_soon: Post, create_task: CreateTask) -> None:
+def _post(job: Job[Any], call_soon: Submit, create_task: CreateTask) -> None:
     if not job.has_begun:
         try:
             call_soon(job.start, job.ticket, create_task, context=context_for_another_thread())
@@ -154,11 +154,11 @@ def _wait(
     runs: Callable[[], bool],
     *,
     is_told: bool,
-) -> Verdict:
+) -> WaitResult:
     try:
-        if job.wait(deadline.within(deadlines.FIRST_LOOK)):
-            return Verdict.OVER
-        with first_press_counts(pressed):
+        if job.wait(deadline.within(deadlines.FIRST_POLL)):
+            return WaitResult.OVER
+        with raise_on_first_interrupt(pressed):
             return _wait_long(job, loop, deadline, runs, is_told=is_told)
     except BaseException:
         _cancel(job, loop)
@@ -172,8 +172,8 @@ def _wait_long(
     runs: Callable[[], bool],
     *,
     is_told: bool,
-) -> Verdict:
-    pause = deadlines.FIRST_LOOK
+) -> WaitResult:
+    pause = deadlines.FIRST_POLL
     seen_idle = False
     while not job.is_finished:
         if deadline.is_over():
@@ -182,15 +182,15 @@ def _wait_long(
         if not runs():
             # asyncio.run stops its loop between main and clean-up, for a moment only.
             if seen_idle or is_told:
-                return Verdict.STOPPED
+                return WaitResult.STOPPED
             seen_idle = True
-        elif job.may_move and stands_still(loop) and job.withdraw():
-            return Verdict.WITHDRAWN
+        elif job.may_move and is_waiting(loop) and job.withdraw():
+            return WaitResult.WITHDRAWN
         else:
             seen_idle = False
-        pause = min(2 * pause, deadlines.LONGEST_PAUSE)
+        pause = min(2 * pause, deadlines.MAX_POLL)
         job.wait(deadline.within(None if is_told and job.has_begun else pause))
-    return Verdict.OVER
+    return WaitResult.OVER
 
 
 def _cancel(job: Job[Any], loop: asyncio.AbstractEventLoop) -> None:
@@ -198,7 +198,7 @@ def _cancel(job: Job[Any], loop: asyncio.AbstractEventLoop) -> None:
         return
     with suppress(RuntimeError):  # closed, and the job told so
         loop.call_soon_threadsafe(job.cancel, context=Context())
-    grace = Deadline(deadlines.GRACE)
+    grace = Deadline(deadlines.CANCEL_GRACE)
     while not (job.is_finished or grace.is_over()):
         job.wait(grace.left())
 
@@ -207,8 +207,12 @@ def _always() -> bool:
     return True
 
 
-def route(
-    job: Job[Any], loop: asyncio.AbstractEventLoop, state: LoopState, call: Call, deadline: Deadline
+def dispatch(
+    job: Job[Any],
+    loop: asyncio.AbstractEventLoop,
+    state: LoopState,
+    call: SyncCall,
+    deadline: Deadline,
 ) -> None:
     """Return when the job has finished, or ignores that its time is over.
 
@@ -219,7 +223,7 @@ def route(
     here = call.blocks
     while True:
         if state is LoopState.CLOSED:
-            job.loop_is_gone()
+            job.abandon()
         elif state is LoopState.BLOCKED and not job.may_move:
             raise DeadlockError(
                 "run_sync waits for a future of an event loop that waits for this one. "
@@ -229,90 +233,104 @@ def route(
             try:
                 loop = subloop_of(loop).loop
             except RuntimeError:  # the interpreter is exiting, and starts no threads any more
-                return run_privately(job, call, deadline)
-        elif _work_on(job, loop, state, call, deadline) is Verdict.WITHDRAWN:
+                return run_on_new_loop(job, call, deadline)
+        elif _run_on(job, loop, state, call, deadline) is WaitResult.WITHDRAWN:
             try:
                 loop = subloop_of(loop).loop
             except RuntimeError:
-                return run_privately(job, call, deadline)
+                return run_on_new_loop(job, call, deadline)
         if job.is_finished or job.has_expired:
             return None
-        state = look_at(loop, here)
+        state = inspect_loop(loop, here)
 
 
-def run_privately(job: Job[Any], call: Call, deadline: Deadline) -> None:
+def run_on_new_loop(job: Job[Any], call: SyncCall, deadline: Deadline) -> None:
     """Do the job on a loop that is made for it, run here, and closed."""
-    own = OwnLoop()
+    managed = ManagedLoop()
     try:
-        call.drives = own.loop
+        call.runs = managed.loop
         if call.blocks is None:
-            drive(own.loop, job, deadline)
+            run_idle_loop(managed.loop, job, deadline)
         else:
-            with waiting_for(call.blocks, own.loop):
-                drive(own.loop, job, deadline)
+            with waiting_for(call.blocks, managed.loop):
+                run_idle_loop(managed.loop, job, deadline)
     finally:
-        own.end()
+        managed.close()
 
 
-def _work_on(
-    job: Job[Any], loop: asyncio.AbstractEventLoop, state: LoopState, call: Call, deadline: Deadline
-) -> Verdict:
+def _run_on(
+    job: Job[Any],
+    loop: asyncio.AbstractEventLoop,
+    state: LoopState,
+    call: SyncCall,
+    deadline: Deadline,
+) -> WaitResult:
     if call.blocks is None:
-        return _work_there(job, loop, state, call, deadline)
+        return _run_in_state(job, loop, state, call, deadline)
     with waiting_for(call.blocks, loop) as may_wait:
         if not may_wait:
-            return Verdict.STOPPED  # that loop has just begun to wait for ours
-        return _work_there(job, loop, state, call, deadline)
+            return WaitResult.STOPPED  # that loop has just begun to wait for ours
+        return _run_in_state(job, loop, state, call, deadline)
 
 
-def _work_there(
-    job: Job[Any], loop: asyncio.AbstractEventLoop, state: LoopState, call: Call, deadline: Deadline
-) -> Verdict:
+def _run_in_state(
+    job: Job[Any],
+    loop: asyncio.AbstractEventLoop,
+    state: LoopState,
+    call: SyncCall,
+    deadline: Deadline,
+) -> WaitResult:
     if state is LoopState.IDLE or state is LoopState.OURS_ELSEWHERE:
-        return _in_turn(job, loop, call, deadline)
-    own = own_loop(loop)
-    return hand_over(job, loop, deadline, own if own is not None and own.has_thread else None)
+        return _run_or_join(job, loop, call, deadline)
+    managed = managed_loop_of(loop)
+    return submit(
+        job, loop, deadline, managed if managed is not None and managed.has_thread else None
+    )
 
 
-def _in_turn(
-    job: Job[Any], loop: asyncio.AbstractEventLoop, call: Call, deadline: Deadline
-) -> Verdict:
-    turn = turn_of(loop)
-    if not turn.take_now():
-        own = own_loop(loop)
-        is_below = any(above.drives is loop for above in calls_above())
+def _run_or_join(
+    job: Job[Any], loop: asyncio.AbstractEventLoop, call: SyncCall, deadline: Deadline
+) -> WaitResult:
+    ownership = ownership_of(loop)
+    if not ownership.try_acquire():
+        managed = managed_loop_of(loop)
+        is_below = any(above.runs is loop for above in enclosing_calls())
         # Whoever is below the driver, or shares its loop by our own doing, need not try to wait.
-        patience = 0.0 if is_below or own is not None else deadlines.PATIENCE
-        with first_press_counts(presses()):
-            verdict = _wait_for_turn(job, loop, turn, deadline, patience)
+        patience = 0.0 if is_below or managed is not None else deadlines.OWNERSHIP_WAIT
+        with raise_on_first_interrupt(interrupt_count()):
+            verdict = _wait_for_ownership(job, loop, ownership, deadline, patience)
         if verdict is not None:
             return verdict
     try:
-        state = look_at(loop, call.blocks)
-        own = own_loop(loop)
-        if state is LoopState.OURS_ELSEWHERE and own is not None:
+        state = inspect_loop(loop, call.blocks)
+        managed = managed_loop_of(loop)
+        if state is LoopState.OURS_ELSEWHERE and managed is not None:
             try:
-                own.start("environment")
+                managed.start("environment")
             except (RuntimeError, OSError):  # no threads any more: then this one runs it
-                own.owner = threading.get_ident()
+                managed.owner = threading.get_ident()
         elif state is LoopState.IDLE:
-            call.drives = loop
-            drive(loop, job, deadline, turn)
+            call.runs = loop
+            run_idle_loop(loop, job, deadline, ownership)
     finally:
-        call.drives = None
-        turn.release()
-    return Verdict.OVER if job.is_finished else Verdict.STOPPED
+        call.runs = None
+        ownership.release()
+    return WaitResult.OVER if job.is_finished else WaitResult.STOPPED
 
 
-def _wait_for_turn(
-    job: Job[Any], loop: asyncio.AbstractEventLoop, turn: Turn, deadline: Deadline, patience: float
-) -> Verdict | None:
+def _wait_for_ownership(
+    job: Job[Any],
+    loop: asyncio.AbstractEventLoop,
+    ownership: LoopOwnership,
+    deadline: Deadline,
+    patience: float,
+) -> WaitResult | None:
     """Wait for our turn. Return None then, or how the visit to the present driver ended."""
-    while not turn.take(deadline.within(patience)):
+    while not ownership.acquire(deadline.within(patience)):
         if deadline.is_over():
             expire(job, loop)
-            return Verdict.OVER
-        if turn.join(job):
-            return visit(job, loop, deadline, turn)
-        patience = deadlines.FIRST_LOOK  # the driver is about to come, or to go
+            return WaitResult.OVER
+        if ownership.add_guest(job):
+            return submit_to_owner(job, loop, deadline, ownership)
+        patience = deadlines.FIRST_POLL  # the driver is about to come, or to go
     return None

@@ -14,22 +14,22 @@ from contextvars import ContextVar
 from typing import Any, Final, Self
 
 from asgi_dbconn.errors import ConfigurationError, LoopGoneError
-from asgi_dbconn.loops.fork import after_every_fork, generation
-from asgi_dbconn.loops.managed_loop import OwnLoop
+from asgi_dbconn.loops.fork import after_every_fork, fork_count
+from asgi_dbconn.loops.managed_loop import ManagedLoop
 
 __all__ = [
     "Environment",
-    "ambient",
-    "forget",
-    "home_loop",
-    "is_at_home",
-    "note",
+    "app_loop",
+    "current_environment",
+    "may_use_loop",
     "process_default",
-    "refuse_green_threads",
+    "register_app_loop",
+    "require_real_threads",
+    "unregister_app_loop",
 ]
 
 
-def refuse_green_threads(what: str) -> None:
+def require_real_threads(what: str) -> None:
     """Raise ConfigurationError, in the name of ``what``, where threads are not real ones."""
     for library in ("gevent", "eventlet"):
         if _is_patched(library):
@@ -49,25 +49,25 @@ def _is_patched(library: str) -> bool:
     return patcher is not None and bool(patcher.is_monkey_patched("thread"))
 
 
-def note(loop: asyncio.AbstractEventLoop) -> None:
+def register_app_loop(loop: asyncio.AbstractEventLoop) -> None:
     """Let synchronous code without a loop use ``loop`` until that ends or is forgotten.
 
     Call it in the thread that runs the loop. The latest note counts first.
     """
-    _homes.note(loop)
+    _app_loops.register(loop)
 
 
-def forget(loop: asyncio.AbstractEventLoop) -> None:
+def unregister_app_loop(loop: asyncio.AbstractEventLoop) -> None:
     """Forget ``loop``, on which nothing is open any more. Does nothing if it was not noted."""
-    _homes.forget(loop)
+    _app_loops.unregister(loop)
 
 
-def home_loop() -> asyncio.AbstractEventLoop | None:
+def app_loop() -> asyncio.AbstractEventLoop | None:
     """Return the latest of the noted loops that this thread may use now; None if there is none."""
-    return _homes.latest()
+    return _app_loops.latest()
 
 
-def is_at_home(loop: asyncio.AbstractEventLoop) -> bool:
+def may_use_loop(loop: asyncio.AbstractEventLoop) -> bool:
     """Return whether this thread may use ``loop`` without having been told to.
 
     A loop that runs does the work itself. One that is idle must not be run by another thread than
@@ -75,29 +75,29 @@ def is_at_home(loop: asyncio.AbstractEventLoop) -> bool:
     """
     if loop.is_closed():
         return False
-    return loop.is_running() or _homes.thread_of(loop) == threading.get_ident()
+    return loop.is_running() or _app_loops.thread_of(loop) == threading.get_ident()
 
 
-class _Homes:
+class _AppLoops:
     _noted: list[tuple[weakref.ref[asyncio.AbstractEventLoop], int]]
 
     def __init__(self) -> None:
         self._start_empty()
         after_every_fork(self._start_empty)
 
-    def note(self, loop: asyncio.AbstractEventLoop) -> None:
+    def register(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
             self._drop(loop)
             self._noted.append((weakref.ref(loop), threading.get_ident()))
 
-    def forget(self, loop: asyncio.AbstractEventLoop) -> None:
+    def unregister(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
             self._drop(loop)
 
     def latest(self) -> asyncio.AbstractEventLoop | None:
         for reference, _ in reversed(self._noted):
             loop = reference()
-            if loop is not None and is_at_home(loop):
+            if loop is not None and may_use_loop(loop):
                 return loop
         return None
 
@@ -117,7 +117,7 @@ class _Homes:
         self._noted = []
 
 
-_homes: Final = _Homes()
+_app_loops: Final = _AppLoops()
 
 
 class Environment:
@@ -126,11 +126,11 @@ class Environment:
     The last one who leaves ends the loop if it is ours. A user's loop is left as it is.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop | OwnLoop) -> None:
-        self.own = loop if isinstance(loop, OwnLoop) else None
+    def __init__(self, loop: asyncio.AbstractEventLoop | ManagedLoop) -> None:
+        self.managed = loop if isinstance(loop, ManagedLoop) else None
         """The record of the loop if it is one of ours, to register clean-ups with."""
-        self.loop = loop.loop if isinstance(loop, OwnLoop) else loop
-        self._generation = generation()
+        self.loop = loop.loop if isinstance(loop, ManagedLoop) else loop
+        self._generation = fork_count()
         self._before: list[Environment | None] = []
 
     @classmethod
@@ -148,11 +148,11 @@ class Environment:
                 "The event loop given to the environment is closed. Give one that is open, "
                 "or none: the environment then makes its own."
             )
-        present = ambient() or process_default()
+        present = current_environment() or process_default()
         wanted = loop or asyncio._get_running_loop()
         if present is not None and not present.loop.is_closed() and wanted in {None, present.loop}:
             return present
-        return cls(wanted or OwnLoop())
+        return cls(wanted or ManagedLoop())
 
     @property
     def counts(self) -> bool:
@@ -160,7 +160,7 @@ class Environment:
 
         A child does not run its parent's loops. Contexts that were copied inside may outlive it.
         """
-        return bool(self._before) and self._generation == generation()
+        return bool(self._before) and self._generation == fork_count()
 
     def __enter__(self) -> Self:
         self._before.append(_ambient.get())
@@ -173,11 +173,11 @@ class Environment:
         _ambient.set(self._before.pop())
         if not self._before:
             _defaults.remove(self)
-            if self.own is not None and self._generation == generation():
-                self.own.end()
+            if self.managed is not None and self._generation == fork_count():
+                self.managed.close()
 
 
-def ambient() -> Environment | None:
+def current_environment() -> Environment | None:
     """Return the environment of this context; None also in a child of its process."""
     environment = _ambient.get()
     return environment if environment is not None and environment.counts else None

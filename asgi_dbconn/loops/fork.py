@@ -12,15 +12,15 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["after_every_fork", "after_fork", "generation", "park"]
+__all__ = ["after_every_fork", "after_fork", "fork_count", "keep_forever"]
 
 _permanent: Final[list[Callable[[], None]]] = []
 _listeners: Final[list[tuple[weakref.ref[Any], Callable[[Any], None]]]] = []
-_parked: Final[list[Any]] = []
+_kept: Final[list[Any]] = []
 _generation = 0
 
 
-def generation() -> int:
+def fork_count() -> int:
     """Return the number of forks between the first process and this one.
 
     A note that carries another number was made by an ancestor, about loops and threads that do not
@@ -46,9 +46,9 @@ def after_every_fork(method: Callable[[], None]) -> None:
     _permanent.append(method)
 
 
-def park(thing: Any) -> None:
+def keep_forever(thing: Any) -> None:
     """Keep ``thing`` alive, and untouched, for as long as the process lives."""
-    _parked.append(thing)
+    _kept.append(thing)
 
 
 def _in_child() -> None:

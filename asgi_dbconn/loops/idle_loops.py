@@ -17,29 +17,36 @@ from asgi_dbconn.errors import LoopGoneError
 from asgi_dbconn.loops import deadlines
 from asgi_dbconn.loops.deadlines import NEVER, Deadline
 from asgi_dbconn.loops.job import Job
-from asgi_dbconn.loops.keyboard_interrupt import first_press_counts, presses
+from asgi_dbconn.loops.keyboard_interrupt import interrupt_count, raise_on_first_interrupt
 from asgi_dbconn.loops.loop_lifetime import PerLoop
 
-__all__ = ["Turn", "can_await_here", "drive", "drive_alone", "drive_to_the_end", "turn_of"]
+__all__ = [
+    "LoopOwnership",
+    "can_await_here",
+    "ownership_of",
+    "run_idle_loop",
+    "run_outside_loops",
+    "run_with_deadline",
+]
 
 T = TypeVar("T")
 
 
-class Turn:
+class LoopOwnership:
     """The right to run one loop that no thread runs. Made once per loop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._door = threading.Lock()
+        self._guest_lock = threading.Lock()
         self.is_open = False
         """True if some thread runs the loop and takes guests.
 
         That thread sets it, without a lock: a guest that has come a moment too early tries again.
         """
-        self._is_staying = False
+        self._waits_for_guests = False
         self._guests: set[Job[Any]] = set()
 
-    def take(self, seconds: float | None) -> bool:
+    def acquire(self, seconds: float | None) -> bool:
         """Return whether it became our turn within ``seconds``; None waits for ever.
 
         Look at the loop again afterwards: its previous driver may have changed everything.
@@ -48,50 +55,50 @@ class Turn:
             return self._lock.acquire()
         return self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
 
-    def take_now(self) -> bool:
+    def try_acquire(self) -> bool:
         """Return whether it became our turn without waiting."""
         return self._lock.acquire(blocking=False)
 
     def release(self) -> None:
         self._lock.release()
 
-    def join(self, guest: Job[Any]) -> bool:
+    def add_guest(self, guest: Job[Any]) -> bool:
         """Return whether ``guest`` was taken.
 
         Its driver will then stay for it, or wake it on leaving.
         """
-        with self._door:
+        with self._guest_lock:
             if not self.is_open:
                 return False
             self._guests.add(guest)
             return True
 
-    def has(self, guest: Job[Any]) -> bool:
+    def has_guest(self, guest: Job[Any]) -> bool:
         """Return whether the loop is still run for ``guest``."""
         return guest in self._guests
 
-    def leave(self, guest: Job[Any]) -> bool:
+    def remove_guest(self, guest: Job[Any]) -> bool:
         """Let the guest leave. Return whether the driver was waiting for it, and has to be told."""
-        with self._door:
+        with self._guest_lock:
             self._guests.discard(guest)
-            return self._is_staying
+            return self._waits_for_guests
 
-    def close_if_empty(self) -> bool:
+    def close_if_no_guests(self) -> bool:
         """Return whether the driver may leave as no guest is left; none can join any more then."""
-        with self._door:
-            self.is_open = self._is_staying = bool(self._guests)
+        with self._guest_lock:
+            self.is_open = self._waits_for_guests = bool(self._guests)
             return not self.is_open
 
     def close(self) -> None:
         """Let the driver leave. The guests that are there are woken: one of them takes over."""
-        with self._door:
-            self.is_open = self._is_staying = False
+        with self._guest_lock:
+            self.is_open = self._waits_for_guests = False
             guests, self._guests = self._guests, set()
         for guest in guests:
             guest.wake()
 
 
-turn_of: Final = PerLoop(lambda _: Turn()).of
+ownership_of: Final = PerLoop(lambda _: LoopOwnership()).get_or_create
 """The turn of a loop, from any thread."""
 
 
@@ -99,12 +106,12 @@ _STRAY_STOPS: Final = 1
 """A ``loop.stop()`` may have been left over from before. The next one is meant."""
 
 
-class _Driving(threading.local):
+class _Current(threading.local):
     greenlet: Any = None
     """The greenlet that runs a loop of its own inside of itself."""
 
 
-_driving: Final = _Driving()
+_current: Final = _Current()
 
 
 def can_await_here() -> bool:
@@ -113,11 +120,14 @@ def can_await_here() -> bool:
     A loop that is driven inside of such a greenlet could not: the greenlet would be left in the
     middle of running it.
     """
-    return in_greenlet() and _driving.greenlet is not getcurrent()
+    return in_greenlet() and _current.greenlet is not getcurrent()
 
 
-def drive(
-    loop: asyncio.AbstractEventLoop, job: Job[Any], deadline: Deadline, turn: Turn | None = None
+def run_idle_loop(
+    loop: asyncio.AbstractEventLoop,
+    job: Job[Any],
+    deadline: Deadline,
+    ownership: LoopOwnership | None = None,
 ) -> None:
     """Run ``loop`` until ``job`` has finished, or has ignored its cancellation for too long.
 
@@ -126,13 +136,13 @@ def drive(
     """
     running = asyncio._get_running_loop()
     if running is None:
-        drive_alone(loop, job, deadline, turn)
+        run_outside_loops(loop, job, deadline, ownership)
     else:
-        with _outside_of(running):
-            drive_alone(loop, job, deadline, turn)
+        with _suspend_loop(running):
+            run_outside_loops(loop, job, deadline, ownership)
 
 
-def drive_to_the_end(
+def run_with_deadline(
     loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], seconds: float
 ) -> asyncio.Task[T]:
     """Run an idle ``loop`` in this thread until ``work`` is done, however often it is stopped; but
@@ -140,8 +150,8 @@ def drive_to_the_end(
     """
     running = asyncio._get_running_loop()
     if running is not None:
-        with _outside_of(running):
-            return drive_to_the_end(loop, work, seconds)
+        with _suspend_loop(running):
+            return run_with_deadline(loop, work, seconds)
     task = loop.create_task(work)
     loop.call_soon(loop.stop)  # a single turn is enough for work that has nothing to wait for
     loop.run_forever()
@@ -155,25 +165,28 @@ def drive_to_the_end(
     return task
 
 
-def drive_alone(
-    loop: asyncio.AbstractEventLoop, job: Job[Any], deadline: Deadline, turn: Turn | None
+def run_outside_loops(
+    loop: asyncio.AbstractEventLoop,
+    job: Job[Any],
+    deadline: Deadline,
+    ownership: LoopOwnership | None,
 ) -> None:
     """Do as :func:`drive` does, in a thread in which no other loop runs."""
-    if turn is not None:
-        turn.is_open = True
+    if ownership is not None:
+        ownership.is_open = True
     timers = None if deadline is NEVER else _Timers(loop, job, deadline)
     try:
         job.start_on(loop)
         # Not before: a loop whose tasks begin at once may have finished it, and needs no stop.
-        job.when_finished = partial(_stop_if_driven_by, loop, threading.get_ident())
+        job.when_finished = partial(_stop_if_run_by, loop, threading.get_ident())
         if not job.is_finished:
             loop.run_forever()
         if not job.is_finished:
-            _insist(loop, job, timers)
+            _keep_running(loop, job, timers)
         if timers is not None:
             timers.cancel()
-        if turn is not None and not turn.close_if_empty():
-            _stay_for_guests(loop, turn)
+        if ownership is not None and not ownership.close_if_no_guests():
+            _wait_for_guests(loop, ownership)
     except BaseException:
         _unwind(loop, job)
         raise
@@ -181,11 +194,11 @@ def drive_alone(
         if timers is not None:
             timers.cancel()
         job.when_finished = None
-        if turn is not None and turn.is_open:
-            turn.close()
+        if ownership is not None and ownership.is_open:
+            ownership.close()
 
 
-def _insist(loop: asyncio.AbstractEventLoop, job: Job[Any], timers: _Timers | None) -> None:
+def _keep_running(loop: asyncio.AbstractEventLoop, job: Job[Any], timers: _Timers | None) -> None:
     """Run a loop on that was stopped before its job has finished, or raise LoopGoneError."""
     for _ in range(_STRAY_STOPS):
         if not (job.is_finished or _has_given_up(timers)):
@@ -210,7 +223,9 @@ class _Timers:
 
     def _expire(self) -> None:
         self._job.expire()
-        self._timer = self._loop.call_later(deadlines.GRACE, self._give_up, context=Context())
+        self._timer = self._loop.call_later(
+            deadlines.CANCEL_GRACE, self._give_up, context=Context()
+        )
 
     def _give_up(self) -> None:
         self.grace_is_over = True
@@ -225,7 +240,7 @@ def _has_given_up(timers: _Timers | None) -> bool:
     return timers is not None and timers.grace_is_over
 
 
-def _stop_if_driven_by(loop: asyncio.AbstractEventLoop, thread: int) -> None:
+def _stop_if_run_by(loop: asyncio.AbstractEventLoop, thread: int) -> None:
     # A loop that was taken over may be running in its owner's thread again: that one is not ours.
     if threading.get_ident() == thread:
         loop.stop()
@@ -234,35 +249,35 @@ def _stop_if_driven_by(loop: asyncio.AbstractEventLoop, thread: int) -> None:
 def _unwind(loop: asyncio.AbstractEventLoop, job: Job[Any]) -> None:
     job.cancel()
     if not (job.is_finished or loop.is_running() or loop.is_closed()):
-        timer = loop.call_later(deadlines.GRACE, loop.stop, context=Context())
+        timer = loop.call_later(deadlines.CANCEL_GRACE, loop.stop, context=Context())
         loop.run_forever()
         timer.cancel()
 
 
-def _stay_for_guests(loop: asyncio.AbstractEventLoop, turn: Turn) -> None:
-    limit = Deadline(deadlines.GRACE)
-    while not (turn.close_if_empty() or limit.is_over()):
+def _wait_for_guests(loop: asyncio.AbstractEventLoop, ownership: LoopOwnership) -> None:
+    limit = Deadline(deadlines.CANCEL_GRACE)
+    while not (ownership.close_if_no_guests() or limit.is_over()):
         timer = loop.call_later(max(0.0, limit.left() or 0.0), loop.stop, context=Context())
         loop.run_forever()
         timer.cancel()
 
 
 @contextmanager
-def _outside_of(running: asyncio.AbstractEventLoop) -> Iterator[None]:
+def _suspend_loop(running: asyncio.AbstractEventLoop) -> Iterator[None]:
     """Let another loop run in a thread whose own loop stands still meanwhile.
 
     The order counts: asyncio checks a task against the running loop, from Python 3.14 on.
     """
     task = asyncio.current_task(running)
-    greenlet, _driving.greenlet = _driving.greenlet, getcurrent()
+    greenlet, _current.greenlet = _current.greenlet, getcurrent()
     if task is not None:
         asyncio.tasks._leave_task(running, task)
     asyncio._set_running_loop(None)
     try:
-        with first_press_counts(presses()):
+        with raise_on_first_interrupt(interrupt_count()):
             yield
     finally:
         asyncio._set_running_loop(running)
         if task is not None:
             asyncio.tasks._enter_task(running, task)
-        _driving.greenlet = greenlet
+        _current.greenlet = greenlet

@@ -16,10 +16,10 @@ from typing import Any, Generic, TypeVar
 from asgi_dbconn.errors import LoopGoneError, RunSyncTimeout
 from asgi_dbconn.loops import deadlines
 from asgi_dbconn.loops.asgiref_compat import belongs_to_another_thread, forget_the_waiting_thread
-from asgi_dbconn.loops.deadlocks import Call
-from asgi_dbconn.loops.loop_lifetime import is_ending
+from asgi_dbconn.loops.deadlocks import SyncCall
+from asgi_dbconn.loops.loop_lifetime import is_shutting_down
 
-__all__ = ["CreateTask", "Job", "discard", "preferred_loop"]
+__all__ = ["CreateTask", "Job", "discard", "loop_of"]
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ def discard(awaitable: Any) -> None:
             awaitable.close()
 
 
-def preferred_loop(awaitable: Any) -> asyncio.AbstractEventLoop | None:
+def loop_of(awaitable: Any) -> asyncio.AbstractEventLoop | None:
     """Return the loop that the awaitable would like to run on, if it has an opinion.
 
     It is asked for it by the method ``__asgi_dbconn_loop__()``, which returns a loop or None and
@@ -74,7 +74,7 @@ class Job(Generic[T]):
     _is_cancelled = False
     _is_abandoned = False
 
-    def __init__(self, awaitable: Awaitable[T], call: Call, *, may_move: bool) -> None:
+    def __init__(self, awaitable: Awaitable[T], call: SyncCall, *, may_move: bool) -> None:
         self.may_move = may_move
         """True if another loop may do it as long as it has not begun: it is no future."""
         self._awaitable = awaitable
@@ -93,8 +93,8 @@ class Job(Generic[T]):
         """
         if not _taken(ticket):
             return  # withdrawn
-        if is_ending(asyncio.get_running_loop()):
-            self._refuse(_gone("is being closed"))
+        if is_shutting_down(asyncio.get_running_loop()):
+            self._refuse(_loop_gone_error("is being closed"))
         else:
             self._start(create_task)
 
@@ -153,13 +153,13 @@ class Job(Generic[T]):
         except RuntimeError:
             return  # woken already, and has not looked yet
 
-    def loop_is_gone(self) -> None:
+    def abandon(self) -> None:
         """End what had begun on the loop, which will never run again."""
-        if not self.refuse(_gone("was closed")):
+        if not self.refuse(_loop_gone_error("was closed")):
             if self._is_unentered and not self.is_finished:
                 discard(self._work_coroutine)
                 discard(self._awaitable)
-            self._finish(_MISSING, _gone("was closed"))
+            self._finish(_MISSING, _loop_gone_error("was closed"))
 
     def result(self) -> T:
         """Return or raise what the waiting thread has to.
@@ -171,9 +171,10 @@ class Job(Generic[T]):
             self._is_abandoned = True
             raise RunSyncTimeout(
                 f"The timeout of run_sync is over, and {self} ignores its cancellation for "
-                f"{deadlines.GRACE:g} s. It goes on, unwatched. Let CancelledError pass through it."
+                f"{deadlines.CANCEL_GRACE:g} s. It goes on, unwatched. "
+                "Let CancelledError pass through it."
             )
-        self._bring_context_back()
+        self._copy_context_back()
         error, self._error = self._error, None
         if error is None:
             return self._result
@@ -218,20 +219,20 @@ class Job(Generic[T]):
             error = None
         except BaseException as raised:
             # All of them: SystemExit too belongs to the thread that waits, not to this loop.
-            error = self._in_other_words(raised)
+            error = self._translate_cancellation(raised)
         self._after = copy_context()
         self._finish(self._result, error)
 
-    def _in_other_words(self, error: BaseException) -> BaseException:
+    def _translate_cancellation(self, error: BaseException) -> BaseException:
         task = self._task
         if task is None:
             return error
         if isinstance(error, GeneratorExit) and task.get_loop().is_closed():
-            return _gone("was closed")  # the garbage collector ends what it left behind
+            return _loop_gone_error("was closed")  # the garbage collector ends what it left behind
         if not isinstance(error, asyncio.CancelledError) or self._is_cancelled:
             return error
         if _loop_is_ending(task):
-            gone = _gone("ended, and cancelled its work")
+            gone = _loop_gone_error("ended, and cancelled its work")
             gone.__cause__ = error
             return gone
         return error
@@ -241,7 +242,7 @@ class Job(Generic[T]):
         if task.cancelled() and not self.is_finished:
             error: BaseException = asyncio.CancelledError()
             if not self._is_cancelled and _loop_is_ending(task):
-                error = _gone("ended before the work had begun")
+                error = _loop_gone_error("ended before the work had begun")
             self._refuse(error)
 
     def _refuse(self, error: BaseException) -> None:
@@ -269,7 +270,7 @@ class Job(Generic[T]):
                 {"message": message, "exception": error}
             )
 
-    def _bring_context_back(self) -> None:
+    def _copy_context_back(self) -> None:
         before = self._before
         if before is not None and self._after is not None:
             for variable, value in self._after.items():
@@ -288,7 +289,7 @@ def _taken(ticket: list[None]) -> bool:
     return True
 
 
-def _gone(what: str) -> LoopGoneError:
+def _loop_gone_error(what: str) -> LoopGoneError:
     return LoopGoneError(
         f"The event loop that run_sync handed its work to {what}. "
         "Finish such work before the loop ends, or give a loop that lives longer."
@@ -297,7 +298,7 @@ def _gone(what: str) -> LoopGoneError:
 
 def _loop_is_ending(task: asyncio.Task[Any]) -> bool:
     """Return whether ``task`` was cancelled because its loop ends, and not for its own sake."""
-    if is_ending(task.get_loop()):
+    if is_shutting_down(task.get_loop()):
         return True
     # asyncio.run and its kin cancel all tasks before any of them takes another step.
     others = asyncio.all_tasks(task.get_loop())

@@ -16,7 +16,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, Final
 
-__all__ = ["first_press_counts", "presses"]
+__all__ = ["interrupt_count", "raise_on_first_interrupt"]
 
 
 # What `signal.getsignal` calls. That one first tries to find a name for the handler, up to
@@ -24,14 +24,14 @@ __all__ = ["first_press_counts", "presses"]
 _getsignal: Final[Callable[[int], Any]] = import_module("_signal").getsignal
 
 
-def presses() -> int:
+def interrupt_count() -> int:
     """Return how often Ctrl-C was pressed since the ``asyncio.run`` of the main thread began."""
     count: int = getattr(_runner(), "_interrupt_count", 0)
     return count
 
 
 @contextmanager
-def first_press_counts(presses_before: int) -> Iterator[None]:
+def raise_on_first_interrupt(presses_before: int) -> Iterator[None]:
     """Let Ctrl-C raise KeyboardInterrupt inside the block.
 
     It is raised immediately if there was a press since ``presses_before`` was counted. In another
@@ -40,7 +40,7 @@ def first_press_counts(presses_before: int) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or _runner() is None:
         yield  # handlers run in the main thread
         return
-    if presses() > presses_before:
+    if interrupt_count() > presses_before:
         raise KeyboardInterrupt
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -16,14 +16,21 @@ from contextlib import suppress
 from contextvars import Context
 from typing import Final, Generic, TypeVar
 
-from asgi_dbconn.loops.fork import after_every_fork, generation, park
+from asgi_dbconn.loops.fork import after_every_fork, fork_count, keep_forever
 
-__all__ = ["EndGuard", "PerLoop", "Watch", "end_begins", "is_ending", "watch"]
+__all__ = [
+    "CloseWatcher",
+    "PerLoop",
+    "ShutdownHook",
+    "begin_shutdown",
+    "is_shutting_down",
+    "watcher_of",
+]
 
 T = TypeVar("T")
 
 
-class EndGuard:
+class ShutdownHook:
     """A guard that calls ``clean_up`` on the running loop once, when that loop shuts down.
 
     Lives until then or until :meth:`dismiss`. Hold on to it: a guard that is garbage-collected
@@ -33,20 +40,20 @@ class EndGuard:
     def __init__(self, clean_up: Callable[[], Awaitable[None]]) -> None:
         self._clean_up: Callable[[], Awaitable[None]] | None = clean_up
         self._loop = asyncio.get_running_loop()
-        self._suspended = self._wait_for_the_end()
+        self._suspended = self._wait_for_shutdown()
         _step(self._suspended.__anext__())
 
-    def dismiss(self) -> None:
+    def cancel(self) -> None:
         """Forget the clean-up, which happens otherwise. Does nothing if it comes too late."""
         if self._clean_up is not None and not self._loop.is_closed():
             self._clean_up = None
             _step(self._suspended.aclose())
 
-    def disarm(self) -> None:
+    def disable(self) -> None:
         """Do as :meth:`dismiss` does, from outside of the loop: the generator stays as it is."""
         self._clean_up = None
 
-    async def _wait_for_the_end(self) -> AsyncGenerator[None, None]:
+    async def _wait_for_shutdown(self) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
@@ -78,7 +85,7 @@ class PerLoop(Generic[T]):
         """Return the loop's value if it has one already."""
         return self._values.get(weakref.ref(loop))
 
-    def of(self, loop: asyncio.AbstractEventLoop) -> T:
+    def get_or_create(self, loop: asyncio.AbstractEventLoop) -> T:
         """Return the loop's value. The first caller has it made; all others wait for that one."""
         value = self._values.get(weakref.ref(loop))
         if value is None:
@@ -106,23 +113,23 @@ class PerLoop(Generic[T]):
         self._drop = drop
 
     def _in_child(self) -> None:
-        park(self._values)
+        keep_forever(self._values)
         self._start_empty()
 
 
 _YEARS: Final = 3e8
 
 
-class Watch:
+class CloseWatcher:
     """A watch over one loop, which tells its listeners once that the loop is gone."""
 
     def __init__(self) -> None:
-        self.is_ending = False
-        self.is_gone = False
+        self.is_shutting_down = False
+        self.is_closed = False
         self.is_told = False
         """True if anything would tell it that the loop is gone."""
         self._listeners: set[Callable[[], None]] = set()
-        self._generation = generation()
+        self._generation = fork_count()
 
     def add(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` when the loop is gone, immediately if it is already.
@@ -130,16 +137,16 @@ class Watch:
         It is called in any thread, possibly by the garbage collector: it must take no lock.
         """
         self._listeners.add(listener)
-        if self.is_gone:
+        if self.is_closed:
             self._tell()
 
     def remove(self, listener: Callable[[], None]) -> None:
         self._listeners.discard(listener)
 
-    def loop_is_gone(self) -> None:
+    def notify(self) -> None:
         # A child may finalise the loop that it inherited. That says nothing about the parent's.
-        if self._generation == generation():
-            self.is_gone = True
+        if self._generation == fork_count():
+            self.is_closed = True
             self._tell()
 
     def _tell(self) -> None:
@@ -157,7 +164,7 @@ class _Sentinel:
 
     __slots__ = ("_watch",)
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: CloseWatcher) -> None:
         self._watch = watch
 
     def __call__(self) -> None:
@@ -165,10 +172,10 @@ class _Sentinel:
         asyncio.get_running_loop().call_later(_YEARS, self, context=Context())
 
     def __del__(self) -> None:
-        self._watch.loop_is_gone()
+        self._watch.notify()
 
 
-def _place_sentinel(loop: asyncio.AbstractEventLoop, watch: Watch) -> None:
+def _place_sentinel(loop: asyncio.AbstractEventLoop, watch: CloseWatcher) -> None:
     watch.is_told = True
     sentinel = _Sentinel(watch)
     if asyncio._get_running_loop() is loop:
@@ -179,23 +186,23 @@ def _place_sentinel(loop: asyncio.AbstractEventLoop, watch: Watch) -> None:
             loop.call_soon_threadsafe(sentinel, context=Context())
 
 
-_watches: Final = PerLoop(lambda _: Watch())
+_watchers: Final = PerLoop(lambda _: CloseWatcher())
 
 
-def watch(loop: asyncio.AbstractEventLoop) -> Watch:
+def watcher_of(loop: asyncio.AbstractEventLoop) -> CloseWatcher:
     """Return the watch over ``loop``, from any thread; it begins with the first call."""
-    watch = _watches.of(loop)
+    watch = _watchers.get_or_create(loop)
     if not watch.is_told:  # two threads may place one each: the second message is no news
         _place_sentinel(loop, watch)
     return watch
 
 
-def end_begins(loop: asyncio.AbstractEventLoop) -> None:
+def begin_shutdown(loop: asyncio.AbstractEventLoop) -> None:
     """Note that we are ending ``loop``."""
-    _watches.of(loop).is_ending = True
+    _watchers.get_or_create(loop).is_shutting_down = True
 
 
-def is_ending(loop: asyncio.AbstractEventLoop) -> bool:
+def is_shutting_down(loop: asyncio.AbstractEventLoop) -> bool:
     """Return whether we are ending ``loop``; what is cancelled there now, is so for good."""
-    watch = _watches.get(loop)
-    return watch is not None and watch.is_ending
+    watch = _watchers.get(loop)
+    return watch is not None and watch.is_shutting_down

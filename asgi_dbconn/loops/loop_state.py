@@ -13,11 +13,11 @@ from enum import Enum, auto
 
 from asgi_dbconn.loops import deadlines
 from asgi_dbconn.loops.deadlocks import is_blocked
-from asgi_dbconn.loops.fork import generation
-from asgi_dbconn.loops.idle_loops import turn_of
-from asgi_dbconn.loops.managed_loop import own_loop
+from asgi_dbconn.loops.fork import fork_count
+from asgi_dbconn.loops.idle_loops import ownership_of
+from asgi_dbconn.loops.managed_loop import managed_loop_of
 
-__all__ = ["LoopState", "Situation", "Way", "decide", "look_at", "look_from_outside"]
+__all__ = ["LoopState", "Situation", "Way", "decide", "inspect_from_outside", "inspect_loop"]
 
 
 class LoopState(Enum):
@@ -76,7 +76,7 @@ def decide(situation: Situation) -> Way:
         return Way.REFUSE_DEADLOCK
     if situation.loop is LoopState.CLOSED:
         return Way.REFUSE_CLOSED
-    if situation.depth >= deadlines.DEPTH:
+    if situation.depth >= deadlines.MAX_DEPTH:
         return Way.REFUSE_DEPTH
     return _WAYS[situation.loop]
 
@@ -90,7 +90,7 @@ _WAYS = {
 }
 
 
-def look_at(
+def inspect_loop(
     loop: asyncio.AbstractEventLoop | None, here: asyncio.AbstractEventLoop | None
 ) -> LoopState:
     """Return the state of ``loop`` for a thread in which the loop ``here`` runs, if any."""
@@ -98,34 +98,34 @@ def look_at(
         return LoopState.NONE
     if loop is here or is_blocked(loop):
         return LoopState.BLOCKED
-    return look_from_outside(loop)
+    return inspect_from_outside(loop)
 
 
-def look_from_outside(loop: asyncio.AbstractEventLoop) -> LoopState:
+def inspect_from_outside(loop: asyncio.AbstractEventLoop) -> LoopState:
     """Return the state of ``loop`` for a thread without a running loop and in no ``run_sync``."""
     if loop.is_closed():
         return LoopState.CLOSED
-    own = own_loop(loop)
-    if own is not None and own.has_thread:
+    managed = managed_loop_of(loop)
+    if managed is not None and managed.has_thread:
         return LoopState.RUNNING
     if loop.is_running():
-        if _was_left_behind(loop):
+        if _was_left_by_fork(loop):
             return LoopState.CLOSED
         # Run by another call of run_sync, it is idle again as soon as that one has returned.
-        return LoopState.IDLE if turn_of(loop).is_open else LoopState.RUNNING
-    if own is not None and own.owner != threading.get_ident():
+        return LoopState.IDLE if ownership_of(loop).is_open else LoopState.RUNNING
+    if managed is not None and managed.owner != threading.get_ident():
         return LoopState.OURS_ELSEWHERE
     return LoopState.IDLE
 
 
-def _was_left_behind(loop: asyncio.AbstractEventLoop) -> bool:
+def _was_left_by_fork(loop: asyncio.AbstractEventLoop) -> bool:
     """Return whether this process was forked while ``loop`` ran.
 
     The loop still says that it runs, but no thread runs it.
 
     asyncio's loops know their thread. uvloop's do not tell, and are believed.
     """
-    if generation() == 0:
+    if fork_count() == 0:
         return False
     thread = getattr(loop, "_thread_id", None)
     return thread is not None and (

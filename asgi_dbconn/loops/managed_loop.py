@@ -14,16 +14,16 @@ from contextvars import Context
 from typing import Any, Final
 
 from asgi_dbconn.loops import deadlines
-from asgi_dbconn.loops.fork import after_every_fork, park
-from asgi_dbconn.loops.idle_loops import drive_to_the_end, turn_of
-from asgi_dbconn.loops.loop_lifetime import PerLoop, end_begins, watch
+from asgi_dbconn.loops.fork import after_every_fork, keep_forever
+from asgi_dbconn.loops.idle_loops import ownership_of, run_with_deadline
+from asgi_dbconn.loops.loop_lifetime import PerLoop, begin_shutdown, watcher_of
 
-__all__ = ["Mailbox", "OwnLoop", "Post", "own_loop", "subloop_of", "wind_down"]
+__all__ = ["ManagedLoop", "Submit", "WakeupQueue", "managed_loop_of", "shut_down", "subloop_of"]
 
 _log = logging.getLogger("asgi_dbconn")
 
 
-class Mailbox:
+class WakeupQueue:
     """A mailbox made before its loop runs and closed when that has stopped; any thread may post."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -32,45 +32,45 @@ class Mailbox:
         Raises OSError if the process has no descriptors left, NotImplementedError if the loop
         cannot wait for sockets: Windows' proactor.
         """
-        self._letters: deque[tuple[Callable[..., object], tuple[Any, ...], Context]] = deque()
-        self._inside, self._outside = socket.socketpair()
+        self._callbacks: deque[tuple[Callable[..., object], tuple[Any, ...], Context]] = deque()
+        self._receiver, self._sender = socket.socketpair()
         try:
-            self._inside.setblocking(False)
-            self._outside.setblocking(False)
-            loop.add_reader(self._inside.fileno(), self._empty)
+            self._receiver.setblocking(False)
+            self._sender.setblocking(False)
+            loop.add_reader(self._receiver.fileno(), self._run_all)
         except BaseException:
             self._close_sockets()
             raise
 
-    def post(self, callback: Callable[..., object], *args: Any, context: Context) -> None:
+    def put(self, callback: Callable[..., object], *args: Any, context: Context) -> None:
         """Call ``callback(*args)`` in ``context`` on the loop, soon and in the order of posting.
 
         Raises OSError if the box is closed. What was not read by then is dropped.
         """
-        self._letters.append((callback, args, context))
+        self._callbacks.append((callback, args, context))
         try:
-            self._outside.send(b"\0")
+            self._sender.send(b"\0")
         except BlockingIOError:
             return  # thousands of bytes wait there already: the loop knows
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close the mailbox, in the loop's thread, while the loop stands still."""
-        loop.remove_reader(self._inside.fileno())
+        loop.remove_reader(self._receiver.fileno())
         self._close_sockets()
 
-    def _empty(self) -> None:
+    def _run_all(self) -> None:
         # As many as there were bytes, at least: a letter is in the box before its byte is sent.
-        self._inside.recv(4096)
-        for _ in range(len(self._letters)):
-            callback, args, context = self._letters.popleft()
+        self._receiver.recv(4096)
+        for _ in range(len(self._callbacks)):
+            callback, args, context = self._callbacks.popleft()
             context.run(callback, *args)
 
     def _close_sockets(self) -> None:
-        self._inside.close()
-        self._outside.close()
+        self._receiver.close()
+        self._sender.close()
 
 
-def wind_down(
+def shut_down(
     loop: asyncio.AbstractEventLoop, clean_ups: Iterable[Callable[[], Awaitable[object]]]
 ) -> None:
     """Run the clean-ups, cancel every task, end the async generators and the default executor.
@@ -80,18 +80,18 @@ def wind_down(
     step is taken.
     """
     for clean_up in clean_ups:
-        _step(loop, _awaited(clean_up), "a clean-up")
+        _step(loop, _run_to_end(clean_up), "a clean-up")
     _cancel_tasks(loop)
     _step(loop, loop.shutdown_asyncgens(), "an async generator")
     _step(loop, loop.shutdown_default_executor(), "the default executor")
 
 
-async def _awaited(clean_up: Callable[[], Awaitable[object]]) -> None:
+async def _run_to_end(clean_up: Callable[[], Awaitable[object]]) -> None:
     await clean_up()
 
 
 def _step(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], what: str) -> None:
-    task = drive_to_the_end(loop, work, deadlines.GRACE)
+    task = run_with_deadline(loop, work, deadlines.CANCEL_GRACE)
     if not task.done():
         task.cancel()
         _log.warning("an event loop ended without %s, which took too long", what)
@@ -118,11 +118,11 @@ async def _all_done(tasks: set[asyncio.Task[Any]]) -> None:
     await asyncio.wait(tasks)
 
 
-Post = Callable[..., object]
+Submit = Callable[..., object]
 _KNOWN_KINDS: Final = {"asyncio", "uvloop", "winloop"}
 
 
-class OwnLoop:
+class ManagedLoop:
     """A loop that lives from its making to :meth:`end`, or to :meth:`stop` once it has a thread.
 
     Without a thread it is run by the thread that has its turn, as any idle loop is. In its thread
@@ -140,27 +140,27 @@ class OwnLoop:
         self.has_thread = False
         """True if it runs by itself, so that work is handed over to it."""
         self._thread: threading.Thread | None = None
-        self._mailbox: Mailbox | None = None
+        self._mailbox: WakeupQueue | None = None
         self._is_ending = False
         self._ends = threading.Lock()
         self._clean_ups: list[Callable[[], Awaitable[object]]] = []
         _all.add(self)
 
     @property
-    def is_ending(self) -> bool:
+    def is_closing(self) -> bool:
         return self._is_ending
 
     @property
-    def post(self) -> Post:
+    def submit(self) -> Submit:
         """A function that calls something on the loop soon, as ``call_soon_threadsafe``.
 
         For use once the loop has a thread.
 
         Raises RuntimeError or OSError if the loop is closed.
         """
-        return self.loop.call_soon_threadsafe if self._mailbox is None else self._mailbox.post
+        return self.loop.call_soon_threadsafe if self._mailbox is None else self._mailbox.put
 
-    def before_end(self, clean_up: Callable[[], Awaitable[object]]) -> None:
+    def add_cleanup(self, clean_up: Callable[[], Awaitable[object]]) -> None:
         """Await ``clean_up()`` on the loop when it ends, before its tasks are cancelled.
 
         Any thread may say so. The last one comes first; each gets some seconds, and a failure is
@@ -176,7 +176,7 @@ class OwnLoop:
         """
         thread = threading.Thread(target=self._serve, name=f"asgi-dbconn {name}", daemon=True)
         with suppress(NotImplementedError):
-            self._mailbox = Mailbox(self.loop)
+            self._mailbox = WakeupQueue(self.loop)
         try:
             thread.start()
         except BaseException:
@@ -194,7 +194,7 @@ class OwnLoop:
         with suppress(RuntimeError):  # closed already
             self.loop.call_soon_threadsafe(self.loop.stop, context=Context())
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Finish with the loop and close it; returns when it is closed. Any thread but its own.
 
         What still waits for it gets LoopGoneError. The second call waits for the first one.
@@ -204,16 +204,16 @@ class OwnLoop:
             self.stop()
             thread.join()
             return
-        turn = turn_of(self.loop)
-        turn.take(None)
+        ownership = ownership_of(self.loop)
+        ownership.acquire(None)
         try:
             if self._thread is None:
                 self._is_ending = True
                 self._finish()
                 return
         finally:
-            turn.release()
-        self.end()  # it was given a thread while we waited for our turn
+            ownership.release()
+        self.close()  # it was given a thread while we waited for our turn
 
     def _serve(self) -> None:
         while not self._is_ending:
@@ -226,9 +226,9 @@ class OwnLoop:
         with self._ends:
             if self.loop.is_closed():
                 return
-            end_begins(self.loop)
+            begin_shutdown(self.loop)
             try:
-                wind_down(self.loop, reversed(self._clean_ups))
+                shut_down(self.loop, reversed(self._clean_ups))
             finally:
                 self._close_mailbox()
                 self.loop.close()
@@ -244,37 +244,37 @@ class _All:
     """Every loop of ours that is not closed, so that exit ends them and a child leaves them."""
 
     def __init__(self) -> None:
-        self.by_loop: Final[dict[asyncio.AbstractEventLoop, OwnLoop]] = {}
+        self.by_loop: Final[dict[asyncio.AbstractEventLoop, ManagedLoop]] = {}
         self._is_registered = False
         after_every_fork(self._in_child)
 
-    def add(self, own: OwnLoop) -> None:
+    def add(self, managed: ManagedLoop) -> None:
         if not self._is_registered:
             # Late, so that it is called before what was registered earlier: such code cannot start
             # a thread any more, but it can still run a loop of its own.
             self._is_registered = True
             atexit.register(self._at_exit)
-        self.by_loop[own.loop] = own
+        self.by_loop[managed.loop] = managed
 
-    def remove(self, own: OwnLoop) -> None:
-        self.by_loop.pop(own.loop, None)
+    def remove(self, managed: ManagedLoop) -> None:
+        self.by_loop.pop(managed.loop, None)
 
     def _at_exit(self) -> None:
-        threads = [own for own in list(self.by_loop.values()) if own.has_thread]
-        for own in threads:
-            own.stop()
-        for own in threads:
-            if own._thread is not None:
-                own._thread.join(2 * deadlines.GRACE)
+        threads = [managed for managed in list(self.by_loop.values()) if managed.has_thread]
+        for managed in threads:
+            managed.stop()
+        for managed in threads:
+            if managed._thread is not None:
+                managed._thread.join(2 * deadlines.CANCEL_GRACE)
 
     def _in_child(self) -> None:
         # Closing them would reach into the parent's selectors, and so would their finalisers.
-        park(dict(self.by_loop))
+        keep_forever(dict(self.by_loop))
         self.by_loop.clear()
 
 
 _all: Final = _All()
-own_loop: Final = _all.by_loop.get
+managed_loop_of: Final = _all.by_loop.get
 """The record of a loop if it is one of ours and not closed, else None."""
 
 
@@ -287,27 +287,27 @@ def _same_kind(like: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventL
     return asyncio.new_event_loop()
 
 
-def subloop_of(parent: asyncio.AbstractEventLoop) -> OwnLoop:
+def subloop_of(parent: asyncio.AbstractEventLoop) -> ManagedLoop:
     """Return the subloop of ``parent``, from any thread; the same one as long as both live.
 
     Raises OSError if the process has no descriptors left, RuntimeError if it gets no thread.
     """
-    own = _subloops.of(parent)
-    if own.is_ending:
+    managed = _subloops.get_or_create(parent)
+    if managed.is_closing:
         _subloops.forget(parent)
-        own = _subloops.of(parent)
-    return own
+        managed = _subloops.get_or_create(parent)
+    return managed
 
 
-def _begin(parent: asyncio.AbstractEventLoop) -> OwnLoop:
-    own = OwnLoop(like=parent)
+def _begin(parent: asyncio.AbstractEventLoop) -> ManagedLoop:
+    managed = ManagedLoop(like=parent)
     try:
-        own.start("subloop")
+        managed.start("subloop")
     except BaseException:
-        own.end()
+        managed.close()
         raise
-    watch(parent).add(own.stop)
-    return own
+    watcher_of(parent).add(managed.stop)
+    return managed
 
 
 _subloops: Final = PerLoop(_begin)

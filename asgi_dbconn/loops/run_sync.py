@@ -13,43 +13,48 @@ from sqlalchemy.util import await_
 from asgi_dbconn.errors import DeadlockError, LoopError, LoopGoneError, NestingError, RunSyncTimeout
 from asgi_dbconn.loops import deadlines
 from asgi_dbconn.loops.deadlines import NEVER, deadline_after
-from asgi_dbconn.loops.deadlocks import Call, objection_to_blocking
-from asgi_dbconn.loops.dispatch import route, run_privately
-from asgi_dbconn.loops.environment import ambient, home_loop, is_at_home, process_default
-from asgi_dbconn.loops.idle_loops import can_await_here, drive_alone, turn_of
-from asgi_dbconn.loops.job import Job, preferred_loop
+from asgi_dbconn.loops.deadlocks import SyncCall, find_blocking_veto
+from asgi_dbconn.loops.dispatch import dispatch, run_on_new_loop
+from asgi_dbconn.loops.environment import (
+    app_loop,
+    current_environment,
+    may_use_loop,
+    process_default,
+)
+from asgi_dbconn.loops.idle_loops import can_await_here, ownership_of, run_outside_loops
+from asgi_dbconn.loops.job import Job, loop_of
 from asgi_dbconn.loops.loop_state import (
     LoopState,
     Situation,
     Way,
     decide,
-    look_at,
-    look_from_outside,
+    inspect_from_outside,
+    inspect_loop,
 )
 
-__all__ = ["goes_straight", "run_sync"]
+__all__ = ["run_sync", "try_fast_path"]
 
 T = TypeVar("T")
 
 
-def goes_straight(job: Job[Any], loop: asyncio.AbstractEventLoop, call: Call) -> bool:
+def try_fast_path(job: Job[Any], loop: asyncio.AbstractEventLoop, call: SyncCall) -> bool:
     """Return whether ``loop`` was idle and its turn free; then the job has been done.
 
     For a thread in which no loop runs and that is inside of no other call.
     """
     if loop.is_running():
         return False
-    turn = turn_of(loop)
-    if not turn.take_now():
+    ownership = ownership_of(loop)
+    if not ownership.try_acquire():
         return False
     try:
-        if look_from_outside(loop) is not LoopState.IDLE:
+        if inspect_from_outside(loop) is not LoopState.IDLE:
             return False
-        call.drives = loop
-        drive_alone(loop, job, NEVER, turn)
+        call.runs = loop
+        run_outside_loops(loop, job, NEVER, ownership)
     finally:
-        call.drives = None
-        turn.release()
+        call.runs = None
+        ownership.release()
     return True
 
 
@@ -84,13 +89,13 @@ def run_sync(
     if here is not None and loop is None and can_await_here():
         return await_(awaitable if timeout is None else _within(awaitable, timeout))
     future: Any = None if is_coroutine or not asyncio.isfuture(awaitable) else awaitable
-    call = Call(blocks=here)
+    call = SyncCall(blocks=here)
     job = Job(awaitable, call, may_move=future is None)
     try:
-        wanted = _candidate(awaitable, future, loop, here)
+        wanted = _choose_loop(awaitable, future, loop, here)
         is_plain = here is None and future is None and timeout is None and call.above is None
-        if not (is_plain and wanted is not None and goes_straight(job, wanted, call)):
-            state = look_at(wanted, here)
+        if not (is_plain and wanted is not None and try_fast_path(job, wanted, call)):
+            state = inspect_loop(wanted, here)
             is_done = future is not None and future.done()
             way = decide(Situation(state, future is not None, is_done, call.depth()))
             if way is Way.TAKE_RESULT:
@@ -98,14 +103,14 @@ def run_sync(
             if way in _REFUSALS:
                 _refuse(way)
             if way is Way.SUBLOOP and here is not None:
-                _ask_for_objections(here, awaitable)
+                _check_vetoes(here, awaitable)
             if timeout is not None and timeout <= 0:
                 job.has_expired = True
                 job.refuse(asyncio.CancelledError())
             elif wanted is None:
-                run_privately(job, call, deadline_after(timeout))
+                run_on_new_loop(job, call, deadline_after(timeout))
             else:
-                route(job, wanted, state, call, deadline_after(timeout))
+                dispatch(job, wanted, state, call, deadline_after(timeout))
     except BaseException:
         job.refuse(asyncio.CancelledError())  # nobody asks for it any more
         raise
@@ -114,7 +119,7 @@ def run_sync(
     return job.result()
 
 
-def _candidate(
+def _choose_loop(
     awaitable: Awaitable[Any],
     future: Any,
     explicit: asyncio.AbstractEventLoop | None,
@@ -126,14 +131,14 @@ def _candidate(
     found = explicit or here
     if found is not None:
         return found
-    environment = ambient()
+    environment = current_environment()
     if environment is not None:
         return environment.loop
-    preferred = preferred_loop(awaitable)
-    if preferred is not None and is_at_home(preferred):
+    preferred = loop_of(awaitable)
+    if preferred is not None and may_use_loop(preferred):
         return preferred
     environment = process_default()
-    return environment.loop if environment is not None else home_loop()
+    return environment.loop if environment is not None else app_loop()
 
 
 async def _within(awaitable: Awaitable[T], timeout: float) -> T:
@@ -150,8 +155,8 @@ async def _within(awaitable: Awaitable[T], timeout: float) -> T:
         ) from error
 
 
-def _ask_for_objections(here: asyncio.AbstractEventLoop, awaitable: Awaitable[Any]) -> None:
-    held = objection_to_blocking(here, awaitable)
+def _check_vetoes(here: asyncio.AbstractEventLoop, awaitable: Awaitable[Any]) -> None:
+    held = find_blocking_veto(here, awaitable)
     if held is not None:
         raise DeadlockError(
             f"run_sync would block the event loop that holds {held}, and what it runs meanwhile "
@@ -173,7 +178,7 @@ _REFUSALS: Final[dict[Way, tuple[type[LoopError], str]]] = {
     ),
     Way.REFUSE_DEPTH: (
         NestingError,
-        f"run_sync was called by what run_sync runs, {deadlines.DEPTH} levels deep, which is "
+        f"run_sync was called by what run_sync runs, {deadlines.MAX_DEPTH} levels deep, which is "
         "probably a recursion without an end. Let the inner functions be async, and await them.",
     ),
 }

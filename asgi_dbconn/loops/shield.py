@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["insist"]
+__all__ = ["finish_despite_cancellation"]
 
 T = TypeVar("T")
 Task = asyncio.Task[Any]
 
 
-async def insist(
+async def finish_despite_cancellation(
     work: Coroutine[Any, Any, T], begin: Callable[[Task], object] | None = None
 ) -> tuple[T, asyncio.CancelledError | None]:
     """Await ``work`` in a task of its own; return its result, and the cancellation meanwhile.

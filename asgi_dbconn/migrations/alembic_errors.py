@@ -9,11 +9,11 @@ from importlib.util import find_spec
 from asgi_dbconn.errors import ConfigurationError, MigrationError
 from asgi_dbconn.pools.driver_errors import driver_error
 
-__all__ = ["alembic_used", "is_refusal", "said_by"]
+__all__ = ["describe_error", "is_refusal", "translate_errors"]
 
 
 @contextmanager
-def alembic_used() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn refusals of Alembic in the block into errors of ours.
 
     Raises ConfigurationError if Alembic is not installed, and MigrationError where it would raise
@@ -29,7 +29,7 @@ def alembic_used() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, MigrationError) or not is_refusal(error):
             raise
-        raise MigrationError(said_by(error)) from error
+        raise MigrationError(describe_error(error)) from error
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -39,7 +39,7 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, CommandError | MigrationError)
 
 
-def said_by(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return what an error says, as a sentence; with its class if the text is not meant as one."""
     original = driver_error(error) or error
     text = BaseException.__str__(original).rstrip(". ")

@@ -14,7 +14,7 @@ from asgi_dbconn.migrations.target_databases import Subject
 
 __all__ = [
     "compare_defaults_as_text",
-    "comparison",
+    "compare_options",
     "keep_enum_types",
     "name_constraints",
     "render_enum_type",
@@ -40,7 +40,7 @@ def _name_in(container: Any) -> None:
 
     for number, operation in enumerate(container.ops):
         if isinstance(operation, ops.CreateTableOp):
-            container.ops[number] = _named_table(operation)
+            container.ops[number] = _table_name(operation)
         elif isinstance(operation, ops.OpContainer):
             _name_in(operation)
         elif isinstance(operation, ops.DropConstraintOp) and operation.constraint_name is None:
@@ -49,7 +49,7 @@ def _name_in(container: Any) -> None:
             operation.constraint_name = operation.constraint_name or _name_of(operation)
 
 
-def _named_table(operation: Any) -> Any:
+def _table_name(operation: Any) -> Any:
     from alembic.operations.ops import CreateTableOp
 
     table = operation.to_table()  # a copy
@@ -96,7 +96,7 @@ def keep_enum_types(script: MigrationScript, context: Any) -> None:
     """Add to the newest database's part of ``script`` what creates and drops its types."""
     dialect = context.dialect
     upgrade, downgrade = script.upgrade_ops_list[-1], script.downgrade_ops_list[-1]
-    added, dropped = _types(_added(upgrade), dialect), _types(_added(downgrade), dialect)
+    added, dropped = _types(_find_added(upgrade), dialect), _types(_find_added(downgrade), dialect)
     if not (added or dropped):
         return
     tables = [
@@ -115,7 +115,7 @@ def keep_enum_types(script: MigrationScript, context: Any) -> None:
         container.ops += [_execute(DropEnumType(enum), dialect) for enum in last.values()]
 
 
-def _added(container: Any) -> Iterator[Any]:
+def _find_added(container: Any) -> Iterator[Any]:
     from alembic.operations import ops
 
     for operation in container.ops:
@@ -126,7 +126,7 @@ def _added(container: Any) -> Iterator[Any]:
         elif isinstance(operation, ops.AlterColumnOp) and operation.modify_type is not None:
             yield Column(operation.column_name, operation.modify_type)
         elif isinstance(operation, ops.OpContainer):
-            yield from _added(operation)
+            yield from _find_added(operation)
 
 
 def _types(columns: Iterable[Any], dialect: Any) -> Types:
@@ -174,7 +174,7 @@ def _has_no_equality(kind: Any) -> bool:
     return isinstance(kind, JSON) and not isinstance(kind, JSONB)
 
 
-def comparison(
+def compare_options(
     subject: Subject,
     options: Mapping[str, Any],
     *,
@@ -195,7 +195,7 @@ def comparison(
         given["include_object"] = _without_schema(given.get("include_object"))
     elif schemas - {None}:
         given["include_name"] = _within(schemas | {None}, include_name)
-    given["render_item"] = _rendered_by(given.get("render_item"))
+    given["render_item"] = _make_renderer(given.get("render_item"))
     return {
         "target_metadata": list(subject.metadatas),
         "compare_type": _has_other_type,
@@ -209,7 +209,7 @@ def comparison(
     }
 
 
-def _rendered_by(theirs: Any) -> Any:
+def _make_renderer(theirs: Any) -> Any:
     def render(kind: str, thing: Any, context: Any) -> Any:
         rendered = theirs(kind, thing, context) if theirs is not None else False
         return render_enum_type(kind, thing, context) if rendered is False else rendered

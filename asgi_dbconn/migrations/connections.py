@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateSchema
 
-from asgi_dbconn.databases.database import Database, beside
+from asgi_dbconn.databases.database import Database, dedicated
 from asgi_dbconn.databases.scopes import current_scope
 from asgi_dbconn.errors import ConfigurationError, MigrationError, TransactionError
 from asgi_dbconn.pools.dialects.sqlite import AUTOCOMMIT, WRITES
@@ -76,7 +76,7 @@ async def migration_connection(
                 await connection.invalidate()  # the pool gets a new one
         return
     # A query_timeout is for requests; building an index takes as long as it takes.
-    own = beside(database, query_timeout=None)
+    own = dedicated(database, query_timeout=None)
     async with own, own.connection() as connection:
         if database.url.dialect == "sqlite":
             await _let_foreign_keys_rest(connection)

@@ -17,14 +17,14 @@ def run(context: Any, migrations: Migrations) -> None:
 
     ``context`` is the module ``alembic.context``.
     """
-    options = _asked_for(context)
+    options = _requested(context)
     is_online = not context.is_offline_mode()
     writes = "destination_rev" in options
     sql = run_sync(migrations.run_for(context, options["fn"], writes=writes, is_online=is_online))
     (context.config.output_buffer or sys.stdout).write(sql)
 
 
-def _asked_for(context: Any) -> dict[str, Any]:
+def _requested(context: Any) -> dict[str, Any]:
     # The context tells once it was configured, for whatever database, and logs which.
     logger = logging.getLogger("alembic.runtime.migration")
     logger.disabled, was_disabled = True, logger.disabled

@@ -43,7 +43,7 @@ after_every_fork(_process.after_fork)
 async def one_at_a_time(seconds: float) -> AsyncIterator[None]:
     """Keep Alembic for one task of this process, on any loop. Raises MigrationLocked."""
     try:
-        turn = await _process.take("", asyncio.get_running_loop().time() + seconds)
+        turn = await _process.acquire("", asyncio.get_running_loop().time() + seconds)
     except PoolTimeout as error:
         raise MigrationLocked(
             f"Another task of this process has been using Alembic for {seconds:.1f} s "
@@ -52,7 +52,7 @@ async def one_at_a_time(seconds: float) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        turn.free()
+        turn.release()
 
 
 async def take_turn(connection: AsyncConnection, database: Database, seconds: float) -> None:
@@ -74,7 +74,7 @@ async def take_turn(connection: AsyncConnection, database: Database, seconds: fl
     while not (await connection.execute(ask)).scalar_one():
         if asyncio.get_running_loop().time() > deadline:
             holder = (await connection.execute(_HOLDER, _KEYS)).first()
-            raise _locked(database, seconds, _told(holder))
+            raise _lock(database, seconds, _tell(holder))
         await connection.rollback()
         await asyncio.sleep(pause)
         pause = min(pause * 2, _LONGEST)
@@ -93,10 +93,10 @@ async def _take_write_lock(
             if not is_conflict(error):
                 raise
             if asyncio.get_running_loop().time() > deadline:
-                raise _locked(database, seconds, "another connection writes to it") from error
+                raise _lock(database, seconds, "another connection writes to it") from error
 
 
-def _told(holder: Row[Any] | None) -> str:
+def _tell(holder: Row[Any] | None) -> str:
     if holder is None:
         return "they have just finished"
     return (
@@ -106,7 +106,7 @@ def _told(holder: Row[Any] | None) -> str:
     )
 
 
-def _locked(database: Database, seconds: float, holder: str) -> MigrationLocked:
+def _lock(database: Database, seconds: float, holder: str) -> MigrationLocked:
     return MigrationLocked(
         f"Database {database.name or 'default'!r} ({database.url}) is being migrated by somebody "
         f"else, who did not finish within {seconds:.1f} s (lock_timeout): {holder}. "

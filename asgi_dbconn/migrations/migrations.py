@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from asgi_dbconn.migrations.alembic_errors import alembic_used
+from asgi_dbconn.migrations.alembic_errors import translate_errors
 from asgi_dbconn.migrations.folder import Folder, create_folder
 from asgi_dbconn.migrations.revisions import (
     Applied,
     Source,
-    downgrading,
+    downgrade_steps,
     split_range,
-    stamping,
-    upgrading,
+    stamp_steps,
+    upgrade_steps,
 )
-from asgi_dbconn.migrations.run_builder import LOCK_TIMEOUT, Runs, Schema
+from asgi_dbconn.migrations.run_builder import LOCK_TIMEOUT, RunBuilder, Schema
 from asgi_dbconn.migrations.target_databases import Names
 from asgi_dbconn.orm.binding import INHERIT, Binding
 
@@ -44,7 +44,7 @@ class Migrations:
     """
 
     def __init__(self, binding: Binding) -> None:
-        self._runs = Runs(binding)
+        self._runs = RunBuilder(binding)
 
     def configure(self, directory: str | Path | None = None, **options: Any) -> None:
         """Choose the folder, and arguments of Alembic's ``context.configure`` for every verb.
@@ -71,7 +71,9 @@ class Migrations:
         runs = self._runs
         other = Migrations(runs.binding)
         place = runs.folder.directory if directory is None else Path(directory)
-        other._runs = Runs(runs.binding, Folder(place, tuple(x), tag), dict(runs.options), tell)
+        other._runs = RunBuilder(
+            runs.binding, Folder(place, tuple(x), tag), dict(runs.options), tell
+        )
         return other
 
     @property
@@ -93,7 +95,7 @@ class Migrations:
         Several processes may do so at the same time: one does, the others wait and find nothing to
         do. Raises MigrationLocked after ``lock_timeout`` seconds. ``schema`` is created if need be.
         """
-        return await self._runs.change(upgrading, revision, database, schema, lock_timeout)
+        return await self._runs.change(upgrade_steps, revision, database, schema, lock_timeout)
 
     async def downgrade(
         self,
@@ -104,7 +106,7 @@ class Migrations:
         lock_timeout: float = LOCK_TIMEOUT,
     ) -> list[Applied]:
         """Undo what came after ``revision``; by default the newest."""
-        return await self._runs.change(downgrading, revision, database, schema, lock_timeout)
+        return await self._runs.change(downgrade_steps, revision, database, schema, lock_timeout)
 
     async def stamp(
         self,
@@ -118,7 +120,7 @@ class Migrations:
         """Write down that the databases are at ``revision``, and change nothing else."""
         revisions = [revision] if isinstance(revision, str) else list(revision)
         return await self._runs.change(
-            stamping, revisions, database, schema, lock_timeout, purge=purge
+            stamp_steps, revisions, database, schema, lock_timeout, purge=purge
         )
 
     # -- looking at them
@@ -171,7 +173,7 @@ class Migrations:
 
     def init(self) -> list[Path]:
         """Make the folder, and return the files that were written. For ``alembic``, too."""
-        with alembic_used():
+        with translate_errors():
             return create_folder(self.folder.directory, self._runs.binding)
 
     # -- the SQL instead
@@ -185,7 +187,7 @@ class Migrations:
     ) -> str:
         """Return the SQL that ``upgrade`` would send; ``revision`` may be a range, ``from:to``."""
         start, end = split_range(revision)
-        return await self._runs.write(upgrading, end, start, database, schema)
+        return await self._runs.write(upgrade_steps, end, start, database, schema)
 
     async def downgrade_sql(
         self,
@@ -196,7 +198,7 @@ class Migrations:
     ) -> str:
         """Return the SQL that ``downgrade`` would send; ``revision`` is a range, ``from:to``."""
         start, end = split_range(revision)
-        return await self._runs.write(downgrading, end, start or "head", database, schema)
+        return await self._runs.write(downgrade_steps, end, start or "head", database, schema)
 
     async def stamp_sql(
         self,
@@ -209,7 +211,7 @@ class Migrations:
         revisions, start = [revision] if isinstance(revision, str) else list(revision), None
         if len(revisions) == 1:
             start, revisions[0] = split_range(revisions[0])
-        return await self._runs.write(stamping, revisions, start, database, schema)
+        return await self._runs.write(stamp_steps, revisions, start, database, schema)
 
     # -- for env.py
 

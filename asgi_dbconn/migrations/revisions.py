@@ -19,12 +19,12 @@ __all__ = [
     "Applied",
     "Check",
     "Steps",
-    "comparing",
-    "downgrading",
-    "reading",
+    "compare_steps",
+    "downgrade_steps",
+    "no_steps",
     "split_range",
-    "stamping",
-    "upgrading",
+    "stamp_steps",
+    "upgrade_steps",
 ]
 
 if TYPE_CHECKING:
@@ -106,22 +106,22 @@ class Steps:
         return migrate
 
 
-def upgrading(scripts: ScriptDirectory, revision: str) -> Source:
+def upgrade_steps(scripts: ScriptDirectory, revision: str) -> Source:
     """Return the source of the steps up to ``revision``."""
     return lambda heads, _: scripts._upgrade_revs(revision, heads)
 
 
-def downgrading(scripts: ScriptDirectory, revision: str) -> Source:
+def downgrade_steps(scripts: ScriptDirectory, revision: str) -> Source:
     """Return the source of the steps down to ``revision``."""
     return lambda heads, _: scripts._downgrade_revs(revision, heads)
 
 
-def stamping(scripts: ScriptDirectory, revisions: Sequence[str]) -> Source:
+def stamp_steps(scripts: ScriptDirectory, revisions: Sequence[str]) -> Source:
     """Return the source of the steps to ``revisions``, without running them."""
     return lambda heads, _: scripts._stamp_revs(tuple(revisions), heads)
 
 
-def reading(scripts: ScriptDirectory, found: list[tuple[str, ...]]) -> Source:
+def no_steps(scripts: ScriptDirectory, found: list[tuple[str, ...]]) -> Source:
     """Return a source of no step at all; the heads of each database go into ``found``."""
 
     def read(heads: Any, _: Any) -> Iterable[Any]:
@@ -131,7 +131,7 @@ def reading(scripts: ScriptDirectory, found: list[tuple[str, ...]]) -> Source:
     return read
 
 
-def comparing(
+def compare_steps(
     scripts: ScriptDirectory, generated: RevisionContext, differences: list[str]
 ) -> Source:
     """Return a source of no step at all.
@@ -144,7 +144,7 @@ def comparing(
         present = {script.revision for script in scripts.get_revisions(heads)}
         if present != newest:
             raise MigrationError(
-                f"it is at {_listed(present)}, and the newest revision is {_listed(newest)}. "
+                f"it is at {_list(present)}, and the newest revision is {_list(newest)}. "
                 "Bring it up to date before: `asgi-dbconn db upgrade`"
             )
         generated.run_autogenerate(heads, context)
@@ -176,5 +176,5 @@ def _as_code(generated: RevisionContext, context: MigrationContext) -> str:
     return "\n".join(line for line in lines if not line.startswith("# ###"))
 
 
-def _listed(revisions: set[str]) -> str:
+def _list(revisions: set[str]) -> str:
     return ", ".join(sorted(revisions)) or "base"

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from asgi_dbconn.migrations.alembic_errors import alembic_used
+from asgi_dbconn.migrations.alembic_errors import translate_errors
 from asgi_dbconn.migrations.folder import Folder, scripts_of
 from asgi_dbconn.migrations.locking import one_at_a_time
-from asgi_dbconn.migrations.revisions import Applied, Source, comparing, reading
+from asgi_dbconn.migrations.revisions import Applied, Source, compare_steps, no_steps
 from asgi_dbconn.migrations.runner import Run
 from asgi_dbconn.migrations.target_databases import Names, Subject, all_subjects, chosen_subjects
 from asgi_dbconn.orm.binding import INHERIT, Binding, Choice
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
 
-__all__ = ["LOCK_TIMEOUT", "Runs", "Schema"]
+__all__ = ["LOCK_TIMEOUT", "RunBuilder", "Schema"]
 
 _log = logging.getLogger("asgi_dbconn")
 LOCK_TIMEOUT: Final = 60.0
@@ -38,7 +38,7 @@ Goal = Callable[["ScriptDirectory", Any], Source]
 
 
 @dataclass
-class Runs:
+class RunBuilder:
     """Everything that verbs have in common. Reads the folder anew for each run."""
 
     binding: Binding
@@ -50,7 +50,7 @@ class Runs:
     async def run_for(self, context: Any, source: Source, *, writes: bool, is_online: bool) -> str:
         """Do what the ``alembic`` command was asked for; return the SQL where it was asked for."""
         scripts = context.script
-        run = self._made(context, scripts, source, all_subjects(self.binding, scripts), INHERIT)
+        run = self._make(context, scripts, source, all_subjects(self.binding, scripts), INHERIT)
         run.lock_timeout = LOCK_TIMEOUT if writes else None
         if not is_online:
             return run.offline()
@@ -67,7 +67,7 @@ class Runs:
         **context: Any,
     ) -> list[Applied]:
         """Take the steps of ``goal`` to ``revision``; ``context`` is for Alembic's own."""
-        with alembic_used():
+        with translate_errors():
             config = self.folder.config()
             scripts = scripts_of(config)
             subjects = chosen_subjects(self.binding, database, scripts)
@@ -79,12 +79,12 @@ class Runs:
 
     async def current(self, database: Names, schema: Schema) -> dict[str | None, tuple[str, ...]]:
         """Return the heads that the version table of each database has."""
-        with alembic_used():
+        with translate_errors():
             config = self.folder.config()
             scripts = scripts_of(config)
             subjects = chosen_subjects(self.binding, database, scripts)
             found: list[tuple[str, ...]] = []
-            await self._run(config, scripts, reading(scripts, found), subjects, schema)
+            await self._run(config, scripts, no_steps(scripts, found), subjects, schema)
         return {subject.names[0]: heads for subject, heads in zip(subjects, found, strict=True)}
 
     async def compare(
@@ -97,7 +97,7 @@ class Runs:
         autogenerate: bool,
     ) -> tuple[dict[str | None, str], Path | None]:
         """Return what each database lacks, as code, and, with ``autogenerate``, its new file."""
-        with alembic_used():
+        with translate_errors():
             from alembic.autogenerate import RevisionContext
 
             names = self.engine_names(scripts_of(self.folder.config()))
@@ -108,7 +108,7 @@ class Runs:
             generated = RevisionContext(config, scripts, asked)
             subjects = chosen_subjects(self.binding, database, scripts)
             found: list[str] = []
-            source = comparing(scripts, generated, found)
+            source = compare_steps(scripts, generated, found)
             template_args = generated.template_args
             await self._run(config, scripts, source, subjects, schema, template_args=template_args)
             written = list(generated.generate_scripts()) if autogenerate else []
@@ -119,7 +119,7 @@ class Runs:
 
     def write_empty(self, message: str | None, options: Mapping[str, Any]) -> Path:
         """Write a revision that does nothing yet. Needs no database."""
-        with alembic_used():
+        with translate_errors():
             from alembic.util import rev_id
 
             names = self.engine_names(scripts_of(self.folder.config()))
@@ -142,7 +142,7 @@ class Runs:
         schema: Schema,
     ) -> str:
         """Return the SQL of the steps of ``goal``, from ``start`` on. Opens no connection."""
-        with alembic_used():
+        with translate_errors():
             config = self.folder.config()
             scripts = scripts_of(config)
             source = goal(scripts, revision)
@@ -150,7 +150,7 @@ class Runs:
             context = {"as_sql": True, "starting_rev": start, "destination_rev": revision}
             async with one_at_a_time(LOCK_TIMEOUT):
                 with self._environment(config, scripts, **context) as environment:
-                    return self._made(environment, scripts, source, subjects, schema).offline()
+                    return self._make(environment, scripts, source, subjects, schema).offline()
 
     def engine_names(self, scripts: ScriptDirectory) -> list[str]:
         subjects = all_subjects(self.binding, scripts)
@@ -170,11 +170,11 @@ class Runs:
             context["dont_mutate"] = True
         async with one_at_a_time(LOCK_TIMEOUT if lock_timeout is None else lock_timeout):
             with self._environment(config, scripts, fn=source, **context) as environment:
-                run = self._made(environment, scripts, source, subjects, schema)
+                run = self._make(environment, scripts, source, subjects, schema)
                 run.lock_timeout = lock_timeout
                 return await run.online()
 
-    def _made(
+    def _make(
         self,
         environment: EnvironmentContext,
         scripts: ScriptDirectory,
@@ -199,7 +199,7 @@ class Runs:
             self.engine_names(scripts),
             {**options, **self.options},
             chosen,
-            tell=self._told,
+            tell=self._tell_run,
         )
 
     def _environment(
@@ -209,6 +209,6 @@ class Runs:
 
         return EnvironmentContext(config, scripts, tag=self.folder.tag, **context)
 
-    def _told(self, applied: Applied) -> None:
+    def _tell_run(self, applied: Applied) -> None:
         _log.info("migration of database %s", applied)
         self.tell(applied)

@@ -13,8 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from asgi_dbconn.errors import DBConnError, MigrationError
-from asgi_dbconn.migrations.alembic_errors import is_refusal, said_by
-from asgi_dbconn.migrations.autogenerate import compare_defaults_as_text, comparison
+from asgi_dbconn.migrations.alembic_errors import describe_error, is_refusal
+from asgi_dbconn.migrations.autogenerate import compare_defaults_as_text, compare_options
 from asgi_dbconn.migrations.connections import SQLiteForeignKeys, migration_connection
 from asgi_dbconn.migrations.locking import take_turn
 from asgi_dbconn.migrations.revisions import Applied, Source, Steps
@@ -70,7 +70,7 @@ class Run:
             )
             self._run_migrations()
             dialect = subject.database.url.dialect
-            moved = f"SET search_path TO {self._quoted_schema()};\n\n" if self.schema else ""
+            moved = f"SET search_path TO {self._quote_schema()};\n\n" if self.schema else ""
             parts.append(f"-- Database {subject.label}, {dialect}\n\n{moved}{text.getvalue()}")
         return "\n".join(parts)
 
@@ -93,7 +93,9 @@ class Run:
             if steps.begun:
                 raise await self._failure(connection, steps, error) from error
             if is_refusal(error):
-                raise MigrationError(f"Database {subject.label!r}: {said_by(error)}") from error
+                raise MigrationError(
+                    f"Database {subject.label!r}: {describe_error(error)}"
+                ) from error
             raise
         self.applied += steps.begun
 
@@ -104,7 +106,7 @@ class Run:
     def _arguments(self, subject: Subject) -> dict[str, Any]:
         single = self.engine_names == [""]
         prefix = "" if single else f"{subject.engine_name}_"
-        arguments = comparison(
+        arguments = compare_options(
             subject,
             self.options,
             schema=self.schema,
@@ -124,7 +126,7 @@ class Run:
     ) -> MigrationError:
         where = f"{steps.file}{_line_in(steps.file, error)}: " if steps.file else ""
         return MigrationError(
-            f"{steps.begun[-1]} failed. {where}{said_by(error)}\n"
+            f"{steps.begun[-1]} failed. {where}{describe_error(error)}\n"
             f"{await self._whereabouts(connection)}"
         )
 
@@ -138,7 +140,7 @@ class Run:
             return "Where the database is now could not be asked; `asgi-dbconn db current` tells."
         return f"The database is at {', '.join(heads) or 'base: it has no revision'}."
 
-    def _quoted_schema(self) -> str:
+    def _quote_schema(self) -> str:
         return '"' + (self.schema or "").replace('"', '""') + '"'
 
 

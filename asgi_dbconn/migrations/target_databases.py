@@ -54,7 +54,7 @@ def all_subjects(binding: Binding, scripts: ScriptDirectory | None = None) -> li
 
     A read replica that is registered by a name has neither, and is left alone.
     """
-    return _grouped(binding, _concerned(binding, scripts))
+    return _group(binding, _select(binding, scripts))
 
 
 def chosen_subjects(binding: Binding, names: Names, scripts: ScriptDirectory) -> list[Subject]:
@@ -65,13 +65,11 @@ def chosen_subjects(binding: Binding, names: Names, scripts: ScriptDirectory) ->
     for name in chosen:
         binding.find_database(name)
     places = {_place(binding.databases[name]) for name in chosen}
-    also = [
-        name for name in _concerned(binding, scripts) if _place(binding.databases[name]) in places
-    ]
-    return _grouped(binding, list(dict.fromkeys([*also, *chosen])))
+    also = [name for name in _select(binding, scripts) if _place(binding.databases[name]) in places]
+    return _group(binding, list(dict.fromkeys([*also, *chosen])))
 
 
-def _concerned(binding: Binding, scripts: ScriptDirectory | None) -> list[str | None]:
+def _select(binding: Binding, scripts: ScriptDirectory | None) -> list[str | None]:
     return [
         name
         for name, metadata in binding.metadatas.items()
@@ -81,7 +79,7 @@ def _concerned(binding: Binding, scripts: ScriptDirectory | None) -> list[str | 
     ]
 
 
-def _grouped(binding: Binding, names: list[str | None]) -> list[Subject]:
+def _group(binding: Binding, names: list[str | None]) -> list[Subject]:
     # Two names of one database share its version table: whoever came second would find that
     # nothing is left to do.
     groups: dict[Database | DatabaseURL, list[str | None]] = {}

@@ -15,7 +15,7 @@ from sqlalchemy.orm.base import NO_VALUE
 
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm.bulk_rows import RowReader
-from asgi_dbconn.orm.loaded_objects import note_number, note_states, numbered_key
+from asgi_dbconn.orm.loaded_objects import find_numbered_key, note_number, note_states
 from asgi_dbconn.orm.loading import session_for
 from asgi_dbconn.orm.lookups import primary_key
 from asgi_dbconn.orm.object_undo import (
@@ -25,17 +25,17 @@ from asgi_dbconn.orm.object_undo import (
     remove_unknown,
     unknown_of,
 )
-from asgi_dbconn.orm.origin import Origin, note_origin
+from asgi_dbconn.orm.origin import Origin, set_origin
 from asgi_dbconn.pools.undo_log import UndoLog, undo_log_of
 
-__all__ = ["BATCH", "Changes", "Insertion", "insert", "insert_returning", "update_by_key"]
+__all__ = ["BATCH", "BulkInsert", "BulkUpdate", "insert", "insert_returning", "update_by_key"]
 
 BATCH: Final = 1000
 """Rows in one statement, where several are sent in one."""
 _INSERTS: Final = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
-class Insertion:
+class BulkInsert:
     """The rows to be inserted, and what happens to those that are there already.
 
     Raises ConfigurationError or FieldError for what cannot be.
@@ -57,8 +57,8 @@ class Insertion:
         self.updates = [reader.column(field) for field in update_conflicts]
         self.unique = [reader.column(field) for field in unique_fields]
         self._check()
-        self.rows = [self._checked(reader.values_of(row)) for row in rows]
-        self.how: Mapping[str, Any] = {"insertmanyvalues_page_size": _checked_size(batch_size)}
+        self.rows = [self._check_values(reader.values_of(row)) for row in rows]
+        self.how: Mapping[str, Any] = {"insertmanyvalues_page_size": _check_size(batch_size)}
 
     @property
     def has_conflicts(self) -> bool:
@@ -112,7 +112,7 @@ class Insertion:
                 "them without ignore_conflicts and update_conflicts."
             )
 
-    def _checked(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _check_values(self, row: dict[str, Any]) -> dict[str, Any]:
         for name in self.updates:
             if name not in row:
                 raise ConfigurationError(
@@ -122,7 +122,7 @@ class Insertion:
         return row
 
 
-class Changes:
+class BulkUpdate:
     """Some fields of many objects that are stored already, by their primary keys.
 
     Raises ConfigurationError or FieldError for what cannot be.
@@ -143,7 +143,7 @@ class Changes:
         reader = RowReader(mapper)
         self.mapper = mapper
         self.names = [reader.column(field) for field in fields]
-        self.batch_size = _checked_size(batch_size)
+        self.batch_size = _check_size(batch_size)
         self.key = [attribute.key for attribute in primary_key(mapper)]
         if not set(self.key).isdisjoint(self.names):
             raise ConfigurationError(
@@ -161,7 +161,7 @@ class Changes:
         for start in range(0, len(self.rows), self.batch_size):
             yield self.rows[start : start + self.batch_size]
 
-    def settle(self, stored: Set[tuple[Any, ...]], log: UndoLog | None) -> None:
+    def mark_stored(self, stored: Set[tuple[Any, ...]], log: UndoLog | None) -> None:
         """Note on the objects that this is stored, or they would store it once more.
 
         ``stored``: the primary keys of the rows that were there. The changes of other objects stay.
@@ -194,7 +194,7 @@ class Changes:
 
 
 def insert(
-    connection: Connection, options: Mapping[str, Any], _: Origin, *, plan: Insertion
+    connection: Connection, options: Mapping[str, Any], _: Origin, *, plan: BulkInsert
 ) -> int:
     """Store the rows; return how many were stored, changed ones included."""
     statement = plan.statement(connection.dialect.name)
@@ -208,7 +208,7 @@ def insert(
 
 
 def insert_returning(
-    connection: Connection, options: Mapping[str, Any], origin: Origin, *, plan: Insertion
+    connection: Connection, options: Mapping[str, Any], origin: Origin, *, plan: BulkInsert
 ) -> list[Any]:
     """Store the rows; return their objects, without conflicts in the order of the rows."""
     # Where a row was there already, its key says nothing about the order.
@@ -219,7 +219,7 @@ def insert_returning(
     with session_for(connection, options) as session:
         objects = list(session.scalars(statement, plan.rows, execution_options=how))
     for instance in objects:
-        note_origin(instance, origin)
+        set_origin(instance, origin)
     log = undo_log_of(connection)
     if log is not None:
         _note_inserted(connection, log, objects, plan)
@@ -227,10 +227,10 @@ def insert_returning(
 
 
 def _note_inserted(
-    connection: Connection, log: UndoLog, objects: Sequence[Any], plan: Insertion
+    connection: Connection, log: UndoLog, objects: Sequence[Any], plan: BulkInsert
 ) -> None:
     """Let the objects be new again, with what was given for their rows, after a rollback."""
-    numbered = numbered_key(plan.mapper)
+    numbered = find_numbered_key(plan.mapper)
     given = frozenset(name for row in plan.rows for name in row)
     for position, instance in enumerate(objects):
         state: Any = instance_state(instance)
@@ -250,7 +250,7 @@ def _note_inserted(
 
 
 def update_by_key(
-    connection: Connection, options: Mapping[str, Any], _: Origin, *, changes: Changes
+    connection: Connection, options: Mapping[str, Any], _: Origin, *, changes: BulkUpdate
 ) -> int:
     """Execute one UPDATE for every row that is there; return how many those are."""
     columns = changes.mapper.primary_key
@@ -269,7 +269,7 @@ def update_by_key(
             if rows:
                 session.execute(update(changes.mapper.class_), rows)
             changed |= there
-    changes.settle(changed, undo_log_of(connection))
+    changes.mark_stored(changed, undo_log_of(connection))
     return len(changed)
 
 
@@ -280,7 +280,7 @@ def _on_update(column: Column[Any], excluded: Any) -> Any:
     return default.arg(None) if default.is_callable else default.arg
 
 
-def _checked_size(rows: int) -> int:
+def _check_size(rows: int) -> int:
     if type(rows) is not int or rows < 1:
         raise ConfigurationError(f"batch_size is at least 1 row, not {rows!r}.")
     return rows

@@ -22,17 +22,17 @@ from sqlalchemy.orm.attributes import (
 from sqlalchemy.orm.base import PASSIVE_NO_INITIALIZE
 
 from asgi_dbconn.errors import ConfigurationError
-from asgi_dbconn.orm.store_lock import BEING_STORED
+from asgi_dbconn.orm.store_lock import STORING
 
 __all__ = [
+    "can_be_deleted_alone",
+    "cascaded_objects",
     "check_can_be_added",
     "check_is_not_being_stored",
-    "hanging_on",
-    "is_deleted_alone",
-    "is_stored_alone",
-    "is_to_be_stored",
-    "outdated_relations",
-    "take_out",
+    "is_dirty",
+    "needs_one_statement",
+    "stale_relations",
+    "unlink",
 ]
 
 _UNKNOWN: Final = object()
@@ -48,7 +48,7 @@ _on_flushing: Final = tuple(
 )
 
 
-def hanging_on(instance: Any) -> list[Any]:
+def cascaded_objects(instance: Any) -> list[Any]:
     """Return every other object that a Session would store together with ``instance``."""
     mapper = object_mapper(instance)
     if not mapper.relationships:
@@ -75,7 +75,7 @@ def check_can_be_added(instance: Any, others: Sequence[Any]) -> None:
 
 def check_is_not_being_stored(instance: Any) -> None:
     """Raise ConfigurationError if another task stores it at this moment."""
-    if id(instance) in BEING_STORED:
+    if id(instance) in STORING:
         raise _in_use(instance)
 
 
@@ -99,19 +99,19 @@ def _in_use(instance: Any) -> ConfigurationError:
     )
 
 
-def take_out(instance: Any) -> None:
+def unlink(instance: Any) -> None:
     """Let nothing refer to a new ``instance`` that was given up, or it would be stored later."""
     for relation in object_mapper(instance).relationships:
         if instance_dict(instance).get(relation.key):
             setattr(instance, relation.key, [] if relation.uselist else None)
 
 
-def is_stored_alone(instance: Any, others: Sequence[Any]) -> bool:
+def needs_one_statement(instance: Any, others: Sequence[Any]) -> bool:
     """Return whether a single statement stores it: nothing new or changed hangs on it."""
     mapper = object_mapper(instance)
     return (
         len(mapper.tables) == 1
-        and not _is_overheard(mapper, _ON_STORING)
+        and not _has_listeners(mapper, _ON_STORING)
         and not any(_takes_a_statement(other, instance) for other in others)
         and not any(
             _changes_other_rows(instance, relationship) for relationship in mapper.relationships
@@ -119,23 +119,23 @@ def is_stored_alone(instance: Any, others: Sequence[Any]) -> bool:
     )
 
 
-def is_deleted_alone(mapper: Mapper[Any]) -> bool:
+def can_be_deleted_alone(mapper: Mapper[Any]) -> bool:
     """Return whether deleting such an object takes a single statement."""
     return (
         len(mapper.tables) == 1
         and mapper.version_id_col is None
-        and not _is_overheard(mapper, _ON_DELETING)
-        and all(_is_left_alone(relationship) for relationship in mapper.relationships)
+        and not _has_listeners(mapper, _ON_DELETING)
+        and all(_is_untouched(relationship) for relationship in mapper.relationships)
     )
 
 
-def is_to_be_stored(instance: Any) -> bool:
+def is_dirty(instance: Any) -> bool:
     """Return whether it is new, or was changed since it was loaded."""
     state = instance_state(instance)
     return state.key is None or state.modified
 
 
-def outdated_relations(instance: Any) -> list[str]:
+def stale_relations(instance: Any) -> list[str]:
     """Return the loaded relations to one object that its foreign key does not refer to any more."""
     return [
         relationship.key
@@ -165,7 +165,7 @@ def _value(instance: Any, mapper: Mapper[Any], column: Any) -> Any:
 
 def _takes_a_statement(other: Any, instance: Any) -> bool:
     """Return whether ``other`` is stored by a statement of its own, beside that of ``instance``."""
-    if not is_to_be_stored(other):
+    if not is_dirty(other):
         return False
     state, mapper = instance_state(other), object_mapper(other)
     if state.key is None or any(key in mapper.column_attrs for key in state.committed_state):
@@ -208,13 +208,13 @@ def _changes_other_rows(
     return bool(history.deleted) or not is_theirs
 
 
-def _is_left_alone(relation: RelationshipProperty[Any]) -> bool:
+def _is_untouched(relation: RelationshipProperty[Any]) -> bool:
     """Return whether deleting an object does nothing about this relation of it."""
     if relation.viewonly or relation.passive_deletes == "all":
         return True
     return relation.direction is _TO_ONE and not (relation.post_update or relation.cascade.delete)
 
 
-def _is_overheard(mapper: Mapper[Any], events: tuple[str, ...]) -> bool:
+def _has_listeners(mapper: Mapper[Any], events: tuple[str, ...]) -> bool:
     # Listeners may emit statements of their own.
     return any(_on_flushing) or any(getattr(mapper.dispatch, event) for event in events)

@@ -82,7 +82,7 @@ def _columns_of_key(detail: str) -> tuple[str, ...]:
     names, separator, _ = rest.partition(")=(")
     if not (opening and separator):
         return ()
-    return tuple(_unquoted(name) for name in _apart(names))
+    return tuple(_unquote(name) for name in _apart(names))
 
 
 def _apart(names: str) -> list[str]:
@@ -99,7 +99,7 @@ def _apart(names: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def _unquoted(name: str) -> str:
+def _unquote(name: str) -> str:
     is_quoted = len(name) > 1 and name.startswith('"') and name.endswith('"')
     return name[1:-1].replace('""', '"') if is_quoted else name
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm.attributes import instance_dict
 from sqlalchemy.orm.base import NO_VALUE
 from sqlalchemy.orm.collections import collection_adapter
 
-from asgi_dbconn.orm.loaded_objects import note_number, numbered_key
+from asgi_dbconn.orm.loaded_objects import find_numbered_key, note_number
 from asgi_dbconn.orm.object_undo import (
     ABSENT,
     ObjectUndo,
@@ -62,7 +62,7 @@ class Before:
                 before.values[name] = original
         return before
 
-    def filled(self, state: Any, meanwhile: Collection[str] = ()) -> dict[str, Any]:
+    def fill(self, state: Any, meanwhile: Collection[str] = ()) -> dict[str, Any]:
         """Return the values from before of all that is different now, and was not set meanwhile."""
         present = instance_dict(state.obj())
         names = {
@@ -77,7 +77,7 @@ class Before:
 
     def restore(self, state: Any, meanwhile: Mapping[str, Any], *, uncertain: bool = False) -> None:
         """Let the object be as it was, with what was set meanwhile."""
-        self.undo.fill(self.filled(state, meanwhile))
+        self.undo.fill(self.fill(state, meanwhile))
         state.committed_state = dict(meanwhile)
         self.undo.restore(state, uncertain=uncertain)
 
@@ -146,10 +146,12 @@ class FlushUndo:
                 continue
             meanwhile = self._meanwhile.get(state, {})
             if vars(state).get("info"):
-                remove_unknown(state, before.undo.changed | before.filled(state, meanwhile).keys())
+                remove_unknown(
+                    state, before.undo.note_changes | before.fill(state, meanwhile).keys()
+                )
             if log is None:
                 continue
-            filled = before.filled(state, meanwhile)
+            filled = before.fill(state, meanwhile)
             if before.noted is not None:
                 before.noted.fill(filled)
                 continue
@@ -157,7 +159,7 @@ class FlushUndo:
                 before.undo.came_from(origin(state.class_))
             before.undo.fill(filled)
             before.noted = note_change(log.level, state, before.undo)
-            if before.undo.is_new and numbered_key(state.mapper) in filled and state.key:
+            if before.undo.is_new and find_numbered_key(state.mapper) in filled and state.key:
                 note_number(connection, log.level, state.mapper, state.key[1])
 
     def restore(self, *, uncertain: bool) -> None:
@@ -176,7 +178,7 @@ class FlushUndo:
         for state, before in self._before.items():
             if state.obj() is not None and before.undo.is_new:
                 meanwhile = self._changes_meanwhile(state, before)
-                for name in before.filled(state, meanwhile).keys() - before.values.keys():
+                for name in before.fill(state, meanwhile).keys() - before.values.keys():
                     del instance_dict(state.obj())[name]
 
     def _changes_meanwhile(self, state: Any, before: Before) -> dict[str, Any]:
@@ -195,7 +197,7 @@ class FlushUndo:
                 now = list(collection_adapter(present[name])) if name in present else members
                 if [id(member) for member in now] != [id(member) for member in members]:
                     changes[name] = members
-            elif name in before.undo.changed:
+            elif name in before.undo.note_changes:
                 sent, now = before.values.get(name, ABSENT), present.get(name, ABSENT)
                 if now is ABSENT or (sent is None and _takes_default(state, name, before)):
                     continue  # an expression, which is loaded later, or a default in place of None
@@ -218,7 +220,7 @@ class FlushUndo:
                 target is column
                 for other, before in self._before.items()
                 for relation in other.mapper.relationships
-                if relation.key in before.undo.changed
+                if relation.key in before.undo.note_changes
                 for _, target in relation.synchronize_pairs
             )
         )
@@ -242,4 +244,4 @@ def note_refreshed(log: UndoLog | None, state: Any, before: Before, names: Colle
     if vars(state).get("info"):
         remove_unknown(state, names)
     if log is not None:
-        note_change(log.level, state, before.undo.after_refresh(state, before.filled(state)))
+        note_change(log.level, state, before.undo.after_refresh(state, before.fill(state)))

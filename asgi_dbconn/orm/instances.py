@@ -16,18 +16,18 @@ from asgi_dbconn.errors import ConfigurationError, FieldError
 from asgi_dbconn.orm import cascades, persistence
 from asgi_dbconn.orm.binding import INHERIT, Binding
 from asgi_dbconn.orm.errors import ObjectNotFound
-from asgi_dbconn.orm.fast_path.write_plans import storing_plan_of
+from asgi_dbconn.orm.fast_path.write_plans import write_plan
 from asgi_dbconn.orm.origin import origin_of
 from asgi_dbconn.orm.store_lock import StoreLock
-from asgi_dbconn.orm.target import Place, Work
+from asgi_dbconn.orm.target import QueryTarget, Work
 
-__all__ = ["check_same_place", "delete", "place_of", "refresh", "run", "save", "store"]
+__all__ = ["check_same_target", "delete", "refresh", "run", "save", "store", "target_of"]
 
 R = TypeVar("R")
 T = TypeVar("T")
 
 
-def place_of(instance: Any) -> Place:
+def target_of(instance: Any) -> QueryTarget:
     """Return where ``instance`` came from; for a new one, where a query would go at this moment.
 
     Raises ConfigurationError if its class has no registry.
@@ -38,10 +38,10 @@ def place_of(instance: Any) -> Place:
             f"{type(instance).__name__} is bound to no registry. Give one to its base: "
             "class Base(Queryable, DeclarativeBase, registry=models)."
         )
-    return _place(instance, binding, binding.find_database(name))
+    return _label(instance, binding, binding.find_database(name))
 
 
-def check_same_place(place: Place, instance: Any, others: Sequence[Any]) -> None:
+def check_same_target(target: QueryTarget, instance: Any, others: Sequence[Any]) -> None:
     """Raise ConfigurationError if one of ``others`` is stored elsewhere than in ``place``.
 
     A row of the same key, but another tenant's, would be written or referred to.
@@ -50,8 +50,10 @@ def check_same_place(place: Place, instance: Any, others: Sequence[Any]) -> None
         if instance_state(other).key is None:
             continue  # new: it goes where the others go
         bound = hasattr(type(other), "__dbconn__")
-        theirs = place_of(other) if bound else _place(other, place.binding, place.home)
-        if _seen_by(other, theirs) != _seen_by(other, place):
+        theirs = (
+            target_of(other) if bound else _label(other, target.binding, target.default_database)
+        )
+        if _for_target(other, theirs) != _for_target(other, target):
             raise ConfigurationError(
                 f"This {type(instance).__name__} and the {type(other).__name__} that hangs on it "
                 "come from different databases or schemas, and what is stored together is stored "
@@ -59,30 +61,30 @@ def check_same_place(place: Place, instance: Any, others: Sequence[Any]) -> None
             )
 
 
-def _place(instance: Any, binding: Binding, home: Database) -> Place:
+def _label(instance: Any, binding: Binding, home: Database) -> QueryTarget:
     if instance_state(instance).key is None:
-        return Place(binding, home, home, INHERIT)
-    return Place.of_origin(binding, home, origin_of(instance))
+        return QueryTarget(binding, home, home, INHERIT)
+    return QueryTarget.of_origin(binding, home, origin_of(instance))
 
 
-def _seen_by(instance: Any, place: Place) -> tuple[Database, str | None]:
+def _for_target(instance: Any, target: QueryTarget) -> tuple[Database, str | None]:
     """Return where ``place`` is for the tables of ``instance``.
 
     Tables that name a schema stay there.
     """
     tables = object_mapper(instance).tables
     remapped = any(getattr(table, "schema", None) is None for table in tables)
-    return place.database, place.effective_schema() if remapped else None
+    return target.database, target.effective_schema() if remapped else None
 
 
 def save(instance: Any) -> Coroutine[Any, Any, None]:
     """Store ``instance``: an INSERT if it is new, else one UPDATE of what was changed."""
-    place = place_of(instance)
-    return _save(place, instance, place.built_at())
+    target = target_of(instance)
+    return _save(target, instance, target.call_site())
 
 
 async def store(
-    place: Place, instance: T, built_at: CallSite | None, *, is_known: bool = True
+    target: QueryTarget, instance: T, call_site: CallSite | None, *, is_known: bool = True
 ) -> T:
     """Store ``instance`` at ``place`` with what hangs on it, as far as it is new or changed.
 
@@ -95,32 +97,34 @@ async def store(
             lock, work = plainly
             cascades.check_can_be_added(instance, ())
             with lock:
-                return await _stored(place, work, (instance,), alone=True, built_at=built_at)
-        others = cascades.hanging_on(instance)
+                return await _store_fast(target, work, (instance,), alone=True, call_site=call_site)
+        others = cascades.cascaded_objects(instance)
         cascades.check_can_be_added(instance, others)
-        check_same_place(place, instance, others)
-        if not any(cascades.is_to_be_stored(other) for other in (instance, *others)):
+        check_same_target(target, instance, others)
+        if not any(cascades.is_dirty(other) for other in (instance, *others)):
             return instance  # nothing to send
-        alone = cascades.is_stored_alone(instance, others)
+        alone = cascades.needs_one_statement(instance, others)
         work = partial(persistence.store, instance=instance, alone=alone)
-        return await _stored(place, work, (instance, *others), alone=alone, built_at=built_at)
+        return await _store_fast(
+            target, work, (instance, *others), alone=alone, call_site=call_site
+        )
     except BaseException:
         if not is_known:
-            cascades.take_out(instance)
+            cascades.unlink(instance)
         raise
 
 
 def delete(instance: Any) -> Coroutine[Any, Any, None]:
     """Delete the row of ``instance``, with the cascades of its relationships."""
     _check_is_stored(instance, "deleted")
-    place = place_of(instance)
-    return _delete(place, instance, place.built_at())
+    target = target_of(instance)
+    return _delete(target, instance, target.call_site())
 
 
 def refresh(instance: Any, names: tuple[str, ...]) -> Coroutine[Any, Any, None]:
     """Load columns or relations of ``instance`` anew."""
     _check_is_stored(instance, "refreshed")
-    place, mapper = place_of(instance), object_mapper(instance)
+    target, mapper = target_of(instance), object_mapper(instance)
     for name in names:
         if name not in mapper.attrs:
             there_are = ", ".join(sorted(mapper.attrs.keys()))
@@ -128,17 +132,17 @@ def refresh(instance: Any, names: tuple[str, ...]) -> Coroutine[Any, Any, None]:
                 f"{type(instance).__name__} has nothing called {name!r} to load. "
                 f"There are: {there_are}."
             )
-    return _refresh(place, instance, names, place.built_at())
+    return _refresh(target, instance, names, target.call_site())
 
 
-async def run(place: Place, work: Work[R], *, alone: bool, built_at: CallSite | None) -> R:
+async def run(target: QueryTarget, work: Work[R], *, alone: bool, call_site: CallSite | None) -> R:
     """Do ``work``, which writes: in a transaction, unless it is ``alone``, a single statement."""
-    if alone or place.scope() is not None:
-        return await place.run(work, autocommit=alone, built_at=built_at)
-    place.effective_schema()  # refused before anything begins
+    if alone or target.scope() is not None:
+        return await target.run(work, autocommit=alone, call_site=call_site)
+    target.effective_schema()  # refused before anything begins
     # SQLite: what reads first and writes later must have the write lock from the beginning.
-    async with place.database.verb_transaction():
-        return await place.run(work, autocommit=False, built_at=built_at)
+    async with target.database.verb_transaction():
+        return await target.run(work, autocommit=False, call_site=call_site)
 
 
 def _plainly(instance: T) -> tuple[StoreLock, Work[T]] | None:
@@ -148,7 +152,7 @@ def _plainly(instance: T) -> tuple[StoreLock, Work[T]] | None:
     """
     state = instance_state(instance)
     is_new = state.key is None
-    plan = storing_plan_of(instance, is_new=is_new) if is_new or state.modified else None
+    plan = write_plan(instance, is_new=is_new) if is_new or state.modified else None
     if plan is None:
         return None
     if is_new:
@@ -156,50 +160,52 @@ def _plainly(instance: T) -> tuple[StoreLock, Work[T]] | None:
         if row is None:
             return None
         lock = StoreLock(instance)
-        return lock, partial(persistence.insert_plainly, lock=lock, plan=plan, row=row)
+        return lock, partial(persistence.insert_fast, lock=lock, plan=plan, row=row)
     changes = plan.changes(instance)
     if changes is None:
         return None
     lock = StoreLock(instance)
-    return lock, partial(persistence.update_plainly, lock=lock, plan=plan, changes=changes)
+    return lock, partial(persistence.update_fast, lock=lock, plan=plan, changes=changes)
 
 
-async def _stored(
-    place: Place,
+async def _store_fast(
+    target: QueryTarget,
     work: Work[T],
     objects: tuple[Any, ...],
     *,
     alone: bool,
-    built_at: CallSite | None,
+    call_site: CallSite | None,
 ) -> T:
     try:
-        return await run(place, work, alone=alone, built_at=built_at)
+        return await run(target, work, alone=alone, call_site=call_site)
     except StaleDataError as error:
         if any(object_mapper(instance).version_id_col is not None for instance in objects):
             raise  # changed by somebody else, or deleted: it is up to the model's owner
-        raise persistence.gone(objects[0]) from error
+        raise persistence.row_missing(objects[0]) from error
 
 
-async def _save(place: Place, instance: Any, built_at: CallSite | None) -> None:
-    await store(place, instance, built_at)
+async def _save(target: QueryTarget, instance: Any, call_site: CallSite | None) -> None:
+    await store(target, instance, call_site)
 
 
-async def _delete(place: Place, instance: Any, built_at: CallSite | None) -> None:
-    others = cascades.hanging_on(instance)
+async def _delete(target: QueryTarget, instance: Any, call_site: CallSite | None) -> None:
+    others = cascades.cascaded_objects(instance)
     cascades.check_can_be_added(instance, others)
-    check_same_place(place, instance, others)
-    alone = cascades.is_deleted_alone(object_mapper(instance))
-    work = partial(persistence.remove_alone if alone else persistence.remove, instance=instance)
-    await run(place, work, alone=alone, built_at=built_at)
+    check_same_target(target, instance, others)
+    alone = cascades.can_be_deleted_alone(object_mapper(instance))
+    work = partial(
+        persistence.delete_fast if alone else persistence.delete_object, instance=instance
+    )
+    await run(target, work, alone=alone, call_site=call_site)
 
 
 async def _refresh(
-    place: Place, instance: Any, names: tuple[str, ...], built_at: CallSite | None
+    target: QueryTarget, instance: Any, names: tuple[str, ...], call_site: CallSite | None
 ) -> None:
-    cascades.check_can_be_added(instance, cascades.hanging_on(instance))
+    cascades.check_can_be_added(instance, cascades.cascaded_objects(instance))
     alone = all(name in object_mapper(instance).column_attrs for name in names)
     work = partial(persistence.refresh, instance=instance, names=names)
-    await place.run(work, autocommit=alone, built_at=built_at)
+    await target.run(work, autocommit=alone, call_site=call_site)
 
 
 def _check_is_stored(instance: Any, what: str) -> None:

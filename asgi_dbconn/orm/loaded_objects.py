@@ -24,7 +24,7 @@ from sqlalchemy.orm.base import NO_VALUE
 from asgi_dbconn.orm.object_undo import add_unknown, make_new, remove_unknown
 from asgi_dbconn.pools.undo_log import Level, UndoLog, undo_log_of
 
-__all__ = ["note_loaded", "note_number", "note_states", "numbered_key"]
+__all__ = ["find_numbered_key", "note_loaded", "note_number", "note_states"]
 
 
 def note_loaded(connection: Connection, instances: Iterable[Any]) -> None:
@@ -42,7 +42,7 @@ def note_states(log: UndoLog, states: list[Any], level: Level) -> None:
             around.add(_VANISHING, [state for state in states if _is_row_of(around, state)])
 
 
-def numbered_key(mapper: Mapper[Any]) -> str | None:
+def find_numbered_key(mapper: Mapper[Any]) -> str | None:
     """Return the attribute of a primary key that the database counts up by itself, if any."""
     table = mapper.base_mapper.local_table
     column = table.autoincrement_column if isinstance(table, Table) else None

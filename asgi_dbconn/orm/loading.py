@@ -17,19 +17,19 @@ from sqlalchemy.orm import Mapper, Session, selectin_polymorphic
 from sqlalchemy.sql.base import ExecutableOption
 
 from asgi_dbconn.orm.fast_path.execution import execute
-from asgi_dbconn.orm.fast_path.read_plans import Plan, plan_of
+from asgi_dbconn.orm.fast_path.read_plans import ReadPlan, read_plan
 from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.orm.lookup_operators import is_expression
 from asgi_dbconn.orm.origin import Origin
-from asgi_dbconn.orm.query import Description, statement_for
+from asgi_dbconn.orm.query import Query, cached_statement
 from asgi_dbconn.orm.target import Work
 from asgi_dbconn.pools.undo_log import undo_log_of
 
 __all__ = [
-    "by_key",
-    "by_query",
     "is_one_statement",
     "load",
+    "load_by_key",
+    "load_by_query",
     "load_rows",
     "scalar",
     "session_for",
@@ -134,51 +134,51 @@ def session_for(connection: Connection, options: Mapping[str, Any]) -> Session:
     )
 
 
-def by_query(description: Description[T]) -> tuple[Work[Sequence[T]], bool]:
+def load_by_query(query: Query[T]) -> tuple[Work[Sequence[T]], bool]:
     """Return the work that loads the objects, and whether it is a single statement."""
-    mapper = description.mapper
-    plan = None if description.options else plan_of(mapper)
+    mapper = query.mapper
+    plan = None if query.options else read_plan(mapper)
     if plan is not None:
         selection = plan.selection
-        statement, values = statement_for(
-            description, "objects", lambda description: description.shaped(selection)
+        statement, values = cached_statement(
+            query, "objects", lambda query: query.apply_to(selection)
         )
-        return partial(_plainly, plan=plan, statement=statement, parameters=values), True
-    statement, values = statement_for(description, "whole objects", _whole_objects)
-    is_simple = not description.takes_several and is_one_statement(mapper)
+        return partial(_load_fast, plan=plan, statement=statement, parameters=values), True
+    statement, values = cached_statement(query, "whole objects", _whole_objects)
+    is_simple = not query.takes_several and is_one_statement(mapper)
     return partial(load, statement=statement, parameters=values), is_simple
 
 
-def _whole_objects(description: Description[T]) -> Select[T]:
-    return description.objects().options(*whole_objects(description.mapper))
+def _whole_objects(query: Query[T]) -> Select[T]:
+    return query.objects().options(*whole_objects(query.mapper))
 
 
-def by_key(description: Description[T], key: Any) -> Work[Sequence[T]] | None:
+def load_by_key(query: Query[T], key: Any) -> Work[Sequence[T]] | None:
     """Return the work that loads the one object with this primary key.
 
     Its statement is always the same. None if more is asked for than that, or the model is not
     that plain.
     """
     values = key if isinstance(key, tuple) else (key,)
-    mapper = description.mapper
-    if len(values) != len(mapper.primary_key) or not description.is_all:
+    mapper = query.mapper
+    if len(values) != len(mapper.primary_key) or not query.is_all:
         return None
     for value in values:
         if is_expression(value):
             return None
-    plan = plan_of(mapper)
+    plan = read_plan(mapper)
     if plan is None:
         return None
     statement, parameters = plan.by_key(values)
-    return partial(_plainly, plan=plan, statement=statement, parameters=parameters)
+    return partial(_load_fast, plan=plan, statement=statement, parameters=parameters)
 
 
-def _plainly(
+def _load_fast(
     connection: Connection,
     options: Mapping[str, Any],
     origin: Origin,
     *,
-    plan: Plan[T],
+    plan: ReadPlan[T],
     statement: Any,
     parameters: Mapping[str, Any] | None,
 ) -> Sequence[T]:

@@ -12,16 +12,16 @@ from sqlalchemy.orm import Mapper, QueryableAttribute
 
 from asgi_dbconn.errors import FieldError
 from asgi_dbconn.orm.lookup_operators import OPERATORS, RELATION_OPERATORS, Operator
-from asgi_dbconn.orm.simple_terms import Equality, names_of
+from asgi_dbconn.orm.simple_terms import Equality, simple_columns
 
 __all__ = [
     "column",
     "conditions",
     "equalities",
     "field",
+    "find_relationship",
     "primary_key",
     "primary_key_is",
-    "related",
 ]
 
 
@@ -41,7 +41,7 @@ def conditions(
 
     These are about the same related row. Raises FieldError naming the choices.
     """
-    names = names_of(mapper)
+    names = simple_columns(mapper)
     found: list[ColumnElement[bool] | Equality] = []
     others: list[_Lookup] = []
     for key, value in lookups.items():
@@ -76,7 +76,7 @@ def equalities(mapper: Mapper[Any], lookups: Mapping[str, Any]) -> dict[str, Any
     return values
 
 
-def related(mapper: Mapper[Any], name: str, path: str) -> QueryableAttribute[Any]:
+def find_relationship(mapper: Mapper[Any], name: str, path: str) -> QueryableAttribute[Any]:
     """Return the relation ``name``, a step of ``path``.
 
     Raises FieldError naming those there are.
@@ -161,10 +161,10 @@ def _conditions(mapper: Mapper[Any], lookups: Iterable[_Lookup]) -> list[ColumnE
             found.append(_operator(OPERATORS, lookup, rest)(field(mapper, name), lookup.value))
         elif _is_about_the_relation(mapper, name, rest):
             operator = _operator(RELATION_OPERATORS, lookup, rest)
-            found.append(operator(related(mapper, name, lookup.whole), lookup.value))
+            found.append(operator(find_relationship(mapper, name, lookup.whole), lookup.value))
         else:
             through.setdefault(name, []).append(replace(lookup, path=tuple(rest)))
-    return found + [_related(mapper, name, inner) for name, inner in through.items()]
+    return found + [_find_relationship(mapper, name, inner) for name, inner in through.items()]
 
 
 def _is_about_the_relation(mapper: Mapper[Any], name: str, rest: Sequence[str]) -> bool:
@@ -173,9 +173,11 @@ def _is_about_the_relation(mapper: Mapper[Any], name: str, rest: Sequence[str]) 
     return not rest or (len(rest) == 1 and rest[0] in RELATION_OPERATORS and rest[0] not in fields)
 
 
-def _related(mapper: Mapper[Any], name: str, lookups: Sequence[_Lookup]) -> ColumnElement[bool]:
+def _find_relationship(
+    mapper: Mapper[Any], name: str, lookups: Sequence[_Lookup]
+) -> ColumnElement[bool]:
     # EXISTS, not a join: a parent with three matching children is still one row.
-    attribute = related(mapper, name, lookups[0].whole)
+    attribute = find_relationship(mapper, name, lookups[0].whole)
     relation = mapper.relationships[name]
     inside = and_(*_conditions(relation.mapper, lookups))
     return attribute.any(inside) if relation.uselist else attribute.has(inside)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BooleanClauseList, ClauseList
 
-__all__ = ["negated"]
+__all__ = ["negate"]
 
 _NEVER_NULL: Final = frozenset(
     {
@@ -38,7 +38,7 @@ _NEVER_NULL: Final = frozenset(
 )
 
 
-def negated(
+def negate(
     expressions: Iterable[ColumnElement[bool]], tables: Iterable[FromClause]
 ) -> ColumnElement[bool]:
     """Return the condition that not all of ``expressions`` are true.

@@ -76,7 +76,7 @@ class ObjectUndo:
         self._unknown = unknown_of(state) if vars(state).get("info") else _NOTHING
 
     @property
-    def changed(self) -> Set[str]:
+    def note_changes(self) -> Set[str]:
         """The names that were changed and not stored."""
         return self._originals.keys()
 
@@ -182,7 +182,7 @@ class _Changed:
 
     def undo(self, owners: list[Any], level: Level, *, uncertain: bool) -> None:
         for state in owners:
-            _taken(state, level).restore(state, uncertain=uncertain)
+            _take(state, level).restore(state, uncertain=uncertain)
 
     def promote(self, owners: list[Any], level: Level, outer: Level) -> None:
         for state in owners:
@@ -196,7 +196,7 @@ class _Changed:
 
     def forget(self, owners: list[Any], level: Level) -> None:
         for state in owners:
-            _taken(state, level)
+            _take(state, level)
 
 
 CHANGED: Final = _Changed()
@@ -256,7 +256,7 @@ def remove_unknown(state: Any, names: Iterable[str]) -> None:
 # -- inside
 
 
-def _taken(state: Any, level: Level) -> ObjectUndo:
+def _take(state: Any, level: Level) -> ObjectUndo:
     undos: dict[Level, ObjectUndo] = vars(state)[_UNDOS]
     undo = undos.pop(level)
     if not undos:

@@ -25,7 +25,7 @@ from asgi_dbconn.orm.flush_undo import FlushUndo
 from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.pools.undo_log import undo_log_of
 
-__all__ = ["Origin", "note_origin", "origin_in", "origin_of", "track_objects", "whereabouts"]
+__all__ = ["Origin", "origin_in", "origin_of", "resolve_origin", "set_origin", "track_objects"]
 
 
 Origin = tuple[str | None, str | None] | None
@@ -55,7 +55,7 @@ def origin_in(database: Database, schema: str | None, binding: Binding, home: Da
     return (label, schema)
 
 
-def whereabouts(origin: Origin, binding: Binding, home: Database) -> tuple[Database, str | None]:
+def resolve_origin(origin: Origin, binding: Binding, home: Database) -> tuple[Database, str | None]:
     """Return the database and schema that ``origin`` says. Raises UnknownDatabase."""
     if not isinstance(origin, tuple):  # none, or the token of a user's own sharded session
         return home, None
@@ -78,7 +78,7 @@ def origin_of(instance: Any) -> Origin:
     return cast("Origin", instance_state(instance).identity_token)
 
 
-def note_origin(instance: Any, origin: Origin) -> None:
+def set_origin(instance: Any, origin: Origin) -> None:
     """Note on a stored object where it is stored; not while a session holds it."""
     state = instance_state(instance)
     if state.key is not None and state.identity_token != origin:
@@ -87,7 +87,7 @@ def note_origin(instance: Any, origin: Origin) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _SessionTarget:
     database: Database
     schema: str | None
 
@@ -106,13 +106,13 @@ def track_objects(session: ScopeSession, database: Database, schema: str | None)
     ConfigurationError: its changes would be written to the row of another object that happens to
     have the same primary key.
     """
-    session.place = _Place(database, schema)
+    session.target = _SessionTarget(database, schema)
 
 
 @event.listens_for(ScopeSession, "before_attach")
 def _enter(session: ScopeSession, instance: Any) -> None:
-    place: _Place | None = session.place
-    if place is None:
+    target: _SessionTarget | None = session.target
+    if target is None:
         return
     check_is_not_being_stored(instance)
     bound = getattr(type(instance), "__dbconn__", None)
@@ -120,23 +120,23 @@ def _enter(session: ScopeSession, instance: Any) -> None:
     if bound is None or state.key is None:
         return
     binding, name = bound
-    here = (place.database, place.schema)
-    came_from = whereabouts(origin_of(instance), binding, binding.find_database(name))
-    if came_from != here and not (came_from[0] is place.database and _is_shared(instance)):
+    here = (target.database, target.schema)
+    came_from = resolve_origin(origin_of(instance), binding, binding.find_database(name))
+    if came_from != here and not (came_from[0] is target.database and _is_shared(instance)):
         raise ConfigurationError(
-            f"This {type(instance).__name__} came from {_place(*came_from)}, and the session works "
-            f"in {_place(*here)}. Store it with its own save(), or copy it on purpose with "
-            "session.merge()."
+            f"This {type(instance).__name__} came from {_describe(*came_from)}, and the session "
+            f"works in {_describe(*here)}. Store it with its own save(), or copy it on purpose "
+            "with session.merge()."
         )
-    note_origin(instance, None)
+    set_origin(instance, None)
 
 
 @event.listens_for(ScopeSession, "persistent_to_detached")
 def _leave(session: ScopeSession, instance: Any) -> None:
-    place: _Place | None = session.place
-    if place is None or not hasattr(type(instance), "__dbconn__"):
+    target: _SessionTarget | None = session.target
+    if target is None or not hasattr(type(instance), "__dbconn__"):
         return
-    note_origin(instance, place.origin_of(type(instance)))
+    set_origin(instance, target.origin_of(type(instance)))
     # Its Session restores it no more, and what it was joined to may be rolled back.
     connection = session.bind
     if isinstance(connection, Connection) and not connection.closed and not connection.invalidated:
@@ -149,7 +149,7 @@ def _leave(session: ScopeSession, instance: Any) -> None:
 
 @event.listens_for(ScopeSession, "before_flush")
 def _begin_flush(session: ScopeSession, *_: Any) -> None:
-    if session.place is not None:
+    if session.target is not None:
         session.flush_undo = FlushUndo()
         session.flush_undo.take_all(session)
 
@@ -164,7 +164,7 @@ def _look_at_flush(session: ScopeSession, flush: Any) -> None:
 def _end_flush(session: ScopeSession, _: Any) -> None:
     undo, session.flush_undo = session.flush_undo, None
     if undo is not None:
-        undo.note(session.connection(), session.place.origin_of)
+        undo.note(session.connection(), session.target.origin_of)
 
 
 @event.listens_for(ScopeSession, "after_rollback")
@@ -179,6 +179,6 @@ def _is_shared(instance: Any) -> bool:
     return all(getattr(table, "schema", None) for table in object_mapper(instance).tables)
 
 
-def _place(database: Database, schema: str | None) -> str:
+def _describe(database: Database, schema: str | None) -> str:
     where = f"the database {database.name or 'default'!r}"
     return f"{where} without a schema" if schema is None else f"the schema {schema!r} of {where}"

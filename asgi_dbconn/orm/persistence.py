@@ -19,26 +19,26 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Mapper, Session, make_transient, object_mapper
 from sqlalchemy.orm.attributes import instance_dict, instance_state, set_committed_value
 
-from asgi_dbconn.orm.cascades import outdated_relations
+from asgi_dbconn.orm.cascades import stale_relations
 from asgi_dbconn.orm.errors import ObjectNotFound
 from asgi_dbconn.orm.fast_path.execution import execute
-from asgi_dbconn.orm.fast_path.write_plans import StoringPlan, has_own_idea_of_null
+from asgi_dbconn.orm.fast_path.write_plans import WritePlan, has_own_idea_of_null
 from asgi_dbconn.orm.flush_undo import Before, FlushUndo, note_refreshed
 from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.orm.object_undo import ObjectUndo, note_change
-from asgi_dbconn.orm.origin import Origin, note_origin
+from asgi_dbconn.orm.origin import Origin, set_origin
 from asgi_dbconn.orm.store_lock import StoreLock, is_refusal
-from asgi_dbconn.pools.aborted_transactions import note_aborted
-from asgi_dbconn.pools.undo_log import undo_log_of, undoing
+from asgi_dbconn.pools.aborted_transactions import mark_aborted
+from asgi_dbconn.pools.undo_log import undo_log_of, undo_on_error
 
 __all__ = [
-    "gone",
-    "insert_plainly",
+    "delete_fast",
+    "delete_object",
+    "insert_fast",
     "refresh",
-    "remove",
-    "remove_alone",
+    "row_missing",
     "store",
-    "update_plainly",
+    "update_fast",
 ]
 
 T = TypeVar("T")
@@ -72,12 +72,12 @@ class _Verb(Session):
         """Flush, and have what fails known: nothing of its transaction may be committed then."""
         try:
             # Its own rollback, too, undoes it before the rest of the transaction.
-            with undoing(self._bound_to, self._restore):
+            with undo_on_error(self._bound_to, self._restore):
                 self.flush()
         except BaseException as error:
             if not self._alone:
                 # It rolled the transaction back, or was interrupted halfway, whatever the error.
-                note_aborted(self._bound_to, error)
+                mark_aborted(self._bound_to, error)
             raise
         self.undo.leave_changes()
         self.undo.note(self._bound_to)
@@ -125,17 +125,17 @@ def store(
         if not was_complete:
             session.undo.note(connection)
     for member, _ in stored:
-        note_origin(member, origin)
+        set_origin(member, origin)
     return instance
 
 
-def insert_plainly(
+def insert_fast(
     connection: Connection,
     options: Mapping[str, Any],
     origin: Origin,
     *,
     lock: StoreLock,
-    plan: StoringPlan[Any],
+    plan: WritePlan[Any],
     row: dict[str, Any],
 ) -> Any:
     """Insert the object of ``lock`` and return it; see :meth:`StoringPlan.new_row`."""
@@ -146,13 +146,13 @@ def insert_plainly(
     return lock.instance
 
 
-def update_plainly(
+def update_fast(
     connection: Connection,
     options: Mapping[str, Any],
     origin: Origin,
     *,
     lock: StoreLock,
-    plan: StoringPlan[Any],
+    plan: WritePlan[Any],
     changes: dict[str, Any],
 ) -> Any:
     """Update the object of ``lock`` and return it; see :meth:`StoringPlan.changes`."""
@@ -160,18 +160,18 @@ def update_plainly(
         lock.give_up()
         return store(connection, options, origin, instance=lock.instance, alone=True)
     if not plan.update(connection, options, origin, lock=lock, changes=changes):
-        raise gone(lock.instance)
+        raise row_missing(lock.instance)
     return lock.instance
 
 
-def remove(
+def delete_object(
     connection: Connection, options: Mapping[str, Any], origin: Origin, *, instance: Any
 ) -> None:
     """Delete ``instance``, with the cascades of its relationships."""
     with _Verb(connection, options, origin, alone=False) as session:
         # Locked first: a row that refers to it may come in while its cascades are looked at.
         if session.execute(_its_row(instance).with_for_update()).first() is None:
-            raise gone(instance)
+            raise row_missing(instance)
         session.undo.take(instance_state(instance))
         session.add(instance)
         session.delete(instance)
@@ -180,7 +180,7 @@ def remove(
     _forget(instance)
 
 
-def remove_alone(
+def delete_fast(
     connection: Connection, options: Mapping[str, Any], _: Origin, *, instance: Any
 ) -> None:
     """Delete ``instance`` by one statement; for a class on which nothing hangs."""
@@ -194,7 +194,7 @@ def remove_alone(
             _forget(instance)  # it may be gone, and its key may be given to another row
         raise
     if answer.rowcount == 0:
-        raise gone(instance)
+        raise row_missing(instance)
     log = None if answer.is_committed else undo_log_of(connection)
     if log is not None:
         state: Any = instance_state(instance)
@@ -217,7 +217,7 @@ def refresh(
         if not attribute.deferred or attribute.key in instance_dict(instance)
     ]
     before = Before(instance_state(instance))
-    with undoing(connection, lambda _: before.restore(instance_state(instance), {})):
+    with undo_on_error(connection, lambda _: before.restore(instance_state(instance), {})):
         with _Verb(connection, options, origin, alone=False) as session:
             session.add(instance)
             try:
@@ -225,7 +225,7 @@ def refresh(
             except InvalidRequestError as error:
                 # SQLAlchemy's word for a row that is not there, among others.
                 if session.execute(_its_row(instance)).first() is None:
-                    raise gone(instance) from error
+                    raise row_missing(instance) from error
                 raise
             _let_go_of_outdated(session, instance)
             log, state = undo_log_of(connection), instance_state(instance)
@@ -236,7 +236,7 @@ def refresh(
             note_refreshed(log, state, before, names)
 
 
-def gone(instance: object) -> ObjectNotFound:
+def row_missing(instance: object) -> ObjectNotFound:
     """Return the error for an object whose row is not there."""
     return ObjectNotFound(
         f"The row of this {type(instance).__name__}, or of what hangs on it, is not there any "
@@ -268,7 +268,7 @@ def _complete(session: Session, instance: Any, names: Sequence[str]) -> bool:
 
 def _let_go_of_outdated(session: Session, instance: Any) -> bool:
     # `post.user_id = 2` does not change a post.user that is loaded: better none than the old one.
-    outdated = outdated_relations(instance)
+    outdated = stale_relations(instance)
     if outdated:
         session.expire(instance, outdated)
     return bool(outdated)

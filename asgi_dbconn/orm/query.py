@@ -29,11 +29,11 @@ from sqlalchemy.sql import operators
 from sqlalchemy.sql.base import ExecutableOption
 
 from asgi_dbconn.errors import ConfigurationError
-from asgi_dbconn.orm.fast_path.hydration import noted
+from asgi_dbconn.orm.fast_path.hydration import memoize
 from asgi_dbconn.orm.lookups import primary_key
-from asgi_dbconn.orm.simple_terms import Equality, Ordering, as_expressions, names_of
+from asgi_dbconn.orm.simple_terms import Equality, Ordering, as_expressions, simple_columns
 
-__all__ = ["Description", "statement_for"]
+__all__ = ["Query", "cached_statement"]
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -49,7 +49,7 @@ _ORDERS: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Description(Generic[T]):
+class Query(Generic[T]):
     """An immutable value that knows nothing of databases. Its statements are built on demand."""
 
     model: type[T]
@@ -85,7 +85,7 @@ class Description(Generic[T]):
         )
 
     @property
-    def shape(self) -> Hashable | None:
+    def cache_key(self) -> Hashable | None:
         """All that it asks for but for the values; None if that is not said by names alone."""
         if self.options or self.lock is not None:
             return None
@@ -114,7 +114,7 @@ class Description(Generic[T]):
             values[_OFFSET] = self.offset
         return values
 
-    def without_values(self) -> Description[T]:
+    def without_values(self) -> Query[T]:
         """Return the same with parameters, for one that has a shape."""
         return replace(
             self,
@@ -146,39 +146,39 @@ class Description(Generic[T]):
         """True if its conditions name other tables than the model's, outside of subqueries."""
         return any(_is_of_another(condition, self.mapper.tables) for condition in self.where)
 
-    def changed(self, **changes: Any) -> Description[T]:
+    def replace(self, **changes: Any) -> Query[T]:
         return replace(self, **changes)
 
-    def narrowed(self, *conditions: ColumnElement[bool] | Equality) -> Description[T]:
+    def with_conditions(self, *conditions: ColumnElement[bool] | Equality) -> Query[T]:
         return replace(self, conditions=(*self.conditions, *conditions))
 
-    def limited(self, rows: int) -> Description[T]:
+    def with_limit(self, rows: int) -> Query[T]:
         """Return the same with at most ``rows``, or fewer if fewer were asked for already."""
         return replace(self, limit=rows if self.limit is None else min(self.limit, rows))
 
-    def ordered(self) -> Description[T]:
+    def with_order(self) -> Query[T]:
         """Return the same in its own order, or else by primary key."""
         return self if self.order else replace(self, order=_by_key(self.mapper))
 
-    def reversed(self) -> Description[T]:
+    def in_reverse(self) -> Query[T]:
         """Return the same in the opposite order; to be sliced after that, and not before."""
-        return replace(self, order=tuple(_opposite(step) for step in self.ordered().order))
+        return replace(self, order=tuple(_opposite(step) for step in self.with_order().order))
 
-    def last(self) -> Description[T]:
+    def last(self) -> Query[T]:
         """Return those rows whose last one is the last of all: one row, where one is enough."""
         if self.limit is not None:
-            return self.ordered()  # the last of these, not the first of the others
-        last = self.changed(offset=None).reversed().limited(1)
-        return last if self.offset is None else last.narrowed(exists(self.keys()))
+            return self.with_order()  # the last of these, not the first of the others
+        last = self.replace(offset=None).in_reverse().with_limit(1)
+        return last if self.offset is None else last.with_conditions(exists(self.keys()))
 
     def objects(self) -> Select[T]:
         """Return a SELECT of whole objects."""
-        statement: Select[T] = self.shaped(select(self.model))
+        statement: Select[T] = self.apply_to(select(self.model))
         return statement.options(*self.options)
 
     def columns(self, *columns: Any) -> Select[*tuple[Any, ...]]:
         """Return a SELECT of these columns instead."""
-        statement: Select[*tuple[Any, ...]] = self.shaped(select(*columns))
+        statement: Select[*tuple[Any, ...]] = self.apply_to(select(*columns))
         return statement
 
     def keys(self) -> Select[*tuple[Any, ...]]:
@@ -192,10 +192,12 @@ class Description(Generic[T]):
             return select(*key).where(*self.where).correlate(None)
         # PostgreSQL orders distinct rows only by what they consist of.
         order = (
-            [_unmodified(step) for step in as_expressions(self.order)] if self.is_distinct else []
+            [_remove_modifiers(step) for step in as_expressions(self.order)]
+            if self.is_distinct
+            else []
         )
         rows: Select[*tuple[Any, ...]]
-        rows = replace(self, lock=None).shaped(select(*key, *order)).correlate(None)
+        rows = replace(self, lock=None).apply_to(select(*key, *order)).correlate(None)
         return select(*list(rows.subquery().c)[: len(key)]) if self.is_distinct else rows
 
     def key_column(self) -> Any:
@@ -212,7 +214,7 @@ class Description(Generic[T]):
     def exists(self) -> Select[bool]:
         return select(exists(self.keys()))
 
-    def shaped(self, statement: Any) -> Any:
+    def apply_to(self, statement: Any) -> Any:
         """Return ``statement``, which selects of the model's table, with the conditions and all."""
         statement = statement.where(*self.where).order_by(*as_expressions(self.order))
         if self.is_distinct:
@@ -241,7 +243,7 @@ def _is_of_another(element: Any, tables: Sequence[FromClause]) -> bool:
 
 
 def _by_key(mapper: Mapper[Any]) -> tuple[Any, ...]:
-    names, key = names_of(mapper), primary_key(mapper)
+    names, key = simple_columns(mapper), primary_key(mapper)
     return tuple(
         Ordering(names[attribute.key], is_descending=False) if attribute.key in names else attribute
         for attribute in key
@@ -268,9 +270,9 @@ def _opposite(order: Any) -> Any:
     return order.desc()
 
 
-def _unmodified(order: Any) -> Any:
+def _remove_modifiers(order: Any) -> Any:
     is_modified = isinstance(order, UnaryExpression) and order.modifier in _ORDERS
-    return _unmodified(order.element) if is_modified else order
+    return _remove_modifiers(order.element) if is_modified else order
 
 
 _KEY: Final = "asgi_dbconn.statements"
@@ -278,28 +280,28 @@ _MOST: Final = 256
 """Statements kept for one mapped class. An application has some tens; more are made on the way."""
 
 
-def statement_for(
-    description: Description[T], what: Hashable, build: Callable[[Description[T]], S]
+def cached_statement(
+    query: Query[T], what: Hashable, build: Callable[[Query[T]], S]
 ) -> tuple[S, Mapping[str, Any] | None]:
     """Return the statement that ``build`` makes of ``description``, and its parameters.
 
     ``what`` is all that the statement depends on besides. Where the description consists of names
     and values, ``build`` is called once for all of its shape, and gets one without the values.
     """
-    shape = description.shape
+    shape = query.cache_key
     if shape is None:
-        return build(description), None
-    statements: dict[Hashable, S] = noted(description.mapper, _KEY, _no_statements)
+        return build(query), None
+    statements: dict[Hashable, S] = memoize(query.mapper, _KEY, _no_statements)
     key = (what, shape)
     statement = statements.get(key)
     if statement is None:
-        statement = build(description.without_values())
+        statement = build(query.without_values())
         if len(statements) >= _MOST:
             statements.clear()
         # SQLAlchemy keeps its cache key with a statement: one that is used again is found in the
         # cache of compiled statements at a fifth of the price.
         statements[key] = statement
-    return statement, description.values
+    return statement, query.values
 
 
 def _no_statements(_: Mapper[Any]) -> dict[Hashable, Any]:

@@ -13,11 +13,11 @@ from asgi_dbconn.databases.database import Database
 from asgi_dbconn.orm import bulk, instances, update_delete
 from asgi_dbconn.orm.binding import Binding
 from asgi_dbconn.orm.lookups import conditions, equalities, field
-from asgi_dbconn.orm.query import Description
-from asgi_dbconn.orm.queryset_reads import Reading
-from asgi_dbconn.orm.target import Place, Work
+from asgi_dbconn.orm.query import Query
+from asgi_dbconn.orm.queryset_reads import QuerySetReads
+from asgi_dbconn.orm.target import QueryTarget, Work
 
-__all__ = ["QuerySet", "Writing"]
+__all__ = ["QuerySet", "QuerySetWrites"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -26,7 +26,7 @@ T = TypeVar("T")
 _EMPTY: Mapping[str, Any] = {}
 
 
-class Writing(Reading[T]):
+class QuerySetWrites(QuerySetReads[T]):
     """The writing verbs. Outside of a scope each of them is committed when it returns."""
 
     __slots__ = ()
@@ -36,8 +36,8 @@ class Writing(Reading[T]):
 
         Related objects that are new or changed are stored along, all or none.
         """
-        made = self._description.model(**values)
-        return instances.store(self._place, made, self._line(), is_known=False)
+        made = self._query.model(**values)
+        return instances.store(self._target, made, self._call_site(), is_known=False)
 
     def get_or_create(
         self, defaults: Mapping[str, Any] = _EMPTY, **lookups: Any
@@ -50,9 +50,11 @@ class Writing(Reading[T]):
         Safe where others do the same at the same time, if a unique constraint covers the lookups:
         the task that comes second gets the other's object. Raises MultipleObjectsReturned.
         """
-        mapper = self._description.mapper
+        mapper = self._query.mapper
         values = equalities(mapper, lookups)
-        return self._get_or_create(self._looked_up(lookups), values, defaults, self._line())
+        return self._get_or_create(
+            self._split_defaults(lookups), values, defaults, self._call_site()
+        )
 
     def update_or_create(
         self, defaults: Mapping[str, Any] = _EMPTY, **lookups: Any
@@ -62,11 +64,11 @@ class Writing(Reading[T]):
         Returns also whether it is new. In one transaction, with the row locked in between; safe
         like :meth:`get_or_create`.
         """
-        mapper = self._description.mapper
+        mapper = self._query.mapper
         for name in defaults:
             field(mapper, name)
-        values, found = equalities(mapper, lookups), self._looked_up(lookups).changed(lock={})
-        return self._update_or_create(found, values, defaults, self._line())
+        values, found = equalities(mapper, lookups), self._split_defaults(lookups).replace(lock={})
+        return self._update_or_create(found, values, defaults, self._call_site())
 
     @overload
     def bulk_create(
@@ -108,8 +110,8 @@ class Writing(Reading[T]):
         ``unique_fields`` (by default the primary key) say what makes it the same. Objects that
         are given are not changed; relations and cascades are not looked at.
         """
-        plan = bulk.Insertion(
-            self._description.mapper,
+        plan = bulk.BulkInsert(
+            self._query.mapper,
             rows,
             ignore_conflicts=ignore_conflicts,
             update_conflicts=update_conflicts,
@@ -118,7 +120,7 @@ class Writing(Reading[T]):
         )
         work: Any = partial(bulk.insert_returning if returning else bulk.insert, plan=plan)
         nothing: Any = [] if returning else 0
-        return self._bulk(work, plan.rows, nothing, self._line())
+        return self._bulk(work, plan.rows, nothing, self._call_site())
 
     def bulk_update(
         self, objects: Iterable[T], fields: Sequence[str], *, batch_size: int = bulk.BATCH
@@ -127,100 +129,100 @@ class Writing(Reading[T]):
 
         Returns how many there were: fewer than given, if rows are gone.
         """
-        changes = bulk.Changes(self._description.mapper, objects, fields, batch_size=batch_size)
-        return self._bulk_update(changes, self._line())
+        changes = bulk.BulkUpdate(self._query.mapper, objects, fields, batch_size=batch_size)
+        return self._bulk_update(changes, self._call_site())
 
     def update(self, **values: Any) -> Coroutine[Any, Any, int]:
         """Change all matching rows in one go, without loading them; returns the number of rows.
 
         Values may be expressions: ``update(visits=User.visits + 1)``.
         """
-        work = update_delete.updating(self._description, values)
-        return self._place.run(work, autocommit=True, built_at=self._line())
+        work = update_delete.build_update(self._query, values)
+        return self._target.run(work, autocommit=True, call_site=self._call_site())
 
     def delete(self) -> Coroutine[Any, Any, int]:
         """Delete all matching rows in one go, without loading them; returns the number of rows.
 
         Cascades are the database's (``ON DELETE``), not the relationship's.
         """
-        work = update_delete.deleting(self._description)
-        return self._place.run(work, autocommit=True, built_at=self._line())
+        work = update_delete.build_delete(self._query)
+        return self._target.run(work, autocommit=True, call_site=self._call_site())
 
     # -- inside
 
-    def _looked_up(self, lookups: Mapping[str, Any]) -> Description[T]:
-        found = self._description.narrowed(*conditions(self._description.mapper, lookups))
-        return found.limited(2)
+    def _split_defaults(self, lookups: Mapping[str, Any]) -> Query[T]:
+        found = self._query.with_conditions(*conditions(self._query.mapper, lookups))
+        return found.with_limit(2)
 
     async def _get_or_create(
         self,
-        looked_up: Description[T],
+        looked_up: Query[T],
         values: Mapping[str, Any],
         defaults: Mapping[str, Any],
-        built_at: CallSite | None,
+        call_site: CallSite | None,
     ) -> tuple[T, bool]:
-        found = await self._objects(self._at_most_one, looked_up, built_at)
+        found = await self._objects(self._at_most_one, looked_up, call_site)
         return (
             (found, False)
             if found is not None
-            else await self._create_or_get(looked_up, {**values, **_called(defaults)}, built_at)
+            else await self._create_or_get(looked_up, {**values, **_call(defaults)}, call_site)
         )
 
     async def _update_or_create(
         self,
-        looked_up: Description[T],
+        looked_up: Query[T],
         values: Mapping[str, Any],
         defaults: Mapping[str, Any],
-        built_at: CallSite | None,
+        call_site: CallSite | None,
     ) -> tuple[T, bool]:
-        self._place.effective_schema()  # refused before anything begins
-        async with self._place.database.verb_transaction():
-            found = await self._objects(self._at_most_one, looked_up, built_at)
-            defaults = _called(defaults)
+        self._target.effective_schema()  # refused before anything begins
+        async with self._target.database.verb_transaction():
+            found = await self._objects(self._at_most_one, looked_up, call_site)
+            defaults = _call(defaults)
             if found is None:
                 made = {**values, **defaults}
-                found, is_new = await self._create_or_get(looked_up, made, built_at)
+                found, is_new = await self._create_or_get(looked_up, made, call_site)
                 if is_new:
                     return found, True
             for name, value in defaults.items():
                 setattr(found, name, value)
-            return await instances.store(self._place, found, built_at), False
+            return await instances.store(self._target, found, call_site), False
 
     async def _create_or_get(
-        self, looked_up: Description[T], values: Mapping[str, Any], built_at: CallSite | None
+        self, looked_up: Query[T], values: Mapping[str, Any], call_site: CallSite | None
     ) -> tuple[T, bool]:
-        made = self._description.model(**values)
+        made = self._query.model(**values)
         try:
-            if self._place.scope() is None:
-                return await instances.store(self._place, made, built_at, is_known=False), True
+            if self._target.scope() is None:
+                return await instances.store(self._target, made, call_site, is_known=False), True
             # In a scope it may fail without taking the rest of the transaction along.
-            async with self._place.database.verb_transaction():
-                return await instances.store(self._place, made, built_at, is_known=False), True
+            async with self._target.database.verb_transaction():
+                return await instances.store(self._target, made, call_site, is_known=False), True
         except IntegrityError:
-            found = await self._objects(self._at_most_one, looked_up, built_at)
+            found = await self._objects(self._at_most_one, looked_up, call_site)
             if found is None:
                 raise
             return found, False
 
     async def _bulk(
-        self, work: Work[R], rows: Sequence[Any], nothing: R, built_at: CallSite | None
+        self, work: Work[R], rows: Sequence[Any], nothing: R, call_site: CallSite | None
     ) -> R:
         if not rows:
             return nothing
-        return await self._place.run(work, autocommit=False, built_at=built_at)
+        return await self._target.run(work, autocommit=False, call_site=call_site)
 
-    async def _bulk_update(self, changes: bulk.Changes, built_at: CallSite | None) -> int:
+    async def _bulk_update(self, changes: bulk.BulkUpdate, call_site: CallSite | None) -> int:
         work = partial(bulk.update_by_key, changes=changes)
         if not changes.rows:
             return 0
-        return await instances.run(self._place, work, alone=False, built_at=built_at)
+        return await instances.run(self._target, work, alone=False, call_site=call_site)
 
 
-def _called(defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _call(defaults: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value() if callable(value) else value for name, value in defaults.items()}
 
 
-class QuerySet(Writing[T]):
+class QuerySet(QuerySetWrites[T]):
     """An immutable query: every building method returns a new one.
 
     Nothing is sent before ``await``. ``await queryset`` returns the list of its objects. May be
@@ -234,4 +236,4 @@ class QuerySet(Writing[T]):
     @classmethod
     def over(cls, model: type[T], binding: Binding, database: Database) -> QuerySet[T]:
         """Return the query of all rows of ``model``, whose table belongs to ``database``."""
-        return cls(Description(model), Place(binding, database, database))
+        return cls(Query(model), QueryTarget(binding, database, database))

@@ -15,13 +15,13 @@ from asgi_dbconn.errors import ConfigurationError, FieldError
 from asgi_dbconn.orm.binding import INHERIT, Choice, DatabaseChoice
 from asgi_dbconn.orm.loading import is_one_statement
 from asgi_dbconn.orm.lookup_operators import is_expression
-from asgi_dbconn.orm.lookups import column, conditions, primary_key, related
-from asgi_dbconn.orm.negation import negated
-from asgi_dbconn.orm.query import Description
-from asgi_dbconn.orm.simple_terms import Ordering, as_expressions, names_of
-from asgi_dbconn.orm.target import Place
+from asgi_dbconn.orm.lookups import column, conditions, find_relationship, primary_key
+from asgi_dbconn.orm.negation import negate
+from asgi_dbconn.orm.query import Query
+from asgi_dbconn.orm.simple_terms import Ordering, as_expressions, simple_columns
+from asgi_dbconn.orm.target import QueryTarget
 
-__all__ = ["Building", "NotAwaited"]
+__all__ = ["AwaitGuard", "QuerySetBuilder"]
 
 if TYPE_CHECKING:
     from sqlalchemy.orm.interfaces import ORMOption
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class NotAwaited:
+class AwaitGuard:
     """The base that raises TypeError, with what to write instead, where ``await`` was forgotten."""
 
     __slots__ = ()
@@ -38,40 +38,42 @@ class NotAwaited:
     if not TYPE_CHECKING:  # or type checkers would take it for a list, too
 
         def __iter__(self) -> Never:
-            raise self._mistake(
+            raise self._missing_await(
                 "cannot be iterated by a plain `for`, or unpacked",
                 "Write `async for each in query:`, or `for each in await query:`.",
             )
 
         def __len__(self) -> Never:
-            raise self._mistake("has no length", "Write `await query.count()`.")
+            raise self._missing_await("has no length", "Write `await query.count()`.")
 
         def __bool__(self) -> Never:
-            raise self._mistake(
+            raise self._missing_await(
                 "is neither true nor false",
                 "Write `if await query.exists():`, or `if query is not None:`.",
             )
 
         def __getitem__(self, index: Any) -> Never:
-            raise self._mistake(
+            raise self._missing_await(
                 "has no items",
                 "Write `await query.offset(3).first()`, or `await query.offset(3).limit(5)`.",
             )
 
         def __contains__(self, member: Any) -> Never:
-            raise self._mistake(
+            raise self._missing_await(
                 "contains nothing", "Write `await query.filter(pk=each.id).exists()`."
             )
 
         def __eq__(self, other: object) -> bool:
             # Two queries are the same or not, as anything else; a list is a sign of a mistake.
             if isinstance(other, list | tuple):
-                raise self._mistake("is no list", "Compare what it gives: `await query == [...]`.")
+                raise self._missing_await(
+                    "is no list", "Compare what it gives: `await query == [...]`."
+                )
             return NotImplemented
 
         __hash__ = object.__hash__
 
-    def _mistake(self, what: str, remedy: str) -> TypeError:
+    def _missing_await(self, what: str, remedy: str) -> TypeError:
         return TypeError(f"{self!r} {what}: it asks the database when it is awaited. {remedy}")
 
 
@@ -82,24 +84,24 @@ _HINTS = {
 }
 
 
-class Building(NotAwaited, Generic[T]):
+class QuerySetBuilder(AwaitGuard, Generic[T]):
     """An immutable query: may be kept, shared between tasks and loops, and used many times."""
 
-    __slots__ = ("_built_at", "_description", "_place")
+    __slots__ = ("_built_at", "_query", "_target")
 
-    def __init__(self, description: Description[T], place: Place) -> None:
-        self._description = description
-        self._place = place
-        self._built_at: CallSite | None = place.built_at()
+    def __init__(self, query: Query[T], target: QueryTarget) -> None:
+        self._query = query
+        self._target = target
+        self._built_at: CallSite | None = target.call_site()
 
     def __asgi_dbconn_loop__(self) -> asyncio.AbstractEventLoop | None:
         # Where run_sync awaits it if the calling thread has no loop of its own.
-        return self._place.database.home_loop
+        return self._target.database.home_loop
 
     def again(self) -> Self:
         """Return the same query, as if it was built here."""
-        copy = self._with(self._description)
-        copy._built_at = self._place.built_at()
+        copy = self._with(self._query)
+        copy._built_at = self._target.call_site()
         return copy
 
     def all(self) -> Self:
@@ -113,48 +115,50 @@ class Building(NotAwaited, Generic[T]):
         they may be about another one. Raises FieldError immediately if a lookup names what the
         model does not have, or if an expression is none.
         """
-        return self._with(self._description.narrowed(*self._wanted("filter", expressions, lookups)))
+        return self._with(
+            self._query.with_conditions(*self._check_names("filter", expressions, lookups))
+        )
 
     def exclude(self, *expressions: _ColumnExpressionArgument[bool], **lookups: Any) -> Self:
         """Keep only rows for which these are not all true, or for which that is unknown (NULL)."""
-        unwanted = self._wanted("exclude", expressions, lookups)
+        unwanted = self._check_names("exclude", expressions, lookups)
         if not unwanted:
             return self
-        description = self._description
+        query = self._query
         return self._with(
-            description.narrowed(negated(as_expressions(unwanted), description.mapper.tables))
+            query.with_conditions(negate(as_expressions(unwanted), query.mapper.tables))
         )
 
     def order_by(self, *fields: _ColumnExpressionArgument[Any] | str) -> Self:
         """Order by expressions or names; ``"-name"`` is descending. Replaces an earlier order."""
-        order = tuple(step for field in fields for step in self._ordering(field))
-        return self._with(self._description.changed(order=order))
+        order = tuple(step for field in fields for step in self._make_ordering(field))
+        return self._with(self._query.replace(order=order))
 
     def limit(self, rows: int) -> Self:
         """Take at most so many rows. Replaces an earlier limit."""
-        return self._with(self._description.changed(limit=_count("limit", rows)))
+        return self._with(self._query.replace(limit=_count("limit", rows)))
 
     def offset(self, rows: int) -> Self:
         """Leave out the first so many rows; say which those are by ``order_by``."""
-        return self._with(self._description.changed(offset=_count("offset", rows)))
+        return self._with(self._query.replace(offset=_count("offset", rows)))
 
     def distinct(self) -> Self:
         """Take each row once: for ``values()``, and where an expression brings in another table.
 
         PostgreSQL orders distinct rows by what is selected only.
         """
-        return self._with(self._description.changed(is_distinct=True))
+        return self._with(self._query.replace(is_distinct=True))
 
     def options(self, *options: ORMOption) -> Self:
         """Apply SQLAlchemy's loader options, as ``selectinload(User.posts)``."""
-        return self._loading(options, takes_several=True)
+        return self._make_options(options, takes_several=True)
 
     def select_related(self, *relations: str | Any) -> Self:
         """Load these relations in the same statement, by a join; ``"author__country"`` goes on.
 
         For relations to one object; a collection would repeat its parent's row.
         """
-        return self._loading(
+        return self._make_options(
             [
                 self._relation(joinedload, relation)
                 for relation in _some("select_related", relations)
@@ -164,7 +168,7 @@ class Building(NotAwaited, Generic[T]):
 
     def prefetch_related(self, *relations: str | Any) -> Self:
         """Load these relations, collections too, by one more statement for each step."""
-        return self._loading(
+        return self._make_options(
             [
                 self._relation(selectinload, relation)
                 for relation in _some("prefetch_related", relations)
@@ -178,7 +182,7 @@ class Building(NotAwaited, Generic[T]):
         Reading one that was left out raises DetachedInstanceError; ``refresh()`` loads it.
         """
         chosen = [self._column("only", field) for field in _some("only", fields)]
-        return self._loading([load_only(*chosen)], takes_several=False)
+        return self._make_options([load_only(*chosen)], takes_several=False)
 
     def with_for_update(
         self,
@@ -199,7 +203,7 @@ class Building(NotAwaited, Generic[T]):
                 "(skip_locked). Choose one."
             )
         lock = {"nowait": nowait, "skip_locked": skip_locked, "read": read, "key_share": key_share}
-        return self._with(self._description.changed(lock=lock))
+        return self._with(self._query.replace(lock=lock))
 
     def using(
         self,
@@ -213,8 +217,8 @@ class Building(NotAwaited, Generic[T]):
         schema. What is left out stays as it is. Raises UnknownDatabase or InvalidSchemaName
         immediately.
         """
-        copy = self._with(self._description)
-        copy._place = self._place.using(database, schema)
+        copy = self._with(self._query)
+        copy._target = self._target.using(database, schema)
         return copy
 
     @property
@@ -223,19 +227,19 @@ class Building(NotAwaited, Generic[T]):
 
         The schema is not in it: it comes with a scope's connection.
         """
-        return self._description.objects()
+        return self._query.objects()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self._description.model.__name__}>"
+        return f"<{type(self).__name__} of {self._query.model.__name__}>"
 
-    def _with(self, description: Description[T]) -> Self:
+    def _with(self, query: Query[T]) -> Self:
         copy = object.__new__(type(self))
-        copy._description = description
-        copy._place = self._place
+        copy._query = query
+        copy._target = self._target
         copy._built_at = self._built_at
         return copy
 
-    def _wanted(
+    def _check_names(
         self, verb: str, expressions: tuple[Any, ...], lookups: dict[str, Any]
     ) -> list[Any]:
         for expression in expressions:
@@ -244,22 +248,22 @@ class Building(NotAwaited, Generic[T]):
                     f"{verb}() takes expressions, as User.name == 'x', and lookups, as name='x', "
                     f"not {expression!r}.{_HINTS.get(type(expression), '')}"
                 )
-        return [*expressions, *conditions(self._description.mapper, lookups)]
+        return [*expressions, *conditions(self._query.mapper, lookups)]
 
-    def _loading(self, options: Iterable[Any], *, takes_several: bool) -> Self:
-        before = self._description
+    def _make_options(self, options: Iterable[Any], *, takes_several: bool) -> Self:
+        before = self._query
         return self._with(
-            before.changed(
+            before.replace(
                 options=(*before.options, *options),
                 takes_several=before.takes_several or takes_several,
             )
         )
 
-    def _ordering(self, by: Any) -> list[Any]:
+    def _make_ordering(self, by: Any) -> list[Any]:
         if not isinstance(by, str):
-            return [_with_names(self._description.mapper, self._column("order_by", by))]
-        mapper, name = self._description.mapper, by.removeprefix("-")
-        known = names_of(mapper).get(name)
+            return [_with_names(self._query.mapper, self._column("order_by", by))]
+        mapper, name = self._query.mapper, by.removeprefix("-")
+        known = simple_columns(mapper).get(name)
         if known is not None:
             return [Ordering(known, is_descending=by.startswith("-"))]
         is_key = name == "pk" and name not in mapper.all_orm_descriptors
@@ -270,7 +274,7 @@ class Building(NotAwaited, Generic[T]):
 
     def _column(self, verb: str, chosen: Any) -> Any:
         if isinstance(chosen, str):
-            return column(self._description.mapper, chosen)
+            return column(self._query.mapper, chosen)
         if isinstance(getattr(chosen, "property", None), RelationshipProperty):
             return column(chosen.property.parent, chosen.key)  # says that it is none
         if is_expression(chosen):
@@ -279,7 +283,7 @@ class Building(NotAwaited, Generic[T]):
 
     def _is_joined_at_once(self, relation: str | Any) -> bool:
         """Return whether what is related loads nothing more by itself."""
-        mapper = self._description.mapper
+        mapper = self._query.mapper
         if not isinstance(relation, str):
             return is_one_statement(relation.property.mapper)
         for name in relation.split("__"):
@@ -291,9 +295,9 @@ class Building(NotAwaited, Generic[T]):
     def _relation(self, load: Any, path: str | Any) -> Any:
         if not isinstance(path, str):
             return load(path)
-        mapper, option = self._description.mapper, None
+        mapper, option = self._query.mapper, None
         for name in path.split("__"):
-            attribute = related(mapper, name, path)
+            attribute = find_relationship(mapper, name, path)
             step = load if option is None else getattr(option, load.__name__)
             option = step(attribute)
             mapper = attribute.property.mapper
@@ -308,7 +312,7 @@ def _with_names(mapper: Mapper[Any], order: Any) -> Any:
     def replaced(element: Any, **_: Any) -> Any:
         if element.__visit_name__ != "textual_label_reference":
             return None
-        known = names_of(mapper).get(element.element)
+        known = simple_columns(mapper).get(element.element)
         return None if known is None else known.attribute.__clause_element__()
 
     return replacement_traverse(order, {}, replaced)

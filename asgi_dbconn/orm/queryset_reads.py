@@ -15,12 +15,12 @@ from asgi_dbconn.errors import FieldError, TransactionError
 from asgi_dbconn.orm import loading
 from asgi_dbconn.orm.errors import MultipleObjectsReturned, ObjectNotFound
 from asgi_dbconn.orm.lookups import conditions, primary_key_is
-from asgi_dbconn.orm.query import Description, statement_for
-from asgi_dbconn.orm.queryset_builder import Building
+from asgi_dbconn.orm.query import Query, cached_statement
+from asgi_dbconn.orm.queryset_builder import QuerySetBuilder
 from asgi_dbconn.orm.streaming import Stream
 from asgi_dbconn.orm.target import Work
 
-__all__ = ["NOT_GIVEN", "Reading"]
+__all__ = ["NOT_GIVEN", "QuerySetReads"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,7 +30,7 @@ Rows = Sequence[Row[*tuple[Any, ...]]]
 NOT_GIVEN: Final = object()
 
 
-class Reading(Building[T]):
+class QuerySetReads(QuerySetBuilder[T]):
     """The reading verbs.
 
     Objects come back detached, with every column that is not deferred loaded.
@@ -39,7 +39,7 @@ class Reading(Building[T]):
     __slots__ = ()
 
     def __await__(self) -> Generator[Any, Any, list[T]]:
-        return self._objects(list, self._description, self._built_at).__await__()
+        return self._objects(list, self._query, self._built_at).__await__()
 
     async def __aiter__(self) -> AsyncIterator[T]:
         # Fetched first, then iterated: a loop that is left early would otherwise keep the
@@ -56,7 +56,7 @@ class Reading(Building[T]):
         it at its end, however it is left; inside a scope it reads on that scope's connection,
         and takes turns with others for each fetch.
         """
-        return Stream(self._description, self._place, rows)
+        return Stream(self._query, self._target, rows)
 
     def get(self, pk: Any = NOT_GIVEN, /, **lookups: Any) -> Coroutine[object, None, T]:
         """Return the one object that matches.
@@ -64,29 +64,29 @@ class Reading(Building[T]):
         ``get(5)`` is by primary key, ``get(name="x")`` by lookups.
         Raises ObjectNotFound or MultipleObjectsReturned.
         """
-        return self._found(self._exactly_one, pk, lookups)
+        return self._get(self._exactly_one, pk, lookups)
 
     def get_or_none(
         self, pk: Any = NOT_GIVEN, /, **lookups: Any
     ) -> Coroutine[object, None, T | None]:
         """Return the same as :meth:`get`, but None where nothing matches."""
-        return self._found(self._at_most_one, pk, lookups)
+        return self._get(self._at_most_one, pk, lookups)
 
     def first(self) -> Coroutine[object, None, T | None]:
         """Return the first object in the query's order (without one, by primary key), or None."""
-        return self._objects(_first, self._description.ordered().limited(1), self._line())
+        return self._objects(_first, self._query.with_order().with_limit(1), self._call_site())
 
     def last(self) -> Coroutine[object, None, T | None]:
         """Return the last object in the query's order (without one, by primary key), or None."""
-        return self._objects(_last, self._description.last(), self._line())
+        return self._objects(_last, self._query.last(), self._call_site())
 
     def count(self) -> Coroutine[object, None, int]:
         """Return how many rows match."""
-        return self._value("count", Description.count)
+        return self._value("count", Query.count)
 
     def exists(self) -> Coroutine[object, None, bool]:
         """Return whether any row matches."""
-        return self._value("exists", Description.exists)
+        return self._value("exists", Query.exists)
 
     def values(self, *fields: str | Any) -> Coroutine[object, None, list[dict[str, Any]]]:
         """Return a dict for each row instead of an object.
@@ -101,8 +101,8 @@ class Reading(Building[T]):
                     f"Two of the fields are called {name!r}, and a dict holds one. Give one of "
                     "them another name by label()."
                 )
-        names = names or [attribute.key for attribute in self._loaded()]
-        return self._rows(partial(_dicts, names), "values", fields)
+        names = names or [attribute.key for attribute in self._loaded_attributes()]
+        return self._select_rows(partial(_dicts, names), "values", fields)
 
     @overload
     def values_list(
@@ -125,89 +125,89 @@ class Reading(Building[T]):
         """
         if flat and len(fields) != 1:
             raise TypeError(f"values_list(flat=True) takes one field, not {len(fields)}.")
-        return self._rows(_firsts if flat else _tuples, "values_list", fields)
+        return self._select_rows(_firsts if flat else _tuples, "values_list", fields)
 
     # -- inside
 
-    def _line(self) -> CallSite | None:
-        return self._place.built_at()
+    def _call_site(self) -> CallSite | None:
+        return self._target.call_site()
 
-    def _found(
+    def _get(
         self, shape: Callable[[Sequence[T]], R], pk: Any, lookups: dict[str, Any]
     ) -> Coroutine[object, None, R]:
         work = None
         if pk is not NOT_GIVEN and not lookups:
-            work = loading.by_key(self._description, pk)
+            work = loading.load_by_key(self._query, pk)
         if work is None:
-            return self._objects(shape, self._narrowed(pk, lookups), self._line())
-        return self._shaped(shape, work, self._line())
+            return self._objects(shape, self._with_lookups(pk, lookups), self._call_site())
+        return self._run_and_shape(shape, work, self._call_site())
 
-    async def _shaped(
+    async def _run_and_shape(
         self,
         shape: Callable[[Sequence[T]], R],
         work: Work[Sequence[T]],
-        built_at: CallSite | None,
+        call_site: CallSite | None,
     ) -> R:
-        return shape(await self._place.run(work, autocommit=True, built_at=built_at))
+        return shape(await self._target.run(work, autocommit=True, call_site=call_site))
 
-    def _narrowed(self, pk: Any, lookups: dict[str, Any]) -> Description[T]:
-        mapper = self._description.mapper
-        found = self._description.narrowed(*conditions(mapper, lookups))
+    def _with_lookups(self, pk: Any, lookups: dict[str, Any]) -> Query[T]:
+        mapper = self._query.mapper
+        found = self._query.with_conditions(*conditions(mapper, lookups))
         if pk is not NOT_GIVEN:
-            found = found.narrowed(primary_key_is(mapper, pk))
+            found = found.with_conditions(primary_key_is(mapper, pk))
         # Two rows are enough to know that there are too many.
-        return found.limited(2)
+        return found.with_limit(2)
 
-    def _chosen(self, verb: str, fields: tuple[Any, ...]) -> list[Any]:
+    def _columns_of(self, verb: str, fields: tuple[Any, ...]) -> list[Any]:
         if fields:
             return [self._column(verb, field) for field in fields]
-        return [getattr(self._description.model, attribute.key) for attribute in self._loaded()]
-
-    def _loaded(self) -> list[ColumnProperty[Any]]:
         return [
-            attribute
-            for attribute in self._description.mapper.column_attrs
-            if not attribute.deferred
+            getattr(self._query.model, attribute.key) for attribute in self._loaded_attributes()
         ]
 
-    def _rows(
+    def _loaded_attributes(self) -> list[ColumnProperty[Any]]:
+        return [
+            attribute for attribute in self._query.mapper.column_attrs if not attribute.deferred
+        ]
+
+    def _select_rows(
         self, shape: Callable[[Rows], R], verb: str, fields: tuple[Any, ...]
     ) -> Coroutine[object, None, R]:
-        def build(description: Description[T]) -> Select[*tuple[Any, ...]]:
-            return description.columns(*self._chosen(verb, fields))
+        def build(query: Query[T]) -> Select[*tuple[Any, ...]]:
+            return query.columns(*self._columns_of(verb, fields))
 
         if all(isinstance(field, str) for field in fields):
-            statement, values = statement_for(self._description, ("columns", fields), build)
+            statement, values = cached_statement(self._query, ("columns", fields), build)
         else:
-            statement, values = build(self._description), None
+            statement, values = build(self._query), None
         work = partial(loading.load_rows, statement=statement, parameters=values)
-        return self._shaped_rows(shape, work, self._line())
+        return self._run_rows(shape, work, self._call_site())
 
-    async def _shaped_rows(
-        self, shape: Callable[[Rows], R], work: Work[Rows], built_at: CallSite | None
+    async def _run_rows(
+        self, shape: Callable[[Rows], R], work: Work[Rows], call_site: CallSite | None
     ) -> R:
-        self._check_lock(self._description)
-        return shape(await self._place.run(work, autocommit=True, built_at=built_at))
+        self._check_lock(self._query)
+        return shape(await self._target.run(work, autocommit=True, call_site=call_site))
 
     def _value(
-        self, what: str, build: Callable[[Description[T]], Select[V]]
+        self, what: str, build: Callable[[Query[T]], Select[V]]
     ) -> Coroutine[object, None, V]:
-        statement, values = statement_for(self._description, what, build)
+        statement, values = cached_statement(self._query, what, build)
         work = partial(loading.scalar, statement=statement, parameters=values)
-        return self._place.run(work, autocommit=True, built_at=self._line())
+        return self._target.run(work, autocommit=True, call_site=self._call_site())
 
     async def _objects(
         self,
         shape: Callable[[Sequence[T]], R],
-        description: Description[T],
-        built_at: CallSite | None,
+        query: Query[T],
+        call_site: CallSite | None,
     ) -> R:
-        self._check_lock(description)
-        work, is_simple = loading.by_query(description)
-        return shape(await self._place.run(work, autocommit=is_simple, built_at=built_at))
+        self._check_lock(query)
+        work, is_simple = loading.load_by_query(query)
+        return shape(await self._target.run(work, autocommit=is_simple, call_site=call_site))
 
-    def _check_lock(self, description: Description[T]) -> None:
-        if description.lock is not None and self._place.scope() is None:
+    def _check_lock(self, query: Query[T]) -> None:
+        if query.lock is not None and self._target.scope() is None:
             raise TransactionError(
                 "with_for_update() locks rows until the transaction ends, and here it would end at "
                 "once. Use it inside `async with models.transaction()`."
@@ -216,7 +216,7 @@ class Reading(Building[T]):
     def _at_most_one(self, objects: Sequence[T]) -> T | None:
         if len(objects) > 1:
             raise MultipleObjectsReturned(
-                f"More than one {self._description.model.__name__} matches. "
+                f"More than one {self._query.model.__name__} matches. "
                 "Narrow the query, or take first() of an ordered one."
             )
         return objects[0] if objects else None
@@ -225,7 +225,7 @@ class Reading(Building[T]):
         found = self._at_most_one(objects)
         if found is None:
             raise ObjectNotFound(
-                f"No {self._description.model.__name__} matches. "
+                f"No {self._query.model.__name__} matches. "
                 "Where that is expected, use get_or_none()."
             )
         return found

@@ -15,10 +15,10 @@ from sqlalchemy import BindParameter, Column, TypeDecorator, bindparam
 from sqlalchemy.orm import ColumnProperty, Mapper, QueryableAttribute
 from sqlalchemy.sql import operators
 
-from asgi_dbconn.orm.fast_path.hydration import noted
+from asgi_dbconn.orm.fast_path.hydration import memoize
 from asgi_dbconn.orm.lookup_operators import PLAIN_VALUES
 
-__all__ = ["Equality", "Name", "Ordering", "as_expressions", "names_of"]
+__all__ = ["Equality", "Name", "Ordering", "as_expressions", "simple_columns"]
 
 _KEY: Final = "asgi_dbconn.names"
 
@@ -92,9 +92,9 @@ def as_expressions(said: Iterable[Any]) -> tuple[Any, ...]:
     )
 
 
-def names_of(mapper: Mapper[Any]) -> Mapping[str, Name]:
+def simple_columns(mapper: Mapper[Any]) -> Mapping[str, Name]:
     """Return what can be said by its name; also ``pk``, if that is the name of nothing else."""
-    names: Mapping[str, Name] = noted(mapper, _KEY, _names)
+    names: Mapping[str, Name] = memoize(mapper, _KEY, _names)
     return names
 
 

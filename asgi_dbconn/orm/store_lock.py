@@ -23,9 +23,9 @@ from asgi_dbconn.orm.object_undo import (
 )
 from asgi_dbconn.pools.undo_log import UndoLog
 
-__all__ = ["BEING_STORED", "StoreLock", "is_refusal"]
+__all__ = ["STORING", "StoreLock", "is_refusal"]
 
-BEING_STORED: Final[set[int]] = set()
+STORING: Final[set[int]] = set()
 """The identities of the objects whose lock is taken."""
 
 
@@ -45,14 +45,14 @@ class StoreLock:
         self._was_modified = False
 
     def __enter__(self) -> StoreLock:
-        BEING_STORED.add(id(self.instance))
+        STORING.add(id(self.instance))
         state = self._state
         self._originals, self._was_modified = state.committed_state, state.modified
         state.committed_state, state.modified = {}, False
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        BEING_STORED.discard(id(self.instance))
+        STORING.discard(id(self.instance))
         if error is not None:
             self._put_back(error)
 
@@ -62,7 +62,7 @@ class StoreLock:
         state.committed_state = {**state.committed_state, **self._originals}
         state.modified = state.modified or self._was_modified
 
-    def settle(self, key: Any, filled: dict[str, Any], log: UndoLog | None) -> None:
+    def finish(self, key: Any, filled: dict[str, Any], log: UndoLog | None) -> None:
         """Note that the row is stored under ``key``, and what the database has filled in.
 
         ``log`` is that of the transaction which may yet take it back.

@@ -22,8 +22,8 @@ from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.orm.loading import session_for, whole_objects
 from asgi_dbconn.orm.origin import Origin
-from asgi_dbconn.orm.query import Description
-from asgi_dbconn.orm.target import Place, Work
+from asgi_dbconn.orm.query import Query
+from asgi_dbconn.orm.target import QueryTarget, Work
 from asgi_dbconn.pools.undo_log import undo_log_of
 
 __all__ = ["Stream"]
@@ -43,14 +43,14 @@ class Stream(Generic[T]):
 
     def __init__(
         self,
-        description: Description[T],
-        place: Place,
+        query: Query[T],
+        target: QueryTarget,
         rows: int,
     ) -> None:
         if type(rows) is not int or rows < 1:
             raise ConfigurationError(f"stream() takes a number of rows of 1 or more, not {rows!r}.")
-        self._description = description
-        self._place = place
+        self._query = query
+        self._target = target
         self._rows = rows
         self._block: AbstractAsyncContextManager[object] | None = None
         """The block that it opened for itself."""
@@ -65,11 +65,11 @@ class Stream(Generic[T]):
                 "This stream was entered before, and can be read once. Call stream() for another."
             )
         self._was_entered = True
-        self._place = self._place.settled()  # to load what is related from the same schema
-        if self._place.scope() is None:
-            self._block = self._place.database.connection()
+        self._target = self._target.resolve()  # to load what is related from the same schema
+        if self._target.scope() is None:
+            self._block = self._target.database.connection()
             await self._block.__aenter__()
-        self._scope = self._place.scope()
+        self._scope = self._target.scope()
         try:
             self._cursor = await self._run(self._open)
             if self._block is not None and self._scope is not None:
@@ -117,13 +117,13 @@ class Stream(Generic[T]):
                 yield instance
 
     async def _run(self, work: Work[R]) -> R:
-        return await self._place.run(work, autocommit=False, built_at=None, scope=self._scope)
+        return await self._target.run(work, autocommit=False, call_site=None, scope=self._scope)
 
     def _open(
         self, connection: Connection, options: Mapping[str, Any], origin: Origin
     ) -> _Cursor[T]:
-        description = self._description
-        statement = description.objects().options(*whole_objects(description.mapper))
+        query = self._query
+        statement = query.objects().options(*whole_objects(query.mapper))
         # What it loads by itself, related objects, comes from the same place.
         token = {} if origin is None else {"identity_token": origin}
         return _Cursor(connection, {**options, **token}, statement, self._rows)

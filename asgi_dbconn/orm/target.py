@@ -10,16 +10,16 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy.engine import Connection
 
-from asgi_dbconn.call_site import CallSite, building_line
+from asgi_dbconn.call_site import CallSite, find_call_site
 from asgi_dbconn.databases.database import Database
-from asgi_dbconn.databases.schema_translation import in_schema, is_out_of_play
+from asgi_dbconn.databases.schema_translation import is_untranslated, translate_schema
 from asgi_dbconn.databases.scopes import Scope, current_scope
 from asgi_dbconn.errors import InvalidSchemaName
 from asgi_dbconn.orm.binding import INHERIT, Binding, Choice, DatabaseChoice
-from asgi_dbconn.orm.origin import Origin, origin_in, whereabouts
+from asgi_dbconn.orm.origin import Origin, origin_in, resolve_origin
 from asgi_dbconn.schema_names import check_schema
 
-__all__ = ["Place", "Work", "refuse_on_sqlite"]
+__all__ = ["QueryTarget", "Work", "refuse_on_sqlite"]
 
 R = TypeVar("R")
 
@@ -30,39 +30,39 @@ _NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class QueryTarget:
     """An immutable place.
 
     The schema that is ambient is looked up when the query runs, not before.
     """
 
     binding: Binding
-    home: Database
+    default_database: Database
     """The model's own database."""
     database: Database
     schema: str | Choice | None = INHERIT
 
     @classmethod
-    def of_origin(cls, binding: Binding, home: Database, origin: Origin) -> Place:
+    def of_origin(cls, binding: Binding, home: Database, origin: Origin) -> QueryTarget:
         """Return where an object with that origin has to go back to, whatever is ambient."""
-        database, schema = whereabouts(origin, binding, home)
+        database, schema = resolve_origin(origin, binding, home)
         return cls(binding, home, database, schema)
 
-    def using(self, database: DatabaseChoice | Choice, schema: str | Choice | None) -> Place:
+    def using(self, database: DatabaseChoice | Choice, schema: str | Choice | None) -> QueryTarget:
         """Return the place with another database, another schema, or both.
 
         Raises UnknownDatabase, InvalidSchemaName.
         """
-        place = self
+        target = self
         if not isinstance(database, Choice):
-            place = replace(place, database=self.binding.find_database(database))
+            target = replace(target, database=self.binding.find_database(database))
         if not isinstance(schema, Choice):
-            place = replace(place, schema=check_schema(schema))
-        if not isinstance(place.schema, Choice):
-            refuse_on_sqlite(place.database, place.schema)
-        return place
+            target = replace(target, schema=check_schema(schema))
+        if not isinstance(target.schema, Choice):
+            refuse_on_sqlite(target.database, target.schema)
+        return target
 
-    def settled(self) -> Place:
+    def resolve(self) -> QueryTarget:
         """Return the same for good: what is ambient now stays, whatever changes around it."""
         return replace(self, schema=self.effective_schema())
 
@@ -75,9 +75,9 @@ class Place:
             refuse_on_sqlite(self.database, schema)
         return schema
 
-    def built_at(self) -> CallSite | None:
+    def call_site(self) -> CallSite | None:
         """Return the line of the user's code that calls; only where a warning may need it."""
-        return None if self.database.is_connected else building_line()
+        return None if self.database.is_connected else find_call_site()
 
     def scope(self) -> Scope | None:
         """Return the scope of the database that is open in this context."""
@@ -88,7 +88,7 @@ class Place:
         work: Work[R],
         *,
         autocommit: bool,
-        built_at: CallSite | None,
+        call_site: CallSite | None,
         scope: Scope | None = None,
     ) -> R:
         """Do ``work`` there, inside one of SQLAlchemy's greenlets; see ``Database.run``.
@@ -98,10 +98,15 @@ class Place:
         """
         schema = self.effective_schema()
         work_in_schema = partial(
-            _in_schema, schema, origin_in(self.database, schema, self.binding, self.home), work
+            _in_schema,
+            schema,
+            origin_in(self.database, schema, self.binding, self.default_database),
+            work,
         )
         if scope is None:
-            return await self.database.run(work_in_schema, autocommit=autocommit, built_at=built_at)
+            return await self.database.run(
+                work_in_schema, autocommit=autocommit, call_site=call_site
+            )
         innermost = current_scope(self.database)
         if innermost is None or innermost.checkout is not scope.checkout:
             innermost = scope
@@ -118,7 +123,7 @@ def refuse_on_sqlite(database: Database, schema: str | None) -> None:
 
 
 def _in_schema(schema: str | None, origin: Origin, work: Work[R], connection: Connection) -> R:
-    if is_out_of_play(connection, schema):
+    if is_untranslated(connection, schema):
         return work(connection, _NO_OPTIONS, origin)
-    with in_schema(connection, schema):
+    with translate_schema(connection, schema):
         return work(connection, _NO_OPTIONS, origin)

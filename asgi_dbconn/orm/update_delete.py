@@ -23,29 +23,29 @@ from sqlalchemy.sql.visitors import iterate
 
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm.fast_path.execution import execute
-from asgi_dbconn.orm.fast_path.hydration import is_overheard_changing
+from asgi_dbconn.orm.fast_path.hydration import has_change_listeners
 from asgi_dbconn.orm.loading import session_for
 from asgi_dbconn.orm.lookup_operators import is_expression
 from asgi_dbconn.orm.lookups import column
 from asgi_dbconn.orm.origin import Origin
-from asgi_dbconn.orm.query import Description, statement_for
-from asgi_dbconn.orm.simple_terms import names_of
+from asgi_dbconn.orm.query import Query, cached_statement
+from asgi_dbconn.orm.simple_terms import simple_columns
 from asgi_dbconn.orm.target import Work
 
-__all__ = ["deleting", "updating"]
+__all__ = ["build_delete", "build_update"]
 
 
-def updating(description: Description[Any], values: Mapping[str, Any]) -> Work[int]:
+def build_update(query: Query[Any], values: Mapping[str, Any]) -> Work[int]:
     """Return the work that sets these values in all rows, and counts them.
 
     Raises FieldError or ConfigurationError immediately.
     """
     if not values:
         raise ConfigurationError("update() needs at least one field=value.")
-    new = _plain_values(description, values)
+    new = _plain_values(query, values)
     if new is not None:
-        return _plainly(description, "update", update, new)
-    mapper = description.mapper
+        return _run_fast(query, "update", update, new)
+    mapper = query.mapper
     changes = {column(mapper, name): value for name, value in values.items()}
     others = [name for name in values if not _is_local(mapper, name)]
     if others:
@@ -53,35 +53,33 @@ def updating(description: Description[Any], values: Mapping[str, Any]) -> Work[i
             f"{', '.join(others)} of {mapper.class_.__name__} lie in another table than its "
             "own columns, and one UPDATE changes one table. Update them on the parent class."
         )
-    return partial(_affected, statement=_of_all(update(mapper.class_).values(changes), description))
+    return partial(_count_affected, statement=_of_all(update(mapper.class_).values(changes), query))
 
 
-def deleting(description: Description[Any]) -> Work[int]:
+def build_delete(query: Query[Any]) -> Work[int]:
     """Return the work that deletes all rows, and counts them.
 
     Raises ConfigurationError immediately.
     """
-    mapper = description.mapper
-    if _is_plain(description):
-        return _plainly(description, "delete", delete, {})
+    mapper = query.mapper
+    if _is_plain(query):
+        return _run_fast(query, "delete", delete, {})
     if len(mapper.tables) > 1:
         raise ConfigurationError(
             f"A {mapper.class_.__name__} has rows in several tables, and one DELETE deletes "
             "from one. Load the objects and delete them in models.session()."
         )
-    return partial(_affected, statement=_of_all(delete(mapper.class_), description))
+    return partial(_count_affected, statement=_of_all(delete(mapper.class_), query))
 
 
 # -- by names and values
 
 
-def _plain_values(
-    description: Description[Any], values: Mapping[str, Any]
-) -> dict[str, Any] | None:
+def _plain_values(query: Query[Any], values: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the new values by the columns' names, if only columns and values were said."""
-    if not _is_plain(description):
+    if not _is_plain(query):
         return None
-    names = names_of(description.mapper)
+    names = simple_columns(query.mapper)
     new = {}
     for name, value in values.items():
         known = names.get(name)
@@ -91,29 +89,29 @@ def _plain_values(
     return new
 
 
-def _is_plain(description: Description[Any]) -> bool:
-    mapper = description.mapper
+def _is_plain(query: Query[Any]) -> bool:
+    mapper = query.mapper
     return (
-        description.shape is not None
-        and not description.is_sliced
-        and not is_overheard_changing()
+        query.cache_key is not None
+        and not query.is_sliced
+        and not has_change_listeners()
         and mapper.inherits is None
         and len(mapper.self_and_descendants) == 1
         and isinstance(mapper.local_table, Table)
     )
 
 
-def _plainly(
-    description: Description[Any], verb: str, make: Any, new: Mapping[str, Any]
-) -> Work[int]:
-    def build(description: Description[Any]) -> Any:
-        return make(description.mapper.local_table).where(*description.on_table)
+def _run_fast(query: Query[Any], verb: str, make: Any, new: Mapping[str, Any]) -> Work[int]:
+    def build(query: Query[Any]) -> Any:
+        return make(query.mapper.local_table).where(*query.on_table)
 
-    statement, values = statement_for(description, verb, build)
-    return partial(_affected_at_once, statement=statement, parameters={**new, **(values or {})})
+    statement, values = cached_statement(query, verb, build)
+    return partial(
+        _count_affected_directly, statement=statement, parameters={**new, **(values or {})}
+    )
 
 
-def _affected_at_once(
+def _count_affected_directly(
     connection: Connection,
     options: Mapping[str, Any],
     _: Origin,
@@ -127,7 +125,7 @@ def _affected_at_once(
 # -- by expressions
 
 
-def _affected(
+def _count_affected(
     connection: Connection, options: Mapping[str, Any], _: Origin, *, statement: Update | Delete
 ) -> int:
     with session_for(connection, options) as session:
@@ -135,25 +133,25 @@ def _affected(
         return result.rowcount if isinstance(result, CursorResult) else 0
 
 
-def _of_all(statement: Update | Delete, description: Description[Any]) -> Update | Delete:
+def _of_all(statement: Update | Delete, query: Query[Any]) -> Update | Delete:
     """Return ``statement``, about the rows of ``description``."""
-    is_plain = _is_about_one_table(description)
+    is_plain = _is_about_one_table(query)
     if is_plain:
         # Said again beside a slice: who waited for a row that was changed meanwhile looks at
         # it once more.
-        statement = statement.where(*description.where)
-    if not is_plain or description.is_sliced or description.lock is not None:
+        statement = statement.where(*query.where)
+    if not is_plain or query.is_sliced or query.lock is not None:
         # Neither UPDATE nor DELETE has a LIMIT of its own, nor the joins of an inheritance:
         # a condition on the parent's table would match every row of the child's.
-        statement = statement.where(description.key_column().in_(_picked(description)))
+        statement = statement.where(query.key_column().in_(_pick(query)))
     return statement
 
 
-def _is_about_one_table(description: Description[Any]) -> bool:
-    mapper = description.mapper
+def _is_about_one_table(query: Query[Any]) -> bool:
+    mapper = query.mapper
     if len(mapper.tables) > 1:
         return False
-    conditions = description.where
+    conditions = query.where
     inside = [element for condition in conditions for element in iterate(condition)]
     # Most conditions are about columns of the model, and seeing that is cheap.
     if not any(isinstance(element, FromClause | TextClause) for element in inside) and all(
@@ -166,12 +164,12 @@ def _is_about_one_table(description: Description[Any]) -> bool:
     return len(select(*mapper.primary_key).where(*conditions).get_final_froms()) == 1
 
 
-def _picked(description: Description[Any]) -> Any:
-    keys = description.keys()
-    if description.lock is None:
+def _pick(query: Query[Any]) -> Any:
+    keys = query.keys()
+    if query.lock is None:
         return keys
     # Locked once, and not for each row that is looked at.
-    picked = keys.with_for_update(**description.lock).cte("picked")
+    picked = keys.with_for_update(**query.lock).cte("picked")
     return select(*picked.c)
 
 

@@ -18,7 +18,7 @@ from asgi_dbconn.errors import TransactionAborted
 from asgi_dbconn.pools.dialects.sqlite import AUTOCOMMIT
 from asgi_dbconn.pools.pooled_connection import PooledConnection
 
-__all__ = ["ABORTED", "forget_aborted", "install", "note_aborted", "raise_if_aborted"]
+__all__ = ["ABORTED", "clear_aborted", "install", "mark_aborted", "raise_if_aborted"]
 
 ABORTED: Final = "asgi_dbconn.aborted"
 """The key of the note in a pooled connection's info."""
@@ -39,10 +39,10 @@ def raise_if_aborted(connection: Connection) -> None:
     else:
         why = connection.info.get(ABORTED)
     if why is not None:
-        raise _aborted(why)
+        raise _error_of_commit(why)
 
 
-def note_aborted(connection: Connection, why: BaseException | str) -> None:
+def mark_aborted(connection: Connection, why: BaseException | str) -> None:
     """Note that the connection's transaction lost a part of itself."""
     if connection.closed or _commits_by_itself(connection):
         return
@@ -54,7 +54,7 @@ def note_aborted(connection: Connection, why: BaseException | str) -> None:
         connection.lost_transaction = reason
 
 
-def forget_aborted(connection: Connection) -> None:
+def clear_aborted(connection: Connection) -> None:
     """Forget the note: what was lost has been taken back as a whole."""
     if not connection.invalidated:  # nothing is left on it; asking would connect anew
         connection.info.pop(ABORTED, None)
@@ -62,7 +62,7 @@ def forget_aborted(connection: Connection) -> None:
         connection.lost_transaction = None
 
 
-def _aborted(why: str) -> TransactionAborted:
+def _error_of_commit(why: str) -> TransactionAborted:
     return TransactionAborted(
         f"A part of this transaction failed before ({why}), so nothing of it can be committed. "
         "Let the error leave the block, call the transaction's rollback(), or put what may "
@@ -79,7 +79,7 @@ def _watch_transactions(dialect: Dialect) -> None:
     def do_commit(pooled: PoolProxiedConnection) -> None:
         why = pooled.info.get(ABORTED)
         if why is not None:
-            raise _aborted(why)
+            raise _error_of_commit(why)
         commit(pooled)
 
     def do_rollback(pooled: PoolProxiedConnection) -> None:
@@ -90,7 +90,7 @@ def _watch_transactions(dialect: Dialect) -> None:
 
     def do_rollback_to_savepoint(connection: Connection, name: str) -> None:
         rollback_to(connection, name)
-        forget_aborted(connection)  # not if the savepoint was lost together with everything
+        clear_aborted(connection)  # not if the savepoint was lost together with everything
 
     for method in (do_commit, do_rollback, do_rollback_to_savepoint):
         setattr(dialect, method.__name__, method)
@@ -102,7 +102,7 @@ def _note_failure(context: ExceptionContext) -> None:
     if connection is None or not isinstance(error, dbapi.Error) or context.is_disconnect:
         return
     if connection.in_transaction():
-        note_aborted(connection, error)
+        mark_aborted(connection, error)
 
 
 def _commits_by_itself(connection: Connection) -> bool:

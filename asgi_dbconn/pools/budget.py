@@ -20,13 +20,13 @@ from typing import Final
 
 from asgi_dbconn.errors import PoolTimeout
 
-__all__ = ["Budget", "Share"]
+__all__ = ["Budget", "Slot"]
 
-_PATIENCE: Final = 0.25
+_RETURN_WAIT: Final = 0.25
 """Seconds that a task waits before a loop with waiters of its own gives a connection up."""
 
 
-class Share:
+class Slot:
     """The right to one physical connection, from before it is opened until it has ended."""
 
     def __init__(self, budget: Budget) -> None:
@@ -34,7 +34,7 @@ class Share:
         self.is_used = False
         """True if a connection was begun with it, whose end gives it back."""
 
-    def free(self, *_: object) -> None:
+    def release(self, *_: object) -> None:
         """Give it back; any thread may, and more than once."""
         budget, self._budget = self._budget, None
         if budget is not None:
@@ -45,11 +45,11 @@ class _Waiter:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.since = time.monotonic()  # looked at in other threads, so not a loop's clock
-        self.granted: asyncio.Future[Share] = loop.create_future()
+        self.granted: asyncio.Future[Slot] = loop.create_future()
 
-    def grant(self, share: Share) -> None:
+    def grant(self, share: Slot) -> None:
         if self.granted.done():  # it went away at this very moment
-            share.free()
+            share.release()
         else:
             self.granted.set_result(share)
 
@@ -75,12 +75,12 @@ class Budget:
         self._askers.append(ask)
         return lambda: self._askers.remove(ask) if ask in self._askers else None
 
-    async def take(self, database: str, deadline: float) -> Share:
+    async def acquire(self, database: str, deadline: float) -> Slot:
         """Return a share; raise PoolTimeout when the running loop's clock shows ``deadline``."""
         with self._lock:
             if self._taken < self._limit and not self._waiters:
                 self._taken += 1
-                return Share(self)
+                return Slot(self)
             waiter = _Waiter(asyncio.get_running_loop())
             self._waiters.append(waiter)
         for ask in tuple(self._askers):
@@ -91,10 +91,10 @@ class Budget:
         except BaseException as error:
             self._withdraw(waiter)
             if isinstance(error, TimeoutError):
-                raise self._timed_out(database, waiter) from None
+                raise self._timeout_error(database, waiter) from None
             raise
 
-    def wants_one(self, *, from_busy_loop: bool) -> bool:
+    def should_give_up_one(self, *, from_busy_loop: bool) -> bool:
         """Return whether to give up a connection now. A caller that is told so has to end one.
 
         ``from_busy_loop``: others on the same loop wait for it as well.
@@ -105,7 +105,7 @@ class Budget:
             if len(self._waiters) <= self._leaving:
                 return False
             waiter = self._waiters[0]
-            if from_busy_loop and time.monotonic() - waiter.since < _PATIENCE:
+            if from_busy_loop and time.monotonic() - waiter.since < _RETURN_WAIT:
                 return False
             self._leaving += 1
             return True
@@ -117,7 +117,7 @@ class Budget:
                 waiter = self._waiters.popleft()
                 # A loop that was closed in the meantime needs nothing any more.
                 with suppress(RuntimeError):
-                    waiter.loop.call_soon_threadsafe(waiter.grant, Share(self))
+                    waiter.loop.call_soon_threadsafe(waiter.grant, Slot(self))
                     return
             self._taken -= 1
 
@@ -126,9 +126,9 @@ class Budget:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
         if waiter.granted.done() and not waiter.granted.cancelled():
-            waiter.granted.result().free()  # granted and cancelled in the same turn of the loop
+            waiter.granted.result().release()  # granted and cancelled in the same turn of the loop
 
-    def _timed_out(self, database: str, waiter: _Waiter) -> PoolTimeout:
+    def _timeout_error(self, database: str, waiter: _Waiter) -> PoolTimeout:
         waited = time.monotonic() - waiter.since
         return PoolTimeout(
             f"Database {database!r}: all {self._limit} connections that the process may have "

@@ -19,7 +19,7 @@ from asgi_dbconn.errors import DatabaseUnavailable
 from asgi_dbconn.pools.aborted_transactions import ABORTED
 from asgi_dbconn.pools.gate import Permit
 from asgi_dbconn.pools.observer import Events
-from asgi_dbconn.pools.pool_config import Target
+from asgi_dbconn.pools.pool_config import PoolConfig
 from asgi_dbconn.pools.statement_lock import StatementLock
 
 __all__ = ["CheckIn", "PooledRecord"]
@@ -34,18 +34,18 @@ _LOG_PAUSE: Final = 60.0
 class CheckIn:
     """The proof that connections which come back are clean; one for each pool."""
 
-    def __init__(self, target: Target, events: Events) -> None:
-        self._profile = target.profile
+    def __init__(self, config: PoolConfig, events: Events) -> None:
+        self._profile = config.profile
         self._events = events
-        self._database = target.name
-        self._resets_all = target.options.reset == "full"
+        self._database = config.name
+        self._resets_all = config.options.reset == "full"
 
     @property
     def driver_errors(self) -> tuple[type[Exception], ...]:
         """The errors that the driver raises by itself."""
         return self._profile.driver_errors
 
-    def lost_while_opening(self, error: Exception) -> DatabaseUnavailable:
+    def note_lost_connect(self, error: Exception) -> DatabaseUnavailable:
         """Return the error for a connection that died while it was prepared for its first use."""
         return DatabaseUnavailable(
             f"Database {self._database!r} gave a connection that was lost before its first use: "
@@ -71,7 +71,7 @@ class CheckIn:
         return await_only(self._profile.clean(adapted, resets_all=resets_all))
 
     def _report(self, record: PooledRecord, fault: str) -> None:
-        self._events.unclean()
+        self._events.note_unclean()
         now, logged_at = time.monotonic(), record.info.get(_LOGGED_AT)
         if logged_at is None or now - logged_at >= _LOG_PAUSE:
             record.info[_LOGGED_AT] = now

@@ -24,48 +24,48 @@ from asgi_dbconn.errors import (
     PoolTimeout,
 )
 from asgi_dbconn.options import Password
-from asgi_dbconn.pools.budget import Share
-from asgi_dbconn.pools.connection_closer import Goodbyes
+from asgi_dbconn.pools.budget import Slot
+from asgi_dbconn.pools.connection_closer import ConnectionCloser
 from asgi_dbconn.pools.gate import permit_of_acquire
 from asgi_dbconn.pools.observer import Events
-from asgi_dbconn.pools.pool_config import Target
-from asgi_dbconn.pools.retry import Recovery
+from asgi_dbconn.pools.pool_config import PoolConfig
+from asgi_dbconn.pools.retry import SharedRetry
 
-__all__ = ["Attempts", "Opener", "drop_frames"]
+__all__ = ["ConnectAttempts", "Connector", "drop_frames"]
 
 
-_SETTLING_LIMIT: Final = 0.1
+_WAIT_LIMIT: Final = 0.1
 """Seconds that a drain waits for attempts, before it cancels them after all."""
 
 
-class Attempts:
+class ConnectAttempts:
     """The attempts of one pool, on its loop."""
 
-    def __init__(self, target: Target, goodbyes: Goodbyes) -> None:
-        self._target = target
-        self._goodbyes = goodbyes
+    def __init__(self, config: PoolConfig, closer: ConnectionCloser) -> None:
+        self._config = config
+        self._closer = closer
         self._abandoned: set[asyncio.Task[Any]] = set()
-        self._shares: set[Share] = set()
+        self._slots: set[Slot] = set()
 
-    async def make(self, share: Share, *positional: Any, **arguments: Any) -> Any:
+    async def start(self, share: Slot, *positional: Any, **arguments: Any) -> Any:
         """Do the driver's connect in a task; SQLAlchemy's dialect calls this in its place.
 
         ``share`` is given back when the connection has ended, or has not come about.
         """
         attempt = asyncio.create_task(
-            self._open(share, positional, arguments), name=f"connecting to {self._target.name}"
+            self._open(share, positional, arguments), name=f"connecting to {self._config.name}"
         )
         # Not in the task itself: one that is cancelled before its first step never runs.
-        attempt.add_done_callback(partial(self._ended, share))
+        attempt.add_done_callback(partial(self._note_done, share))
         share.is_used = True
-        self._shares.add(share)
+        self._slots.add(share)
         permit = permit_of_acquire.get()
         try:
             connection = await asyncio.shield(attempt)
         except asyncio.CancelledError:
             aftermath = self._abandon(attempt)
             if permit is not None:
-                permit.aftermath = aftermath
+                permit.cleanup = aftermath
             raise
         else:
             if permit is not None:
@@ -74,30 +74,30 @@ class Attempts:
         finally:
             arguments.clear()  # the password among them: this frame may be in a traceback
 
-    async def settle(self) -> None:
+    async def wait_done(self) -> None:
         """Wait for abandoned attempts, within a bound, so that nothing outlives the pool."""
         if self._abandoned:
             abandoned = set(self._abandoned)
-            await asyncio.wait(abandoned, timeout=_SETTLING_LIMIT)
+            await asyncio.wait(abandoned, timeout=_WAIT_LIMIT)
             for attempt in abandoned:
                 attempt.cancel()
             await asyncio.wait(abandoned)
 
-    def free_all(self) -> None:
+    def release_all(self) -> None:
         """Give back what the connections had of the budget; none of them is open any more."""
-        while self._shares:
-            self._shares.pop().free()
+        while self._slots:
+            self._slots.pop().release()
 
     async def _open(
-        self, share: Share, positional: tuple[Any, ...], arguments: dict[str, Any]
+        self, share: Slot, positional: tuple[Any, ...], arguments: dict[str, Any]
     ) -> Any:
-        profile = self._target.profile
-        connection = await profile.open(self._target.options, *positional, **arguments)
-        profile.when_ended(connection, partial(self._free, share))
+        profile = self._config.profile
+        connection = await profile.open(self._config.options, *positional, **arguments)
+        profile.on_closed(connection, partial(self._release, share))
         if asyncio.current_task() in self._abandoned:
-            goodbye = self._goodbyes.say(connection)
-            if goodbye is not None:
-                await asyncio.wait({goodbye})
+            task = self._closer.close_in_background(connection)
+            if task is not None:
+                await asyncio.wait({task})
         return connection
 
     def _abandon(self, attempt: asyncio.Task[Any]) -> asyncio.Task[Any] | None:
@@ -107,40 +107,42 @@ class Attempts:
             return attempt
         if attempt.cancelled() or attempt.exception() is not None:
             return None
-        return self._goodbyes.say(attempt.result())  # it succeeded at this very moment
+        return self._closer.close_in_background(
+            attempt.result()
+        )  # it succeeded at this very moment
 
-    def _ended(self, share: Share, attempt: asyncio.Task[Any]) -> None:
+    def _note_done(self, share: Slot, attempt: asyncio.Task[Any]) -> None:
         self._abandoned.discard(attempt)
         # To ask is to have looked at the error, which may be nobody else's.
         if attempt.cancelled() or attempt.exception() is not None:
-            self._free(share)
+            self._release(share)
 
-    def _free(self, share: Share, *_: object) -> None:
-        self._shares.discard(share)
-        share.free()
+    def _release(self, share: Slot, *_: object) -> None:
+        self._slots.discard(share)
+        share.release()
 
 
 _LEAST_TIME: Final = 0.01
 """Seconds below which no handshake is worth beginning."""
 
 
-class Opener:
+class Connector:
     """A ``do_connect`` hook. Runs inside SQLAlchemy's greenlet, on the loop of the acquire."""
 
-    def __init__(self, target: Target, events: Events, goodbyes: Goodbyes) -> None:
-        self._target = target
+    def __init__(self, config: PoolConfig, events: Events, closer: ConnectionCloser) -> None:
+        self._config = config
         self._events = events
         self._loop = asyncio.get_running_loop()
-        self._attempts = Attempts(target, goodbyes)
-        self._recovery = Recovery(target.name, self._may_pass)
+        self._attempts = ConnectAttempts(config, closer)
+        self._retry = SharedRetry(config.name, self._is_transient_error)
 
-    async def settle(self) -> None:
+    async def wait_done(self) -> None:
         """Wait for attempts whose acquire went away; each ends within ``connect_timeout``."""
-        await self._attempts.settle()
+        await self._attempts.wait_done()
 
-    def ended(self) -> None:
+    def note_closed(self) -> None:
         """Give back what the connections had of the budget: none of them is open any more."""
-        self._attempts.free_all()
+        self._attempts.release_all()
 
     def __call__(
         self, dialect: Dialect, _: Any, positional: list[Any], arguments: dict[str, Any]
@@ -149,42 +151,42 @@ class Opener:
         if permit is not None:
             deadline = permit.deadline
         else:  # not for an acquire: SQLAlchemy was asked for a bare connection
-            deadline = self._loop.time() + self._target.options.connect_timeout
+            deadline = self._loop.time() + self._config.options.connect_timeout
         attempt = partial(self._attempt, dialect, positional, arguments, deadline)
-        return self._recovery.connect(attempt, deadline - _LEAST_TIME)
+        return self._retry.connect(attempt, deadline - _LEAST_TIME)
 
     def _attempt(
         self, dialect: Dialect, positional: list[Any], arguments: dict[str, Any], deadline: float
     ) -> Any:
-        share = self._share(deadline)
+        share = self._acquire_slot(deadline)
         now = self._loop.time()
-        timeout = min(self._target.options.connect_timeout, deadline - now)
+        timeout = min(self._config.options.connect_timeout, deadline - now)
         try:
             if timeout < _LEAST_TIME:
-                raise self._too_late(timeout)  # sparing the server what nobody waits for
-            connect = partial(self._attempts.make, share)
-            connection = _open(dialect, self._target, positional, arguments, timeout, connect)
+                raise self._timeout_error(timeout)  # sparing the server what nobody waits for
+            connect = partial(self._attempts.start, share)
+            connection = _open(dialect, self._config, positional, arguments, timeout, connect)
         except Exception as error:
             drop_frames(error)
             failure = self._failure(error, timeout)
-            self._events.failed_to_open(failure)
+            self._events.note_connect_failed(failure)
             cause = None if failure is error else error
         else:
-            self._events.opened(self._loop.time() - now)
+            self._events.note_opened(self._loop.time() - now)
             return connection
         finally:
             if not share.is_used:
-                share.free()
+                share.release()
         raise failure from cause
 
-    def _share(self, deadline: float) -> Share:
+    def _acquire_slot(self, deadline: float) -> Slot:
         try:
-            return await_only(self._target.budget.take(self._target.name, deadline))
+            return await_only(self._config.budget.acquire(self._config.name, deadline))
         except PoolTimeout:
-            self._events.timed_out(self._target.options.acquire_timeout)
+            self._events.note_timeout(self._config.options.acquire_timeout)
             raise
 
-    def _may_pass(self, failure: DatabaseUnavailable) -> bool:
+    def _is_transient_error(self, failure: DatabaseUnavailable) -> bool:
         """Return whether an acquire goes on trying: this pool was connected, so the server exists.
 
         Not after a timeout: that was long enough for the caller.
@@ -194,12 +196,12 @@ class Opener:
             self._events.counters.connects > 0
             and not isinstance(failure, TimeoutError)
             and cause is not None
-            and not self._target.profile.is_permanent(cause)
+            and not self._config.profile.is_permanent(cause)
         )
 
-    def _too_late(self, timeout: float) -> ConnectTimeout:
+    def _timeout_error(self, timeout: float) -> ConnectTimeout:
         return ConnectTimeout(
-            f"Database {self._target} did not accept a connection within {max(timeout, 0):.2f} s "
+            f"Database {self._config} did not accept a connection within {max(timeout, 0):.2f} s "
             "(connect_timeout, or what was left of acquire_timeout). "
             "Is the host reachable, and the server not overloaded?"
         )
@@ -208,16 +210,16 @@ class Opener:
         if isinstance(error, DBConnError):
             return error
         if isinstance(error, TimeoutError):
-            return self._too_late(timeout)
+            return self._timeout_error(timeout)
         reason = str(error).strip() or type(error).__name__
         if isinstance(error, TypeError):
             return ConfigurationError(
-                f"The driver of database {self._target} does not take what it was given: {reason}. "
+                f"The driver of database {self._config} does not take what it was given: {reason}. "
                 "Look at what follows the ? in the URL, and at connect_args."
             )
         return DatabaseUnavailable(
-            f"Database {self._target} gave no connection: {reason}. "
-            f"{self._target.profile.remedy(error)}"
+            f"Database {self._config} gave no connection: {reason}. "
+            f"{self._config.profile.remedy(error)}"
         )
 
 
@@ -239,7 +241,7 @@ def drop_frames(error: BaseException) -> None:
 
 def _open(
     dialect: Dialect,
-    target: Target,
+    config: PoolConfig,
     positional: list[Any],
     arguments: dict[str, Any],
     timeout: float,
@@ -247,20 +249,20 @@ def _open(
 ) -> Any:
     arguments = {
         **arguments,
-        **target.profile.connect_args(timeout, target.options),
-        **target.options.connect_args,
+        **config.profile.connect_args(timeout, config.options),
+        **config.options.connect_args,
     }
     arguments["async_creator_fn"] = connect
-    password = _password(target)
+    password = _password(config)
     if password is not None:
         arguments["password"] = password
     return dialect.connect(*positional, **arguments)
 
 
-def _password(target: Target) -> str | None:
-    source: Password | Awaitable[Any] | None = target.options.password
+def _password(config: PoolConfig) -> str | None:
+    source: Password | Awaitable[Any] | None = config.options.password
     if source is None:
-        return make_url(target.address.reveal()).password if target.address.has_password else None
+        return make_url(config.address.reveal()).password if config.address.has_password else None
     if callable(source):
         source = source()
     if isawaitable(source):

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Final
 
-from asgi_dbconn.pools.connection_closer import POLITE_LIMIT
+from asgi_dbconn.pools.connection_closer import CLOSE_TIMEOUT
 from asgi_dbconn.pools.gate import Gate
 from asgi_dbconn.pools.statistics import DrainReport
 
@@ -34,20 +34,20 @@ async def drain(
     Runs in a task of its own on the pool's loop, and always reports. Cancelled, it does without
     the rest of the grace; cancelled once more, it terminates whatever is left.
     """
-    goodbyes: dict[Any, asyncio.Task[None]] = {}
+    closer: dict[Any, asyncio.Task[None]] = {}
 
-    def say_goodbye() -> None:
+    def close_idle() -> None:
         used = _in_use(gate)
         for connection in connections():
-            if connection not in goodbyes and connection not in used:
-                goodbyes[connection] = asyncio.create_task(
-                    end(connection, POLITE_LIMIT), name=f"closing a connection of {gate.name}"
+            if connection not in closer and connection not in used:
+                closer[connection] = asyncio.create_task(
+                    end(connection, CLOSE_TIMEOUT), name=f"closing a connection of {gate.name}"
                 )
 
     gate.close()
     interrupted: set[Any] = set()
     try:
-        say_goodbye()  # to the idle ones, while the others finish
+        close_idle()  # to the idle ones, while the others finish
         try:
             finished = await gate.wait_until_unused(grace)
         except asyncio.CancelledError:
@@ -58,19 +58,19 @@ async def drain(
             interrupted = _in_use(gate)
             _log_holders(gate, grace)
             for connection in interrupted:
-                goodbyes[connection] = asyncio.create_task(
-                    end(connection, POLITE_LIMIT), name=f"cancelling work on {gate.name}"
+                closer[connection] = asyncio.create_task(
+                    end(connection, CLOSE_TIMEOUT), name=f"cancelling work on {gate.name}"
                 )
-        say_goodbye()  # to those that came back
-        if goodbyes:
-            await asyncio.wait(goodbyes.values(), timeout=_HARD_LIMIT)
+        close_idle()  # to those that came back
+        if closer:
+            await asyncio.wait(closer.values(), timeout=_HARD_LIMIT)
     except asyncio.CancelledError:
         _log.debug("database %r: no time is left for goodbyes", gate.name)
     finally:
-        report = _report(goodbyes, interrupted)
-        for connection in [*connections(), *(c for c, task in goodbyes.items() if not task.done())]:
+        report = _report(closer, interrupted)
+        for connection in [*connections(), *(c for c, task in closer.items() if not task.done())]:
             terminate(connection)
-        for task in goodbyes.values():
+        for task in closer.values():
             task.cancel()
     return report
 
@@ -79,16 +79,16 @@ def _in_use(gate: Gate) -> set[Any]:
     return {permit.connection for permit in gate.holders() if permit.connection is not None}
 
 
-def _report(goodbyes: dict[Any, asyncio.Task[None]], interrupted: set[Any]) -> DrainReport:
+def _report(closer: dict[Any, asyncio.Task[None]], interrupted: set[Any]) -> DrainReport:
     polite = {
         connection
-        for connection, task in goodbyes.items()
+        for connection, task in closer.items()
         if task.done() and not task.cancelled() and task.exception() is None
     }
     return DrainReport(
         closed=len(polite - interrupted),
         cancelled=len(polite & interrupted),
-        cut=len(goodbyes) - len(polite),
+        cut=len(closer) - len(polite),
     )
 
 

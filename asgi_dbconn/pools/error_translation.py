@@ -16,11 +16,11 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExceptionContext
 
 from asgi_dbconn.errors import ConnectionLost, QueryTimeout
-from asgi_dbconn.pools.aborted_transactions import note_aborted
-from asgi_dbconn.pools.connection_closer import Goodbyes, begin_to_part, part_with
+from asgi_dbconn.pools.aborted_transactions import mark_aborted
+from asgi_dbconn.pools.connection_closer import ConnectionCloser, begin_discard, discard
 from asgi_dbconn.pools.gate import Gate
 from asgi_dbconn.pools.observer import Events
-from asgi_dbconn.pools.pool_config import Target
+from asgi_dbconn.pools.pool_config import PoolConfig
 from asgi_dbconn.pools.pooled_connection import PooledConnection
 from asgi_dbconn.pools.statement_lock import driver_of, lock_of
 
@@ -31,14 +31,16 @@ __all__ = [
 ]
 
 
-def translate_interruptions(engine: Engine, target: Target, gate: Gate, goodbyes: Goodbyes) -> None:
+def translate_interruptions(
+    engine: Engine, config: PoolConfig, gate: Gate, closer: ConnectionCloser
+) -> None:
     """Treat such statements on ``engine`` and its views."""
 
     def give_up(context: ExceptionContext) -> QueryTimeout | None:
         error, connection = context.original_exception, context.connection
         if connection is None or connection.invalidated or connection.closed:
             return None
-        timed_out = target.profile.is_query_timeout(error, connection)
+        timed_out = config.profile.is_query_timeout(error, connection)
         if not timed_out and isinstance(error, Exception):
             return None
         is_kept = _is_idle(connection)
@@ -46,47 +48,45 @@ def translate_interruptions(engine: Engine, target: Target, gate: Gate, goodbyes
         context.invalidate_pool_on_disconnect = False
         if is_kept:
             if connection.in_transaction():
-                note_aborted(connection, error)
-        elif target.profile.can_be_lost:
-            _part(connection, gate, goodbyes)
-        return _timed_out(target, gate, is_kept=is_kept) if timed_out else None
+                mark_aborted(connection, error)
+        elif config.profile.can_be_lost:
+            _discard(connection, gate, closer)
+        return _timeout_error(config, gate, is_kept=is_kept) if timed_out else None
 
     event.listen(engine, "handle_error", give_up, retval=True)
 
 
 def _is_idle(connection: Connection) -> bool:
     """Return whether the driver has come to an end with the statement, and was waited for."""
-    lock = lock_of(_adapted(connection))
+    lock = lock_of(_adapted_of(connection))
     return lock.cancel_limit is not None and not lock.is_lost
 
 
-def _part(connection: Connection, gate: Gate, goodbyes: Goodbyes) -> None:
-    adapted = _adapted(connection)
+def _discard(connection: Connection, gate: Gate, closer: ConnectionCloser) -> None:
+    adapted = _adapted_of(connection)
     if lock_of(adapted).is_lost:
-        begin_to_part(
-            driver_of(adapted), gate, goodbyes
-        )  # it was waited for, and nobody waits again
+        begin_discard(driver_of(adapted), gate, closer)  # it was waited for, and nobody waits again
         return
     # One who is cancelled again is on his way out already.
     with suppress(asyncio.CancelledError):
-        part_with(driver_of(adapted), gate, goodbyes)
+        discard(driver_of(adapted), gate, closer)
 
 
-def _adapted(connection: Connection) -> object:
+def _adapted_of(connection: Connection) -> object:
     return getattr(connection, "_dbapi_connection").dbapi_connection  # noqa: B009
 
 
-def _timed_out(target: Target, gate: Gate, *, is_kept: bool) -> QueryTimeout:
+def _timeout_error(config: PoolConfig, gate: Gate, *, is_kept: bool) -> QueryTimeout:
     if not is_kept:
-        gate.events.lost("query_timeout")
+        gate.events.note_lost("query_timeout")
     what_became = (
         "its transaction can only be rolled back"
         if is_kept
         else "its connection given up; whether it took effect is not known"
     )
     return QueryTimeout(
-        f"Database {target} did not answer a statement within "
-        f"{target.options.query_timeout} s (query_timeout). The statement was cancelled and "
+        f"Database {config} did not answer a statement within "
+        f"{config.options.query_timeout} s (query_timeout). The statement was cancelled and "
         f"{what_became}. Make the statement faster, or raise query_timeout."
     )
 
@@ -94,7 +94,7 @@ def _timed_out(target: Target, gate: Gate, *, is_kept: bool) -> QueryTimeout:
 _READ_ONLY_SERVER: Final = "25006"
 
 
-def translate_lost_connections(engine: Engine, target: Target, events: Events) -> None:
+def translate_lost_connections(engine: Engine, config: PoolConfig, events: Events) -> None:
     """Turn such errors on ``engine`` and its views into ConnectionLost."""
 
     def translate(context: ExceptionContext) -> ConnectionLost | None:
@@ -112,9 +112,9 @@ def translate_lost_connections(engine: Engine, target: Target, events: Events) -
         else:
             return None
         reason = str(error).strip() or type(error).__name__
-        events.lost(reason)
+        events.note_lost(reason)
         return ConnectionLost(
-            f"Database {target} lost the connection of this statement: {reason}. Whether the "
+            f"Database {config} lost the connection of this statement: {reason}. Whether the "
             "statement took effect is not known. The next query gets a new connection."
         )
 

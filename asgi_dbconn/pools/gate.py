@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from asgi_dbconn.errors import PoolClosed, PoolOverloaded, PoolTimeout
-from asgi_dbconn.pools.leak_detection import LeakAlarm
+from asgi_dbconn.pools.leak_detection import LeakDetector
 from asgi_dbconn.pools.observer import Events, Observers
 
 __all__ = ["Gate", "Permit", "permit_of_acquire"]
@@ -35,18 +35,20 @@ class Permit:
     """The name of the task that asked."""
     connection: Any = None
     """The driver's connection that the permit was used for; None while it is being opened."""
-    aftermath: asyncio.Task[Any] | None = None
+    cleanup: asyncio.Task[Any] | None = None
     """The task that goes on after the acquire gave up: an attempt to connect, or a goodbye.
 
     The place is taken until it has ended.
     """
     is_out: bool = False
     """True if the acquire has succeeded."""
-    alarm: LeakAlarm | None = None
+    alarm: LeakDetector | None = None
     """The alarm for a connection that is not given back, if one is wanted."""
 
     def __str__(self) -> str:
-        place = f" at {self.alarm.place}" if self.alarm is not None and self.alarm.place else ""
+        place = (
+            f" at {self.alarm.call_site}" if self.alarm is not None and self.alarm.call_site else ""
+        )
         return f"{self.holder}{place}"
 
 
@@ -99,7 +101,7 @@ class Gate:
         Raises PoolClosed once the gate is closed.
         """
         if self.is_closed:
-            raise self._closed()
+            raise self._closed_error()
         if len(self._holders) >= self.size or self._waiters:
             return None
         now = self._loop.time()
@@ -113,8 +115,8 @@ class Gate:
         Raises PoolOverloaded immediately if ``max_waiting`` others are in the queue.
         """
         if self.max_waiting is not None and len(self._waiters) >= self.max_waiting:
-            self.events.refused()
-            raise self._overloaded()
+            self.events.note_refused()
+            raise self._overload_error()
         started = self._loop.time()
         deadline = started + self.acquire_timeout
         waiter: asyncio.Future[Permit] = self._loop.create_future()
@@ -131,7 +133,7 @@ class Gate:
             raise
         finally:
             timer.cancel()
-            self.events.waited(self._loop.time() - started)
+            self.events.note_wait(self._loop.time() - started)
         permit.deadline = deadline
         permit.holder = _current_task_name()
         return permit
@@ -141,7 +143,7 @@ class Gate:
         permit.is_out = True
         self.events.counters.acquired += 1
         if self.events.are_observed:  # nothing is measured for nobody, on the path of every query
-            self.events.acquired(self._loop.time() - permit.deadline + self.acquire_timeout)
+            self.events.note_acquired(self._loop.time() - permit.deadline + self.acquire_timeout)
 
     def release(self, permit: Permit) -> None:
         """Give a permit back. Any thread may: the garbage collector does so from wherever it runs.
@@ -159,7 +161,7 @@ class Gate:
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
-                waiter.set_exception(self._closed())
+                waiter.set_exception(self._closed_error())
 
     async def wait_until_unused(self, timeout: float) -> bool:
         """Return whether every permit came back within ``timeout`` seconds. For a closed gate."""
@@ -179,7 +181,7 @@ class Gate:
         if self._holders.pop(permit, permit) is permit:
             return  # already given back
         if permit.is_out:
-            self._tell_of(permit)
+            self._note_wait(permit)
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
@@ -188,11 +190,11 @@ class Gate:
         if not self._holders and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
-    def _tell_of(self, permit: Permit) -> None:
+    def _note_wait(self, permit: Permit) -> None:
         if permit.alarm is not None:
-            permit.alarm.end()
+            permit.alarm.cancel()
         if self.events.are_observed:
-            self.events.released(self._loop.time() - permit.taken_at)
+            self.events.note_released(self._loop.time() - permit.taken_at)
 
     def _forget(self, waiter: asyncio.Future[Permit]) -> None:
         # The expired and the cancelled leave the queue at once, so that its length is the truth.
@@ -203,22 +205,22 @@ class Gate:
         self._forget(waiter)
         if not waiter.done():
             waited = self._loop.time() - started
-            waiter.set_exception(self._timed_out(waited))
-            self.events.timed_out(waited)
+            waiter.set_exception(self._timeout_error(waited))
+            self.events.note_timeout(waited)
 
-    def _closed(self) -> PoolClosed:
+    def _closed_error(self) -> PoolClosed:
         return PoolClosed(
             f"Database {self.name!r} is disconnecting and takes no new work. "
             "Connect it again, or finish the work before the application shuts down."
         )
 
-    def _overloaded(self) -> PoolOverloaded:
+    def _overload_error(self) -> PoolOverloaded:
         return PoolOverloaded(
             f"Database {self.name!r}: {self.waiting} acquires wait already (max_waiting). "
             f"All {self.size} connections (pool_size) are in use. Try again later, or raise either."
         )
 
-    def _timed_out(self, waited: float) -> PoolTimeout:
+    def _timeout_error(self, waited: float) -> PoolTimeout:
         now = self._loop.time()
         oldest = ", ".join(
             f"{permit} for {now - permit.taken_at:.1f} s"

@@ -16,9 +16,9 @@ from sqlalchemy.util import await_only
 
 from asgi_dbconn.errors import DBConnError
 from asgi_dbconn.pools.check_in import CheckIn, PooledRecord
-from asgi_dbconn.pools.connection_closer import Goodbyes
+from asgi_dbconn.pools.connection_closer import ConnectionCloser
 from asgi_dbconn.pools.gate import Gate, Permit, permit_of_acquire
-from asgi_dbconn.pools.leak_detection import LeakAlarm
+from asgi_dbconn.pools.leak_detection import LeakDetector
 from asgi_dbconn.pools.liveness import Liveness
 from asgi_dbconn.pools.statement_lock import StatementLock, driver_of
 
@@ -33,7 +33,7 @@ class GatedPool(AsyncAdaptedQueuePool):
         creator: Any,
         gate: Gate,
         liveness: Liveness,
-        goodbyes: Goodbyes,
+        closer: ConnectionCloser,
         check_in: CheckIn,
         leak_after: float | None,
         **pool_arguments: Any,
@@ -43,7 +43,7 @@ class GatedPool(AsyncAdaptedQueuePool):
         super().__init__(creator, **pool_arguments)
         self.gate = gate
         self.liveness = liveness
-        self.goodbyes = goodbyes
+        self.closer = closer
         self.check_in = check_in
         self.leak_after = leak_after
         if not pool_arguments.get("echo"):
@@ -52,9 +52,9 @@ class GatedPool(AsyncAdaptedQueuePool):
         if "_dispatch" not in pool_arguments:  # else the listeners came along
             # Check-in is the one way back for returned, invalidated and failed connections; a
             # detached one (the garbage collector's way, too) leaves the pool without it.
-            event.listen(self, "connect", self._opened)
-            event.listen(self, "checkin", self._returned)
-            event.listen(self, "detach", self._dropped)
+            event.listen(self, "connect", self._note_opened)
+            event.listen(self, "checkin", self._note_returned)
+            event.listen(self, "detach", self._note_dropped)
 
     def connect(self) -> PoolProxiedConnection:
         permit = self.gate.acquire_nowait()
@@ -64,7 +64,7 @@ class GatedPool(AsyncAdaptedQueuePool):
         try:
             connection = self._usable(permit)
         except BaseException:
-            self._give_back(permit)
+            self._return_record(permit)
             raise
         finally:
             permit_of_acquire.reset(token)
@@ -75,7 +75,7 @@ class GatedPool(AsyncAdaptedQueuePool):
         lock: StatementLock = record.dbapi_connection._execute_mutex
         lock.check_out()
         if self.leak_after is not None:
-            permit.alarm = LeakAlarm(
+            permit.alarm = LeakDetector(
                 self.gate.name, permit.holder, self.leak_after, self.gate.events
             )
         self.gate.hand_out(permit)
@@ -89,11 +89,11 @@ class GatedPool(AsyncAdaptedQueuePool):
                 if permit.connection is not None:
                     # What SQLAlchemy does first with a new connection was interrupted. It forgets
                     # the connection then.
-                    permit.aftermath = self.goodbyes.say(permit.connection)
+                    permit.cleanup = self.closer.close_in_background(permit.connection)
                 if isinstance(error, self.check_in.driver_errors) and not isinstance(
                     error, DBConnError
                 ):
-                    raise self.check_in.lost_while_opening(error) from error
+                    raise self.check_in.note_lost_connect(error) from error
                 raise
             # From here on it is in use: a drain must not close it under the question.
             permit.connection = driver_of(connection.dbapi_connection)
@@ -106,7 +106,7 @@ class GatedPool(AsyncAdaptedQueuePool):
             permit.connection = None
             connection.invalidate()
 
-    def _aftermath_ended(self, permit: Permit, _: object) -> None:
+    def _end_cleanup(self, permit: Permit, _: object) -> None:
         self.gate.release(permit)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
@@ -121,15 +121,15 @@ class GatedPool(AsyncAdaptedQueuePool):
     def _create_connection(self) -> ConnectionPoolEntry:
         return PooledRecord(self, self.check_in)
 
-    def _opened(self, _: Any, record: ConnectionPoolEntry) -> None:
+    def _note_opened(self, _: Any, record: ConnectionPoolEntry) -> None:
         self.liveness.note_opened(record)
 
-    def _returned(self, connection: Any, record: PooledRecord) -> None:
+    def _note_returned(self, connection: Any, record: PooledRecord) -> None:
         if connection is not None:  # else it was invalidated, and its record is empty
             self.liveness.note_returned(record)
         self._release(record)
 
-    def _dropped(self, _: Any, record: PooledRecord) -> None:
+    def _note_dropped(self, _: Any, record: PooledRecord) -> None:
         permit: Permit | None = record.permit
         if permit is not None and permit.alarm is not None:
             permit.alarm.was_dropped = True
@@ -138,13 +138,13 @@ class GatedPool(AsyncAdaptedQueuePool):
     def _release(self, record: PooledRecord) -> None:
         permit, record.permit = record.permit, None
         if permit is not None:
-            self._give_back(permit)
+            self._return_record(permit)
 
-    def _give_back(self, permit: Permit) -> None:
-        if permit.aftermath is None:
+    def _return_record(self, permit: Permit) -> None:
+        if permit.cleanup is None:
             self.gate.release(permit)
         else:
-            permit.aftermath.add_done_callback(partial(self._aftermath_ended, permit))
+            permit.cleanup.add_done_callback(partial(self._end_cleanup, permit))
 
     def recreate(self) -> GatedPool:
         # Engine.dispose() asks for this. The gate stays the same, so that a pool which was closed
@@ -153,7 +153,7 @@ class GatedPool(AsyncAdaptedQueuePool):
             self._creator,
             self.gate,
             self.liveness,
-            self.goodbyes,
+            self.closer,
             self.check_in,
             self.leak_after,
             recycle=self._recycle,

@@ -7,10 +7,10 @@ import logging
 import re
 from typing import Final
 
-from asgi_dbconn.call_site import calling_lines
+from asgi_dbconn.call_site import format_call_lines
 from asgi_dbconn.pools.observer import Events
 
-__all__ = ["LeakAlarm"]
+__all__ = ["LeakDetector"]
 
 _log = logging.getLogger("asgi_dbconn")
 
@@ -18,7 +18,7 @@ _SHOWN_LINES: Final = 6
 _LAST_LINE: Final = re.compile(r'.*File "(?P<file>[^"]*)", line (?P<line>\d+)', re.DOTALL)
 
 
-class LeakAlarm:
+class LeakDetector:
     """An alarm after ``leak_after`` seconds, which lives as long as the connection is held.
 
     Made in the task that takes it, because its stack is what a person will look for.
@@ -30,27 +30,27 @@ class LeakAlarm:
         self._events = events
         self._loop = asyncio.get_running_loop()
         self._taken_at = self._loop.time()
-        self._taken_by = calling_lines(_SHOWN_LINES)
-        self._has_gone_off = False
+        self._taken_by = format_call_lines(_SHOWN_LINES)
+        self._has_reported = False
         self.was_dropped = False
         """True once a thread has found out that the connection will never be given back."""
-        self._timer = self._loop.call_later(leak_after, self._go_off)
+        self._timer = self._loop.call_later(leak_after, self._report)
 
     @property
-    def place(self) -> str:
+    def call_site(self) -> str:
         """File and line that took the connection, in short."""
         found = _LAST_LINE.match(self._taken_by)
         return f"{found['file']}:{found['line']}" if found else ""
 
-    def end(self) -> None:
+    def cancel(self) -> None:
         """End the alarm: the pool has the connection, or at least its place, back."""
         self._timer.cancel()
         held = self._loop.time() - self._taken_at
         if self.was_dropped:
             self._log("dropped a connection without giving it back, after %.1f s", held)
-            if not self._has_gone_off:
-                self._events.leaked(self._holder, held)
-        elif self._has_gone_off:
+            if not self._has_reported:
+                self._events.note_leaked(self._holder, held)
+        elif self._has_reported:
             _log.warning(
                 "database %r: %s gave its connection back after all, after %.1f s",
                 self._database,
@@ -58,11 +58,11 @@ class LeakAlarm:
                 held,
             )
 
-    def _go_off(self) -> None:
-        self._has_gone_off = True
+    def _report(self) -> None:
+        self._has_reported = True
         held = self._loop.time() - self._taken_at
         self._log("has held a connection for %.1f s (leak_after)", held)
-        self._events.leaked(self._holder, held)
+        self._events.note_leaked(self._holder, held)
 
     def _log(self, what: str, held: float) -> None:
         _log.warning(

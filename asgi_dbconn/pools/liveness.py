@@ -15,9 +15,9 @@ from typing import Any, Final
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
-from asgi_dbconn.pools.connection_closer import POLITE_LIMIT, Goodbyes
+from asgi_dbconn.pools.connection_closer import CLOSE_TIMEOUT, ConnectionCloser
 from asgi_dbconn.pools.observer import Events
-from asgi_dbconn.pools.pool_config import Target
+from asgi_dbconn.pools.pool_config import PoolConfig
 from asgi_dbconn.pools.statement_lock import driver_of
 
 __all__ = ["Liveness"]
@@ -35,16 +35,16 @@ _LIFETIME_SPREAD: Final = 0.2
 class Liveness:
     """The judgement of one pool; lives as long as it, on its loop."""
 
-    def __init__(self, target: Target, events: Events, goodbyes: Goodbyes) -> None:
-        self._target = target
-        self._goodbyes = goodbyes
+    def __init__(self, config: PoolConfig, events: Events, closer: ConnectionCloser) -> None:
+        self._config = config
+        self._closer = closer
         self._events = events
         self._loop = asyncio.get_running_loop()
-        profile = target.profile  # what follows is looked at for every acquire
+        profile = config.profile  # what follows is looked at for every acquire
         self._is_open = profile.is_open
-        self._trusted_for = target.options.idle_check_after if profile.can_be_lost else math.inf
+        self._trusted_for = config.options.idle_check_after if profile.can_be_lost else math.inf
         # Another part of a slot in every process, for those that were started together.
-        self._part = random.random()  # noqa: S311 - spreads load
+        self._discard = random.random()  # noqa: S311 - spreads load
         self._last_retirement = -math.inf
         self.generation = 0
         """Raised by a refresh: connections of an earlier one are replaced when next asked for."""
@@ -52,9 +52,9 @@ class Liveness:
     def note_opened(self, record: ConnectionPoolEntry) -> None:
         # A slot after the one before, and not by chance: ten that were opened together, or one
         # after the other, must not meet again.
-        now, lifetime = self._loop.time(), self._target.options.max_lifetime
-        slot = lifetime * _LIFETIME_SPREAD / self._target.options.pool_size
-        earliest = now + lifetime * (1 - _LIFETIME_SPREAD) + slot * self._part
+        now, lifetime = self._loop.time(), self._config.options.max_lifetime
+        slot = lifetime * _LIFETIME_SPREAD / self._config.options.pool_size
+        earliest = now + lifetime * (1 - _LIFETIME_SPREAD) + slot * self._discard
         retirement = self._last_retirement + slot
         if not earliest <= retirement < now + lifetime:
             retirement = earliest
@@ -76,15 +76,15 @@ class Liveness:
             self._loop.time(),
             driver_of(connection.dbapi_connection),
         )
-        if driver in self._goodbyes:
-            await_only(self._goodbyes.wait_for(driver, min(POLITE_LIMIT, deadline - now)))
+        if driver in self._closer:
+            await_only(self._closer.wait_for(driver, min(CLOSE_TIMEOUT, deadline - now)))
             return False
         if not self._is_open(driver):
-            if not self._goodbyes.was_said(driver):
-                self._events.lost("the server ended an idle connection")
+            if not self._closer.was_closed_by_us(driver):
+                self._events.note_lost("the server ended an idle connection")
             return False
         if now >= info[_RETIRE_AT] or info[_GENERATION] != self.generation:
-            self._events.retired()
+            self._events.note_retired()
             return False
         idle_since = info.get(_USED_AT)
         if idle_since is None or now - idle_since <= self._trusted_for:
@@ -93,21 +93,21 @@ class Liveness:
 
     async def _answers(self, driver: Any, limit: float) -> bool:
         ping = asyncio.create_task(
-            self._target.profile.ping(driver), name=f"ping of {self._target.name}"
+            self._config.profile.ping(driver), name=f"ping of {self._config.name}"
         )
-        ping.add_done_callback(_look_at_its_error)
+        ping.add_done_callback(_retrieve_error)
         try:
             await asyncio.wait({ping}, timeout=max(limit, 0))
         finally:
             answered = ping.done() and ping.exception() is None
             if not answered:
-                self._events.lost("an idle connection did not answer")
+                self._events.note_lost("an idle connection did not answer")
                 # This ends the ping as well. Cancelling it would send the server a request to
                 # cancel, and closing politely would wait: both over the same dead network.
-                self._target.profile.terminate(driver)
+                self._config.profile.terminate(driver)
         return answered
 
 
-def _look_at_its_error(ping: asyncio.Task[None]) -> None:
+def _retrieve_error(ping: asyncio.Task[None]) -> None:
     if not ping.cancelled():
         ping.exception()

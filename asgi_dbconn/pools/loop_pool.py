@@ -23,15 +23,15 @@ from asgi_dbconn.pools import (
     undo_log,
 )
 from asgi_dbconn.pools.check_in import CheckIn
-from asgi_dbconn.pools.connection_closer import Goodbyes, begin_to_part
-from asgi_dbconn.pools.connector import Opener
+from asgi_dbconn.pools.connection_closer import ConnectionCloser, begin_discard
+from asgi_dbconn.pools.connector import Connector
 from asgi_dbconn.pools.dialects.profile import DialectProfile
 from asgi_dbconn.pools.drain import drain
 from asgi_dbconn.pools.gate import Gate
 from asgi_dbconn.pools.gated_pool import GatedPool
 from asgi_dbconn.pools.liveness import Liveness
 from asgi_dbconn.pools.observer import Events
-from asgi_dbconn.pools.pool_config import Target
+from asgi_dbconn.pools.pool_config import PoolConfig
 from asgi_dbconn.pools.pooled_connection import connect
 from asgi_dbconn.pools.statement_lock import driver_of
 from asgi_dbconn.pools.statistics import Counters, DrainReport, PoolStats
@@ -42,45 +42,45 @@ T = TypeVar("T")
 
 
 def make_engine(
-    target: Target,
+    config: PoolConfig,
     gate: Gate,
     events: Events,
     liveness: Liveness,
-    opener: Opener,
-    goodbyes: Goodbyes,
+    opener: Connector,
+    closer: ConnectionCloser,
 ) -> AsyncEngine:
     """Make an engine whose every connection passes ``gate``. Opens nothing."""
-    echo = target.options.echo
+    echo = config.options.echo
     arguments: dict[str, Any] = {
         # Parameters are the users' data; they appear in logs only where somebody asked for them.
         "hide_parameters": echo != "debug",
-        **target.options.engine_options,
+        **config.options.engine_options,
         "echo": echo,
         "poolclass": GatedPool,
         "gate": gate,
         "liveness": liveness,
-        "goodbyes": goodbyes,
-        "check_in": CheckIn(target, events),
-        "leak_after": target.options.leak_after,
+        "closer": closer,
+        "check_in": CheckIn(config, events),
+        "leak_after": config.options.leak_after,
     }
-    engine = create_async_engine(target.address.without_password(), **arguments)
+    engine = create_async_engine(config.address.without_password(), **arguments)
     event.listen(engine.sync_engine, "do_connect", opener)
     # Before all others that are told of a new connection: they may use it.
-    event.listen(engine.sync_engine.pool, "connect", _adapt(target), insert=True)
+    event.listen(engine.sync_engine.pool, "connect", _adapt(config), insert=True)
     pooled_connection.install(engine.sync_engine)
-    target.profile.install(engine.sync_engine, target.options)
+    config.profile.install(engine.sync_engine, config.options)
     undo_log.install(engine.sync_engine)
     aborted_transactions.install(engine.sync_engine)
-    error_translation.translate_lost_connections(engine.sync_engine, target, gate.events)
-    connection_closer.install(engine.sync_engine, gate, goodbyes)
-    error_translation.translate_interruptions(engine.sync_engine, target, gate, goodbyes)
+    error_translation.translate_lost_connections(engine.sync_engine, config, gate.events)
+    connection_closer.install(engine.sync_engine, gate, closer)
+    error_translation.translate_interruptions(engine.sync_engine, config, gate, closer)
     error_translation.translate_refusals(engine.sync_engine)
     return engine
 
 
-def _adapt(target: Target) -> Any:
+def _adapt(config: PoolConfig) -> Any:
     def adapt(connection: Any, _: Any) -> None:
-        target.profile.adapt(connection)
+        config.profile.adapt(connection)
 
     return adapt
 
@@ -94,27 +94,27 @@ class LoopPool:
     Belongs to the loop it was made on; only :meth:`cut` may be called from elsewhere.
     """
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, config: PoolConfig) -> None:
+        self.config = config
         self.loop = asyncio.get_running_loop()
-        options = target.options
-        events = Events(target.name, target.observers)
+        options = config.options
+        events = Events(config.name, config.observers)
         self.gate = Gate(
-            target.name, options.pool_size, options.acquire_timeout, options.max_waiting, events
+            config.name, options.pool_size, options.acquire_timeout, options.max_waiting, events
         )
-        self._goodbyes = Goodbyes(target)
-        self._liveness = Liveness(target, events, self._goodbyes)
-        self._opener = Opener(target, events, self._goodbyes)
+        self._closer = ConnectionCloser(config)
+        self._liveness = Liveness(config, events, self._closer)
+        self._opener = Connector(config, events, self._closer)
         self.engine: AsyncEngine = make_engine(
-            target, self.gate, events, self._liveness, self._opener, self._goodbyes
+            config, self.gate, events, self._liveness, self._opener, self._closer
         )
         # SQLAlchemy's pool does not list what is checked out; ending a pool needs to know.
         # In the order of their last use.
         self._opened: dict[Any, None] = {}
         event.listen(self.engine.sync_engine.pool, "connect", self._note_opened)
         if options.max_connections is not None:
-            event.listen(self.engine.sync_engine.pool, "checkin", self._share)
-        self._leave_budget = target.budget.join(self._ask_for_one)
+            event.listen(self.engine.sync_engine.pool, "checkin", self._acquire_slot)
+        self._leave_budget = config.budget.join(self._ask_for_one)
         self._draining: asyncio.Task[DrainReport] | None = None
         self._when_drained: Callable[[], None] | None = None
         self.ended: Future[DrainReport] = Future()
@@ -125,15 +125,15 @@ class LoopPool:
 
         With ``autocommit`` every statement is committed by itself, in one round trip on asyncpg.
         """
-        profile, engine = self.target.profile, self.engine.sync_engine
+        profile, engine = self.config.profile, self.engine.sync_engine
         if autocommit and profile.has_autocommit:
-            return await spawn(partial(_one_by_one, engine, profile, work))
+            return await spawn(partial(_merge_autocommit, engine, profile, work))
         options = profile.autocommit_options if autocommit else _NO_OPTIONS
-        return await spawn(partial(_committed, engine, options, work))
+        return await spawn(partial(_run_and_commit, engine, options, work))
 
     def give_up(self, connection: Any) -> None:
         """Close an adapted connection in the background, whatever is under way on it."""
-        begin_to_part(driver_of(connection), self.gate, self._goodbyes)
+        begin_discard(driver_of(connection), self.gate, self._closer)
 
     @property
     def counters(self) -> Counters:
@@ -151,18 +151,18 @@ class LoopPool:
             waiting=gate.waiting,
         )
 
-    def outdate(self) -> None:
+    def mark_outdated(self) -> None:
         """Let every connection be replaced before it is used again. From any thread."""
         self._liveness.generation += 1
 
-    async def renew(self) -> None:
+    async def replace_idle(self) -> None:
         """Replace the outdated connections that are idle now."""
         pool = self.engine.sync_engine.pool
         idle = pool.checkedin() if isinstance(pool, GatedPool) else 0
         # At the same time, or the pool would hand out the connection renewed a moment ago again.
-        await asyncio.gather(*(self._renew_one() for _ in range(idle)))
+        await asyncio.gather(*(self._replace_one() for _ in range(idle)))
 
-    async def _renew_one(self) -> None:
+    async def _replace_one(self) -> None:
         async with self.engine.connect():
             pass  # that it was handed out is all
 
@@ -174,7 +174,7 @@ class LoopPool:
         """
         return await asyncio.shield(self.begin_drain(grace))
 
-    def when_drained(self, listener: Callable[[], None]) -> None:
+    def on_drained(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` on the pool's loop when a drain has ended."""
         self._when_drained = listener
 
@@ -183,40 +183,40 @@ class LoopPool:
         if self._draining is None:
             self._draining = asyncio.create_task(
                 self._drain(grace),
-                name=f"draining {self.target.name}",
+                name=f"draining {self.config.name}",
             )
-            self._draining.add_done_callback(self._drained)
+            self._draining.add_done_callback(self._finish_drain)
         return self._draining
 
-    def cut(self) -> DrainReport:
+    def abort(self) -> DrainReport:
         """End everything immediately, from any thread; for a loop that does not run any more."""
         self.gate.is_closed = True
         connections = self._open_connections()
         for connection in connections:
-            self.target.profile.cut(connection)
+            self.config.profile.abort(connection)
         report = DrainReport(cut=len(connections))
         self._finish(report)
         return report
 
     async def _drain(self, grace: float) -> DrainReport:
         self.gate.close()
-        await self._opener.settle()  # what nobody waits for is not waited for
+        await self._opener.wait_done()  # what nobody waits for is not waited for
         report = await drain(
             self.gate,
             grace,
-            connections=self._staying_connections,
-            end=self.target.profile.end,
-            terminate=self.target.profile.terminate,
+            connections=self._settled_connections,
+            end=self.config.profile.close,
+            terminate=self.config.profile.terminate,
         )
-        await self._goodbyes.settle()
-        await self._opener.settle()
+        await self._closer.wait_closed()
+        await self._opener.wait_done()
         return report
 
-    def _drained(self, draining: asyncio.Task[DrainReport]) -> None:
+    def _finish_drain(self, draining: asyncio.Task[DrainReport]) -> None:
         # A task that is cancelled before its first step never runs, not even its `finally`.
         left = self._open_connections()
         for connection in left:
-            self.target.profile.terminate(connection)
+            self.config.profile.terminate(connection)
         report = DrainReport(cut=len(left))
         if not draining.cancelled() and draining.exception() is None:
             report += draining.result()
@@ -226,7 +226,7 @@ class LoopPool:
 
     def _finish(self, report: DrainReport) -> None:
         self._leave_budget()
-        self._opener.ended()
+        self._opener.note_closed()
         with suppress(InvalidStateError):  # drained and cut at once: one of them came first
             self.ended.set_result(report)
 
@@ -242,34 +242,38 @@ class LoopPool:
 
     def _give_up_idle(self) -> None:
         used = {permit.connection for permit in self.gate.holders()}
-        for connection in self._staying_connections():
-            if connection not in used and self.target.budget.wants_one(from_busy_loop=False):
-                self._goodbyes.say(connection)
+        for connection in self._settled_connections():
+            if connection not in used and self.config.budget.should_give_up_one(
+                from_busy_loop=False
+            ):
+                self._closer.close_in_background(connection)
 
-    def _share(self, connection: Any, _: Any) -> None:
+    def _acquire_slot(self, connection: Any, _: Any) -> None:
         # At check-in.
         if connection is None:
             return  # it was invalidated, and has ended anyway
         driver = driver_of(connection)
         self._opened.pop(driver, None)
         self._opened[driver] = None
-        if self.target.budget.wants_one(from_busy_loop=self.gate.waiting > 0):
-            self._goodbyes.say(driver)
+        if self.config.budget.should_give_up_one(from_busy_loop=self.gate.waiting > 0):
+            self._closer.close_in_background(driver)
 
-    def _staying_connections(self) -> list[Any]:
+    def _settled_connections(self) -> list[Any]:
         return [
             connection
             for connection in self._open_connections()
-            if not self._goodbyes.was_said(connection)
+            if not self._closer.was_closed_by_us(connection)
         ]
 
     def _open_connections(self) -> list[Any]:
         return [
-            connection for connection in self._opened if self.target.profile.is_open(connection)
+            connection for connection in self._opened if self.config.profile.is_open(connection)
         ]
 
 
-def _committed(engine: Engine, options: Mapping[str, Any], work: Callable[[Connection], T]) -> T:
+def _run_and_commit(
+    engine: Engine, options: Mapping[str, Any], work: Callable[[Connection], T]
+) -> T:
     with connect(engine) as connection:
         if options:
             connection.execution_options(**options)
@@ -277,7 +281,9 @@ def _committed(engine: Engine, options: Mapping[str, Any], work: Callable[[Conne
             return work(connection)
 
 
-def _one_by_one(engine: Engine, profile: DialectProfile, work: Callable[[Connection], T]) -> T:
+def _merge_autocommit(
+    engine: Engine, profile: DialectProfile, work: Callable[[Connection], T]
+) -> T:
     # A flag of the driver's, set for this work only. As an option of the connection or of a view
     # of the engine it would cost a tenth of a short query, and a transaction object as much again.
     with connect(engine) as connection:

@@ -80,7 +80,7 @@ class Observers:
 
         return stop
 
-    def tell(
+    def notify(
         self,
         event: Callable[Concatenate[Observer, P], None],
         *facts: P.args,
@@ -110,45 +110,45 @@ class Events:
         """True if measuring what only observers are told is worth its time."""
         return bool(self._observers)
 
-    def opened(self, seconds: float) -> None:
+    def note_opened(self, seconds: float) -> None:
         self.counters.connects += 1
-        self._observers.tell(Observer.connection_opened, self._database, seconds)
+        self._observers.notify(Observer.connection_opened, self._database, seconds)
 
-    def failed_to_open(self, error: Exception) -> None:
+    def note_connect_failed(self, error: Exception) -> None:
         self.counters.connect_errors += 1
-        self._observers.tell(Observer.connection_failed, self._database, error)
+        self._observers.notify(Observer.connection_failed, self._database, error)
 
-    def lost(self, reason: str) -> None:
+    def note_lost(self, reason: str) -> None:
         self.counters.lost += 1
-        self._observers.tell(Observer.connection_lost, self._database, reason)
+        self._observers.notify(Observer.connection_lost, self._database, reason)
 
-    def unclean(self) -> None:
+    def note_unclean(self) -> None:
         self.counters.unclean += 1
 
-    def commit_unknown(self) -> None:
+    def note_unknown_commit(self) -> None:
         self.counters.unknown_commits += 1
 
-    def retired(self) -> None:
+    def note_retired(self) -> None:
         self.counters.retired += 1
-        self._observers.tell(Observer.connection_retired, self._database)
+        self._observers.notify(Observer.connection_retired, self._database)
 
-    def leaked(self, holder: str, seconds: float) -> None:
+    def note_leaked(self, holder: str, seconds: float) -> None:
         self.counters.leaks += 1
-        self._observers.tell(Observer.connection_leaked, self._database, holder, seconds)
+        self._observers.notify(Observer.connection_leaked, self._database, holder, seconds)
 
-    def acquired(self, seconds: float) -> None:
-        self._observers.tell(Observer.acquired, self._database, seconds)
+    def note_acquired(self, seconds: float) -> None:
+        self._observers.notify(Observer.acquired, self._database, seconds)
 
-    def released(self, seconds: float) -> None:
-        self._observers.tell(Observer.released, self._database, seconds)
+    def note_released(self, seconds: float) -> None:
+        self._observers.notify(Observer.released, self._database, seconds)
 
-    def waited(self, seconds: float) -> None:
+    def note_wait(self, seconds: float) -> None:
         self.counters.wait_seconds += seconds
 
-    def timed_out(self, seconds: float) -> None:
+    def note_timeout(self, seconds: float) -> None:
         self.counters.timeouts += 1
-        self._observers.tell(Observer.acquire_timed_out, self._database, seconds)
+        self._observers.notify(Observer.acquire_timed_out, self._database, seconds)
 
-    def refused(self) -> None:
+    def note_refused(self) -> None:
         self.counters.overloads += 1
-        self._observers.tell(Observer.acquire_refused, self._database)
+        self._observers.notify(Observer.acquire_refused, self._database)

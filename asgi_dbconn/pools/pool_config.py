@@ -14,7 +14,7 @@ from asgi_dbconn.pools.dialects.sqlite import SQLiteProfile
 from asgi_dbconn.pools.observer import Observers
 from asgi_dbconn.urls import DatabaseURL
 
-__all__ = ["Target"]
+__all__ = ["PoolConfig"]
 
 _PROFILES: Final[dict[str, DialectProfile]] = {
     "postgresql": PostgreSQLProfile(),
@@ -23,7 +23,7 @@ _PROFILES: Final[dict[str, DialectProfile]] = {
 
 
 @dataclass(frozen=True)
-class Target:
+class PoolConfig:
     """A target, immutable and shared by all pools of one database, whatever their loop."""
 
     name: str

@@ -33,7 +33,7 @@ class PooledConnection(Connection):
     """The reason why the transaction is lost, if the connection was lost with it."""
     refusal: Callable[[], Exception | None] | None = None
     """A function that returns the error for using it when it is closed, and its block has ended."""
-    turn: Callable[[], FifoLock | None] | None = None
+    lock: Callable[[], FifoLock | None] | None = None
     """A function that returns the lock that this task needs to end the transaction by hand."""
     after_commit: Callable[[], object] | None = None
     """A function to call when the server has committed a transaction, by hand or not."""
@@ -73,7 +73,7 @@ class PooledConnection(Connection):
         ``refusal`` is asked for each statement, and ``turn`` before a commit or rollback by hand:
         that must not come between two statements of another task's verb.
         """
-        self.refusal, self.turn = refusal, turn
+        self.refusal, self.lock = refusal, turn
         lock_of(super().connection.dbapi_connection).reserve(refusal)
 
     def _revalidate_connection(self) -> PoolProxiedConnection:
@@ -125,7 +125,7 @@ class PooledConnection(Connection):
             await_only(self._begun.wait())
 
     def _commit_impl(self) -> None:
-        lock = self._take_turn()
+        lock = self._acquire_lock()
         self._is_finishing = True
         try:
             super()._commit_impl()
@@ -144,7 +144,7 @@ class PooledConnection(Connection):
         if self._is_refused():
             return  # the end of the block does that
         try:
-            lock = self._take_turn()
+            lock = self._acquire_lock()
         except TransactionClosed:
             return  # the block began to end meanwhile
         self.lost_transaction = None
@@ -161,9 +161,9 @@ class PooledConnection(Connection):
             if lock is not None:
                 lock.release()
 
-    def _take_turn(self) -> FifoLock | None:
+    def _acquire_lock(self) -> FifoLock | None:
         """Take the lock that an end by hand needs, if any. Raises TransactionClosed."""
-        lock = None if self.turn is None else self.turn()
+        lock = None if self.lock is None else self.lock()
         if lock is not None:
             await_only(lock.acquire(asyncio.current_task()))
         return lock
@@ -253,7 +253,7 @@ def _has_no_answer(error: BaseException) -> bool:
 
 
 def _note_unknown_commit(pool: Any, error: BaseException) -> None:
-    pool.gate.events.commit_unknown()
+    pool.gate.events.note_unknown_commit()
     error.add_note(
         f"The COMMIT of database {pool.gate.name!r} was under way, and its outcome is unknown: the "
         "transaction may have taken effect, or not."

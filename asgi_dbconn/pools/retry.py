@@ -18,7 +18,7 @@ from sqlalchemy.util import await_only
 
 from asgi_dbconn.errors import DatabaseUnavailable
 
-__all__ = ["Recovery", "backoff"]
+__all__ = ["SharedRetry", "backoff"]
 
 _log = logging.getLogger("asgi_dbconn")
 
@@ -34,17 +34,17 @@ def backoff(first: float, longest: float) -> Iterator[float]:
 
 
 _FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 0.5
+_MAX_PAUSE: Final = 0.5
 
 
-class Recovery:
+class SharedRetry:
     """The patience of one pool; lives as long as it, on its loop."""
 
     def __init__(self, database: str, may_pass: Callable[[DatabaseUnavailable], bool]) -> None:
         self._database = database
-        self._may_pass = may_pass
+        self._is_transient_error = may_pass
         self._loop = asyncio.get_running_loop()
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._failure: DatabaseUnavailable | None = None
         self._pauses: Iterator[float] = iter(())
         self._next_at = 0.0
@@ -59,13 +59,13 @@ class Recovery:
         while True:
             failure = self._failure
             if failure is not None:
-                await_only(self._wait_for_turn(deadline, failure))
+                await_only(self._wait_for_attempt(deadline, failure))
             try:
                 if failure is not None and self._failure is None:
                     continue  # somebody else's turn went well
                 connection = attempt()
             except DatabaseUnavailable as error:
-                if not self._may_pass(error):
+                if not self._is_transient_error(error):
                     self._failure = None
                     raise
                 self._note(error)
@@ -74,17 +74,17 @@ class Recovery:
                 return connection
             finally:
                 if failure is not None:
-                    self._turn.release()
+                    self._lock.release()
 
-    async def _wait_for_turn(self, deadline: float, failure: DatabaseUnavailable) -> None:
+    async def _wait_for_attempt(self, deadline: float, failure: DatabaseUnavailable) -> None:
         try:
             async with asyncio.timeout_at(deadline):
-                await self._turn.acquire()
+                await self._lock.acquire()
                 try:
                     if self._failure is not None:
                         await asyncio.sleep(self._next_at - self._loop.time())
                 except BaseException:
-                    self._turn.release()
+                    self._lock.release()
                     raise
         except TimeoutError:
             (reason,) = failure.args
@@ -98,7 +98,7 @@ class Recovery:
         if self._failure is None:
             _log.warning("%s Trying again.", failure)
             self._began_at = self._loop.time()
-            self._pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+            self._pauses = backoff(_FIRST_PAUSE, _MAX_PAUSE)
         self._failure = failure
         self._next_at = self._loop.time() + next(self._pauses)
 

@@ -14,16 +14,16 @@ from typing import Any, Final
 
 from asgi_dbconn.errors import TransactionAborted
 from asgi_dbconn.loops.fifo_lock import FifoLock
-from asgi_dbconn.loops.shield import insist
+from asgi_dbconn.loops.shield import finish_despite_cancellation
 
-__all__ = ["CANCEL_LIMIT", "Settle", "StatementLock", "driver_of", "lock_of"]
+__all__ = ["CANCEL_LIMIT", "StatementLock", "Stop", "driver_of", "lock_of"]
 
 CANCEL_LIMIT: Final = 2.0
 """Seconds that the server has to answer for a statement that was cancelled."""
 _TIMEOUT_LIMIT: Final = 0.1
 """The same for a statement that ran into its ``query_timeout``: its caller has waited already."""
 
-Settle = Callable[[float], Awaitable[bool]]
+Stop = Callable[[float], Awaitable[bool]]
 """A function that waits for so many seconds until the driver is idle; returns whether it is."""
 
 
@@ -44,7 +44,7 @@ class StatementLock(FifoLock):
         "refusal",
     )
 
-    def __init__(self, settle: Settle, *, keeps_connection: bool = False) -> None:
+    def __init__(self, settle: Stop, *, keeps_connection: bool = False) -> None:
         super().__init__()
         self._settle = settle
         self._default_limit = CANCEL_LIMIT if keeps_connection else None
@@ -99,7 +99,7 @@ class StatementLock(FifoLock):
         try:
             self._raise_refusal()
             if self.is_lost:
-                raise _given_up("This statement was not sent")
+                raise _interruption_error("This statement was not sent")
         except BaseException:
             self.release()
             raise
@@ -114,7 +114,7 @@ class StatementLock(FifoLock):
             # Whoever took part in its transaction has gone back already, and must not go on.
             self.release()
             self._raise_refusal()
-            raise _given_up("The answer to this statement came too late")
+            raise _interruption_error("The answer to this statement came too late")
         if error is not None and self.cancel_limit is None:
             if isinstance(error, TimeoutError) or not isinstance(error, Exception):
                 self.is_interrupted = True
@@ -136,7 +136,7 @@ class StatementLock(FifoLock):
     async def _wait_until_idle(self, limit: float) -> None:
         self.is_lost = True
         if limit and self.insists:
-            is_idle, _ = await insist(self._settle_within(limit))
+            is_idle, _ = await finish_despite_cancellation(self._stop_within(limit))
             self.is_lost = not is_idle
         elif limit:
             try:
@@ -146,11 +146,11 @@ class StatementLock(FifoLock):
                 self.release()
                 raise
 
-    async def _settle_within(self, limit: float) -> bool:
+    async def _stop_within(self, limit: float) -> bool:
         return await self._settle(limit)
 
 
-def _given_up(what: str) -> TransactionAborted:
+def _interruption_error(what: str) -> TransactionAborted:
     return TransactionAborted(
         f"{what}: the connection was given up, because a statement on it was interrupted and did "
         "not end in time. The transaction is rolled back."

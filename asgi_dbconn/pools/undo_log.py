@@ -27,7 +27,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from asgi_dbconn.errors import TransactionAborted
 
-__all__ = ["Level", "Participant", "UndoLog", "install", "keep_log", "undo_log_of", "undoing"]
+__all__ = ["Level", "Participant", "UndoLog", "install", "keep_log", "undo_log_of", "undo_on_error"]
 
 _log = logging.getLogger("asgi_dbconn")
 _KEY: Final = "asgi_dbconn.undo_log"
@@ -88,14 +88,14 @@ class Level:
         """Restore all that it has changed."""
         for participant, known in self._owners.items():
             try:
-                participant.undo(_living(known), self, uncertain=uncertain)
+                participant.undo(_alive_owner(known), self, uncertain=uncertain)
             except Exception:  # the rollback itself has happened, and others wait to be restored
                 _log.exception("objects could not be restored after a rollback")
 
     def promote(self, outer: Level) -> None:
         """Be a part of ``outer`` from now on."""
         for participant, known in self._owners.items():
-            participant.promote(_living(known), self, outer)
+            participant.promote(_alive_owner(known), self, outer)
         for table, key in self.first_keys.items():
             outer.note_key(table, key)
 
@@ -103,10 +103,10 @@ class Level:
         """Forget all of it: it is committed."""
         for participant, known in self._owners.items():
             if participant.has_notes:
-                participant.forget(_living(known), self)
+                participant.forget(_alive_owner(known), self)
 
 
-def _living(known: dict[ref[Any], None]) -> list[Any]:
+def _alive_owner(known: dict[ref[Any], None]) -> list[Any]:
     return [owner for reference in list(known) if (owner := reference()) is not None]
 
 
@@ -234,7 +234,7 @@ def undo_log_of(connection: Connection) -> UndoLog | None:
 
 
 @contextmanager
-def undoing(connection: Connection, undo: Undo) -> Iterator[None]:
+def undo_on_error(connection: Connection, undo: Undo) -> Iterator[None]:
     """Call ``undo`` if an error leaves the block, or when the transaction is undone before that.
 
     In this order: what the work has changed first, and then what the transaction has changed

@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any, Final, Self
 
 from asgi_dbconn.errors import LoopGoneError
-from asgi_dbconn.loops.context_task import Held
-from asgi_dbconn.loops.environment import Environment, refuse_green_threads
-from asgi_dbconn.loops.loop_lifetime import EndGuard, watch
+from asgi_dbconn.loops.context_task import ContextTask
+from asgi_dbconn.loops.environment import Environment, require_real_threads
+from asgi_dbconn.loops.loop_lifetime import ShutdownHook, watcher_of
 from asgi_dbconn.loops.run_sync import run_sync
 
-__all__ = ["AsyncEnvironment", "WarmLoops"]
+__all__ = ["AsyncEnvironment", "PersistentLoops"]
 
 Loop = asyncio.AbstractEventLoop
 Connect = Callable[[Loop, ExitStack], None]
@@ -35,20 +35,20 @@ class AsyncEnvironment:
         self._entered = threading.local()
 
     @classmethod
-    def connecting(
+    def connect(
         cls, registry: AbstractAsyncContextManager[Any], loop: Loop | None
     ) -> AsyncEnvironment:
         """Return a block with which ``registry`` is entered and left."""
 
         def connect(loop: Loop, stack: ExitStack) -> None:
-            held = Held(registry)
+            held = ContextTask(registry)
             held.enter(loop)
             stack.callback(held.leave)
 
         return cls(connect, loop)
 
     def __enter__(self) -> Self:
-        refuse_green_threads("An async environment")
+        require_real_threads("An async environment")
         with ExitStack() as stack:
             environment = stack.enter_context(Environment.choose(self._loop))
             self._connect(environment.loop, stack)
@@ -66,7 +66,7 @@ class AsyncEnvironment:
         return stacks
 
 
-class WarmLoops:
+class PersistentLoops:
     """The loops on which a registry stays connected between blocks; one count is held for each.
 
     It is given back when the loop shuts down its async generators or, where it is closed without
@@ -80,7 +80,7 @@ class WarmLoops:
     ) -> None:
         self._registry = registry
         self._release_from_closed_loop = release_from_closed_loop
-        self._guards: Final[dict[Loop, EndGuard]] = {}
+        self._guards: Final[dict[Loop, ShutdownHook]] = {}
 
     def environment(self, loop: Loop) -> AsyncEnvironment:
         """Return a block on ``loop``. The first one connects; the end of one does not disconnect.
@@ -95,7 +95,7 @@ class WarmLoops:
         """Forget the counts: the registry was disconnected by force."""
         while self._guards:
             _, guard = self._guards.popitem()
-            guard.disarm()
+            guard.disable()
 
     def _warm_up(self, loop: Loop, _: ExitStack) -> None:
         if loop not in self._guards:
@@ -112,11 +112,11 @@ class WarmLoops:
                 await self._registry.__aexit__(None, None, None)
 
         # On the loop that runs this, which is a subloop where the given one has to wait for us.
-        self._guards[loop] = EndGuard(disconnect)
-        watch(loop).add(partial(self._loop_is_gone, loop))
+        self._guards[loop] = ShutdownHook(disconnect)
+        watcher_of(loop).add(partial(self._loop_is_gone, loop))
 
     def _loop_is_gone(self, loop: Loop) -> None:
         guard = self._guards.pop(loop, None)
         if guard is not None:
-            guard.disarm()
+            guard.disable()
             self._release_from_closed_loop()

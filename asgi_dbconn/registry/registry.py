@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import class_mapper
 
-from asgi_dbconn.call_site import building_line
+from asgi_dbconn.call_site import find_call_site
 from asgi_dbconn.databases.blocks import Block
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.tables import create_tables, drop_tables
@@ -30,7 +30,7 @@ from asgi_dbconn.pools.statistics import DrainReport, PoolStats
 from asgi_dbconn.registry.connect_all import connect_all, disconnect_all
 from asgi_dbconn.registry.from_settings import read_settings
 from asgi_dbconn.registry.migrated import MigratedUse
-from asgi_dbconn.registry.schema_context import SchemaBlock, SchemaChoice
+from asgi_dbconn.registry.schema_context import SchemaBlock, SchemaContext
 from asgi_dbconn.registry.synchronous import SynchronousUse
 from asgi_dbconn.registry.transactional import TransactionalUse
 from asgi_dbconn.schema_names import check_schema
@@ -67,14 +67,14 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         **options: Unpack[OptionArguments],
     ) -> None:
         # What is raised from here on must not find a secret in our local variables.
-        given: dict[str | None, _Given] = {None: _parsed(database)}
-        given.update((name, _parsed(argument)) for name, argument in extra.items())
+        given: dict[str | None, _Given] = {None: _parse(database)}
+        given.update((name, _parse(argument)) for name, argument in extra.items())
         database, extra = MASK, {}
         options = hide_password(options)
         self._databases = {name: _database(source, name, options) for name, source in given.items()}
         self._metadatas: dict[str | None, MetaData] = {name: MetaData() for name in given}
         self._probe = Probe()
-        self._schema = SchemaChoice(schema)
+        self._schema = SchemaContext(schema)
         super().__init__()
 
     @classmethod
@@ -162,7 +162,7 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
     async def disconnect(self, *, force: bool = False) -> DrainReport | None:
         """Stop counting on every database; see ``Database.disconnect``."""
         if force:
-            self._warm_loops.forget()
+            self._persistent_loops.forget()
         return await disconnect_all(self._distinct(), force=force)
 
     async def __aenter__(self) -> Self:
@@ -245,8 +245,8 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
 
     async def ping(self) -> None:
         """Send one statement to every database and back, together. Raises what a query would."""
-        site = None if self.is_connected else building_line()  # gather's tasks have no line
-        await asyncio.gather(*(database.ping(built_at=site) for database in self._distinct()))
+        site = None if self.is_connected else find_call_site()  # gather's tasks have no line
+        await asyncio.gather(*(database.ping(call_site=site) for database in self._distinct()))
 
     # -- using one of them
 
@@ -260,7 +260,7 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         None is no schema. Tasks that are started inside inherit it, others never see it. May be
         entered again, and decorates async functions. Raises InvalidSchemaName, before any SQL.
         """
-        return self._schema.chosen(schema)
+        return self._schema.choose(schema)
 
     def query(self, model: type[T]) -> QuerySet[T]:
         """Return a query over any class mapped by SQLAlchemy, on the database of its table."""
@@ -269,12 +269,12 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
     def connection(self, database: DatabaseChoice = None) -> Block[AsyncConnection]:
         """See ``Database.connection``. Carries the schema of this moment."""
         chosen = self.find_database(database)
-        return self._schema.carried(chosen, chosen.connection())
+        return self._schema.with_current_schema(chosen, chosen.connection())
 
     def session(self, database: DatabaseChoice = None) -> Block[AsyncSession]:
         """See ``Database.session``. Carries the schema of this moment."""
         chosen = self.find_database(database)
-        return self._schema.carried(chosen, chosen.session())
+        return self._schema.with_current_schema(chosen, chosen.session())
 
     async def create_all(
         self, database: str | Choice | None = INHERIT, *, schema: str | Choice | None = INHERIT
@@ -310,7 +310,7 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         # One object under two names is one database, and gets one lease.
         return list(dict.fromkeys(self._databases.values()))
 
-    def _named(self, database: str | Choice | None) -> list[str | None]:
+    def _names_of(self, database: str | Choice | None) -> list[str | None]:
         if isinstance(database, Choice):
             return list(self._databases)
         self.find_database(database)
@@ -321,7 +321,7 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
     ) -> list[tuple[Database, MetaData, str | None]]:
         # A list: what one of them refuses is refused before another has been touched.
         chosen = self.current_schema() if isinstance(schema, Choice) else check_schema(schema)
-        names = self._named(database)
+        names = self._names_of(database)
         for name in names:
             refuse_on_sqlite(self._databases[name], chosen)
         return [(self._databases[name], self._metadatas[name], chosen) for name in names]
@@ -337,7 +337,7 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         return self.database
 
 
-def _parsed(given: DatabaseArgument) -> _Given:
+def _parse(given: DatabaseArgument) -> _Given:
     return given if isinstance(given, Database) else parse_url(given)
 
 

@@ -14,7 +14,7 @@ from asgi_dbconn.databases.blocks import AsyncFunction, Block, Entry, in_block
 from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
 from asgi_dbconn.databases.connection_scopes import ScopeSession
 from asgi_dbconn.databases.database import Database
-from asgi_dbconn.databases.schema_translation import in_schema, is_out_of_play
+from asgi_dbconn.databases.schema_translation import is_untranslated, translate_schema
 from asgi_dbconn.databases.scopes import current_scope
 from asgi_dbconn.databases.transactions import Transaction, scope_of
 from asgi_dbconn.errors import ConfigurationError
@@ -23,14 +23,14 @@ from asgi_dbconn.orm.origin import track_objects
 from asgi_dbconn.orm.target import refuse_on_sqlite
 from asgi_dbconn.schema_names import check_schema
 
-__all__ = ["SchemaBlock", "SchemaChoice", "SchemaEntry"]
+__all__ = ["SchemaBlock", "SchemaContext", "SchemaEntry"]
 
 P = ParamSpec("P")
 S = TypeVar("S")
 T = TypeVar("T")
 
 
-class SchemaChoice:
+class SchemaContext:
     """The schemas of one registry: its default, and that of ``with_schema`` in this context."""
 
     def __init__(self, default: str | None) -> None:
@@ -41,7 +41,7 @@ class SchemaChoice:
         chosen = self._chosen.get()
         return self._default if isinstance(chosen, Choice) else chosen
 
-    def chosen(self, schema: str | None) -> SchemaBlock:
+    def choose(self, schema: str | None) -> SchemaBlock:
         """Return a block in ``schema``, for the tasks started inside, too; None is no schema.
 
         Raises InvalidSchemaName immediately, and ConfigurationError at the end of a block that was
@@ -49,7 +49,7 @@ class SchemaChoice:
         """
         return SchemaBlock(self._chosen, check_schema(schema))
 
-    def carried(self, database: Database, block: Block[S]) -> Block[S]:
+    def with_current_schema(self, database: Database, block: Block[S]) -> Block[S]:
         """Return ``block``, whose plain SQLAlchemy statements run in the current schema, too.
 
         That is the schema of the moment in which it is entered.
@@ -117,9 +117,9 @@ class SchemaEntry(Generic[S]):
         connection = _connection_of(value)
         others = self._schema if is_outermost else None
         if connection is not None and not (
-            others is None and is_out_of_play(connection, self._schema)
+            others is None and is_untranslated(connection, self._schema)
         ):
-            self._translation = in_schema(connection, self._schema, others=others)
+            self._translation = translate_schema(connection, self._schema, others=others)
             self._translation.__enter__()
         if isinstance(value, AsyncSession) and isinstance(value.sync_session, ScopeSession):
             track_objects(value.sync_session, self._database, self._schema)

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy.util import greenlet_spawn
 
-from asgi_dbconn.registry.environments import AsyncEnvironment, WarmLoops
+from asgi_dbconn.registry.environments import AsyncEnvironment, PersistentLoops
 from asgi_dbconn.registry.wsgi import WSGIApp, WSGIMiddleware
 
 __all__ = ["SynchronousUse"]
@@ -24,7 +24,7 @@ class SynchronousUse(AbstractAsyncContextManager[Any]):
     """A mixin for a class that connects when it is entered and disconnects when it is left."""
 
     def __init__(self) -> None:
-        self._warm_loops = WarmLoops(self, self._release_from_closed_loop)
+        self._persistent_loops = PersistentLoops(self, self._release_from_closed_loop)
 
     @abstractmethod
     def _release_from_closed_loop(self) -> None:
@@ -38,7 +38,7 @@ class SynchronousUse(AbstractAsyncContextManager[Any]):
         On ``loop``, or else the one that this thread or an outer block has, or else one that is
         made for the block. Re-entrant: an inner block opens nothing. Raises what connecting does.
         """
-        return AsyncEnvironment.connecting(self, loop)
+        return AsyncEnvironment.connect(self, loop)
 
     def with_loop(self, loop: asyncio.AbstractEventLoop) -> AbstractContextManager[object]:
         """Connect on a loop that stays connected afterwards: entering it again costs nothing.
@@ -47,7 +47,7 @@ class SynchronousUse(AbstractAsyncContextManager[Any]):
         ``loop.run_until_complete(loop.shutdown_asyncgens())`` comes before ``loop.close()``, the
         connections end in good order. Else they are cut off, with an UnclosedDatabaseWarning.
         """
-        return self._warm_loops.environment(loop)
+        return self._persistent_loops.environment(loop)
 
     def wsgi(self, app: WSGIApp) -> WSGIMiddleware:
         """Return ``app``, for Flask and any other WSGI server, connected from its first request on.

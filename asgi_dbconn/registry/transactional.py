@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 
 from sqlalchemy.engine.interfaces import IsolationLevel
 
-from asgi_dbconn.call_site import building_line
+from asgi_dbconn.call_site import find_call_site
 from asgi_dbconn.databases.blocks import Block
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.scopes import current_scope
-from asgi_dbconn.databases.split_context import TwoSteps
+from asgi_dbconn.databases.split_context import SplitContext
 from asgi_dbconn.databases.transactions import Transaction, retry_transaction
 from asgi_dbconn.orm.binding import DatabaseChoice
 from asgi_dbconn.registry.connect_all import connect_all, disconnect_all
-from asgi_dbconn.registry.schema_context import SchemaChoice
+from asgi_dbconn.registry.schema_context import SchemaContext
 
 __all__ = ["TransactionalUse"]
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 class TransactionalUse(ABC):
     """A mixin for a class that knows databases by name."""
 
-    _schema: SchemaChoice
+    _schema: SchemaContext
 
     @property
     @abstractmethod
@@ -46,7 +46,7 @@ class TransactionalUse(ABC):
     ) -> Block[Transaction]:
         """See ``Database.transaction``. Carries the schema of this moment."""
         chosen = self.find_database(database)
-        return self._schema.carried(
+        return self._schema.with_current_schema(
             chosen,
             chosen.transaction(
                 isolation_level=isolation_level, readonly=readonly, force_rollback=force_rollback
@@ -72,13 +72,13 @@ class TransactionalUse(ABC):
         be repeated.
         """
         chosen = self.find_database(database)
-        line = None if chosen.is_connected else building_line()
+        line = None if chosen.is_connected else find_call_site()
 
         def begin() -> Block[Transaction]:
             begun = chosen.transaction(
-                isolation_level=isolation_level, readonly=readonly, built_at=line
+                isolation_level=isolation_level, readonly=readonly, call_site=line
             )
-            return self._schema.carried(chosen, begun)
+            return self._schema.with_current_schema(chosen, begun)
 
         async def run() -> T:
             is_a_part = current_scope(chosen) is not None
@@ -92,7 +92,7 @@ class TransactionalUse(ABC):
         Connects them for that time. See ``Database.force_rollback``, of which there is one for
         each database.
         """
-        return TwoSteps(self._isolate)
+        return SplitContext(self._isolate)
 
     async def _isolate(self) -> Callable[[], Awaitable[None]]:
         databases = list(dict.fromkeys(self.databases.values()))

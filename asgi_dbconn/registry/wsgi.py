@@ -9,9 +9,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from asgi_dbconn.errors import StartupFailed
-from asgi_dbconn.loops.environment import Environment, process_default, refuse_green_threads
+from asgi_dbconn.loops.environment import Environment, process_default, require_real_threads
 from asgi_dbconn.loops.fork import after_fork
-from asgi_dbconn.loops.managed_loop import OwnLoop
+from asgi_dbconn.loops.managed_loop import ManagedLoop
 from asgi_dbconn.loops.run_sync import run_sync
 
 __all__ = ["WSGIApp", "WSGIMiddleware"]
@@ -30,7 +30,7 @@ class WSGIMiddleware:
     """
 
     def __init__(self, app: WSGIApp, registry: AbstractAsyncContextManager[Any]) -> None:
-        refuse_green_threads("models.wsgi()")
+        require_real_threads("models.wsgi()")
         self.app = app
         self._registry = registry
         self._is_entered = False  # also by our parent: its counts are inherited
@@ -41,18 +41,18 @@ class WSGIMiddleware:
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
         own = self._connected_on
-        if own is None or own.is_ending:
+        if own is None or own.is_closing:
             self._connect()
         return self.app(environ, start_response)
 
     def _start_anew(self) -> None:
         # In a child too: the loop's thread is the parent's, and so is who held the lock.
         self._lock = threading.Lock()
-        self._connected_on: OwnLoop | None = None
-        self._attempt: Future[OwnLoop] | None = None
+        self._connected_on: ManagedLoop | None = None
+        self._attempt: Future[ManagedLoop] | None = None
 
     def _connect(self) -> None:
-        refuse_green_threads("models.wsgi()")
+        require_real_threads("models.wsgi()")
         with self._lock:
             attempt, is_ours = self._attempt, self._attempt is None
             if attempt is None:
@@ -69,10 +69,10 @@ class WSGIMiddleware:
                 "The next request tries again."
             ) from error
 
-    def _try(self, attempt: Future[OwnLoop]) -> None:
+    def _try(self, attempt: Future[ManagedLoop]) -> None:
         try:
             own = self._connected_on
-            if own is None or own.is_ending:  # else somebody else was done with it just now
+            if own is None or own.is_closing:  # else somebody else was done with it just now
                 own = self._connected_on = self._open()
             attempt.set_result(own)
         except BaseException as error:
@@ -82,23 +82,23 @@ class WSGIMiddleware:
         finally:
             self._attempt = None
 
-    def _open(self) -> OwnLoop:
+    def _open(self) -> ManagedLoop:
         present = process_default()
-        own = present.own if present is not None else None
-        if own is not None and own.has_thread and not own.is_ending:
+        own = present.managed if present is not None else None
+        if own is not None and own.has_thread and not own.is_closing:
             run_sync(self._enter(), loop=own.loop)
         else:
             own = self._start()
-        own.before_end(self._leave)
+        own.add_cleanup(self._leave)
         return own
 
-    def _start(self) -> OwnLoop:
-        own = OwnLoop()
+    def _start(self) -> ManagedLoop:
+        own = ManagedLoop()
         try:
             own.start("wsgi")
             run_sync(self._enter(), loop=own.loop)
         except BaseException:
-            own.end()
+            own.close()
             raise
         # For every thread of the process, as long as it lives: nobody leaves it.
         Environment(own).__enter__()

@@ -10,29 +10,29 @@ import pytest
 
 from asgi_dbconn.lifespan.driver import LifespanDriver
 from asgi_dbconn.loops.environment import Environment
-from asgi_dbconn.loops.managed_loop import OwnLoop
+from asgi_dbconn.loops.managed_loop import ManagedLoop
 from asgi_dbconn.loops.run_sync import run_sync
 from asgi_dbconn.registry.registry import Registry
 from asgi_dbconn.types import ASGIApp
 
-__all__ = ["isolated", "served"]
+__all__ = ["run_app", "run_isolated"]
 
 if TYPE_CHECKING:
     import httpx
 
 
 @contextmanager
-def isolated(registry: Registry) -> Iterator[None]:
+def run_isolated(registry: Registry) -> Iterator[None]:
     """Connect ``registry`` for the block, and roll back at the end.
 
     The loop has a thread of its own, so that ``models.wsgi(app)`` takes the same one, and threads
     of a test client reach it while the test waits for them.
     """
-    own = OwnLoop()
+    own = ManagedLoop()
     try:
         own.start("tests")
     except BaseException:
-        own.end()
+        own.close()
         raise
     with Environment(own):
         isolation = registry.rollback()
@@ -44,7 +44,7 @@ def isolated(registry: Registry) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def served(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+async def run_app(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     """Start and stop ``app`` on this loop; requests go to ``http://testserver``."""
     try:
         import httpx

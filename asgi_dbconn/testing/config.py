@@ -13,12 +13,12 @@ from asgi_dbconn.testing import lazy
 if TYPE_CHECKING:
     from asgi_dbconn.registry.registry import Registry
     from asgi_dbconn.testing.database import TestDatabase
-    from asgi_dbconn.testing.env_variables import EnvironmentForTests  # noqa: F401 - in a string
+    from asgi_dbconn.testing.env_variables import DatabaseVariables  # noqa: F401 - in a string
     from asgi_dbconn.types import ASGIApp
 
 __all__ = ["ENVIRONMENT", "databases_of_environment", "find_app", "find_registry"]
 
-ENVIRONMENT = pytest.StashKey["EnvironmentForTests"]()
+ENVIRONMENT = pytest.StashKey["DatabaseVariables"]()
 
 
 def databases_of_environment(config: pytest.Config) -> Mapping[str, TestDatabase]:
@@ -29,7 +29,7 @@ def databases_of_environment(config: pytest.Config) -> Mapping[str, TestDatabase
 
 def find_registry(config: pytest.Config) -> Registry:
     """Return the registry. Fails the test if none is configured, or it is something else."""
-    registry = _configured(config, "dbconn_registry") or _of_instance("registry")
+    registry = _configured_value(config, "dbconn_registry") or _of_instance("registry")
     if registry is None:
         _fail("where the registry is", "dbconn_registry = shop.models:models", "registry=models")
     if not isinstance(registry, lazy.Registry):
@@ -39,7 +39,7 @@ def find_registry(config: pytest.Config) -> Registry:
 
 def find_app(config: pytest.Config) -> ASGIApp:
     """Return the application. Fails the test if none is configured, or it cannot be called."""
-    app = _configured(config, "dbconn_app") or _of_instance("app")
+    app = _configured_value(config, "dbconn_app") or _of_instance("app")
     if app is None:
         _fail("where the application is", "dbconn_app = shop.main:app", "..., app=app")
     if not callable(app):
@@ -47,7 +47,7 @@ def find_app(config: pytest.Config) -> ASGIApp:
     return cast("ASGIApp", app)
 
 
-def _configured(config: pytest.Config, name: str) -> Any:
+def _configured_value(config: pytest.Config, name: str) -> Any:
     path: str = config.getini(name)
     if not path:
         return None

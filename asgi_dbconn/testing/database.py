@@ -13,14 +13,14 @@ from asgi_dbconn.errors import UnsupportedURL
 from asgi_dbconn.loops.run_sync import run_sync
 from asgi_dbconn.options import DatabaseOptions, OptionArguments, hide_password
 from asgi_dbconn.testing.database_names import database_name
-from asgi_dbconn.testing.postgresql_server import OnPostgreSQL
-from asgi_dbconn.testing.sqlite_files import OnSQLite
+from asgi_dbconn.testing.postgresql_server import PostgreSQLServer
+from asgi_dbconn.testing.sqlite_files import SQLiteFiles
 from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
 
-__all__ = ["TestDatabase", "drop_left_overs", "home_of"]
+__all__ = ["TestDatabase", "backend_for", "drop_left_overs"]
 
 
-Home = OnPostgreSQL | OnSQLite
+TestBackend = PostgreSQLServer | SQLiteFiles
 
 
 class TestDatabase:
@@ -59,7 +59,7 @@ class TestDatabase:
         if isinstance(parsed, UnsupportedURL):
             raise parsed
         self.original: Final = parsed
-        self._home = home_of(parsed, options)
+        self._home = backend_for(parsed, options)
         worker = os.environ.get("PYTEST_XDIST_WORKER")
         self.name: Final = database_name(prefix, _word_for(parsed), worker)
         self.url: Final = self._home.url(self.name)
@@ -89,13 +89,13 @@ class TestDatabase:
         return f"<TestDatabase {self.url}>" if hasattr(self, "url") else "<TestDatabase>"
 
 
-def home_of(url: DatabaseURL, options: OptionArguments) -> Home:
+def backend_for(url: DatabaseURL, options: OptionArguments) -> TestBackend:
     """Return the home of the test databases of ``url``.
 
     Raises ConfigurationError for a wrong option.
     """
-    DatabaseOptions.checked(options)
-    return OnSQLite(url) if url.dialect == "sqlite" else OnPostgreSQL(url, options)
+    DatabaseOptions.check(options)
+    return SQLiteFiles(url) if url.dialect == "sqlite" else PostgreSQLServer(url, options)
 
 
 def _word_for(url: DatabaseURL) -> str:
@@ -117,4 +117,4 @@ async def drop_left_overs(
     options = hide_password(options)
     if isinstance(parsed, UnsupportedURL):
         raise parsed
-    return await home_of(parsed, options).remove_old(older_than)
+    return await backend_for(parsed, options).remove_old(older_than)

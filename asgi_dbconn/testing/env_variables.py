@@ -16,14 +16,14 @@ from sqlalchemy.engine import make_url
 
 from asgi_dbconn.errors import DatabaseUnavailable, UnsupportedURL
 from asgi_dbconn.loops.run_sync import run_sync
-from asgi_dbconn.testing.database import TestDatabase, home_of
+from asgi_dbconn.testing.database import TestDatabase, backend_for
 from asgi_dbconn.testing.database_names import RUN_VARIABLE
 from asgi_dbconn.urls import DatabaseURL
 
-__all__ = ["EnvironmentForTests"]
+__all__ = ["DatabaseVariables"]
 
 
-class EnvironmentForTests:
+class DatabaseVariables:
     """The variables that name test databases while tests run.
 
     ``lines`` are those of the ini option: ``NAME``, or ``NAME=url`` for where it is not set.
@@ -87,7 +87,7 @@ class EnvironmentForTests:
         if self._run is not None:
             for original in {database.original for database in self.databases.values()}:
                 with suppress(DatabaseUnavailable):
-                    run_sync(home_of(original, {"startup_timeout": 0}).remove_run(self._run))
+                    run_sync(backend_for(original, {"startup_timeout": 0}).remove_run(self._run))
 
     def _set(self, variable: str, value: str) -> None:
         self._before[variable] = self._environ.get(variable)

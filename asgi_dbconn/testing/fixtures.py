@@ -143,14 +143,14 @@ async def rollback_with_anyio(dbconn_registry: Registry) -> AsyncIterator[None]:
 @pytest.fixture(name=fixture_name("client", "anyio"))
 async def client_with_anyio(dbconn_app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client on the loop of anyio's test runner."""
-    async with lazy.served(dbconn_app) as client:
+    async with lazy.run_app(dbconn_app) as client:
         yield client
 
 
 @pytest.fixture(name=fixture_name("rollback", "no_loop"))
 def rollback_without_loop(dbconn_registry: Registry) -> Iterator[None]:
     """Roll back around tests that call run_sync, as those of a WSGI application do."""
-    with lazy.isolated(dbconn_registry):
+    with lazy.run_isolated(dbconn_registry):
         yield
 
 

@@ -10,23 +10,23 @@ if TYPE_CHECKING:
     from asgi_dbconn.instance import monkay as monkay
     from asgi_dbconn.loops.run_sync import run_sync as run_sync
     from asgi_dbconn.registry.registry import Registry as Registry
-    from asgi_dbconn.testing.app_under_test import isolated as isolated
-    from asgi_dbconn.testing.app_under_test import served as served
+    from asgi_dbconn.testing.app_under_test import run_app as run_app
+    from asgi_dbconn.testing.app_under_test import run_isolated as run_isolated
     from asgi_dbconn.testing.database import TestDatabase as TestDatabase
-    from asgi_dbconn.testing.env_variables import EnvironmentForTests as EnvironmentForTests
+    from asgi_dbconn.testing.env_variables import DatabaseVariables as DatabaseVariables
 
 __all__ = ()  # nothing is defined here
 
 _lazy: Final[Monkay[None, None]] = Monkay(
     globals(),
     lazy_imports={
-        "EnvironmentForTests": "asgi_dbconn.testing.env_variables:EnvironmentForTests",
+        "DatabaseVariables": "asgi_dbconn.testing.env_variables:DatabaseVariables",
         "Registry": "asgi_dbconn.registry.registry:Registry",
         "TestDatabase": "asgi_dbconn.testing.database:TestDatabase",
-        "isolated": "asgi_dbconn.testing.app_under_test:isolated",
+        "run_isolated": "asgi_dbconn.testing.app_under_test:run_isolated",
         "monkay": "asgi_dbconn.instance:monkay",
         "run_sync": "asgi_dbconn.loops.run_sync:run_sync",
-        "served": "asgi_dbconn.testing.app_under_test:served",
+        "run_app": "asgi_dbconn.testing.app_under_test:run_app",
     },
     skip_all_update=True,
 )

@@ -11,7 +11,7 @@ from asgi_dbconn.testing import lazy
 from asgi_dbconn.testing.config import ENVIRONMENT
 
 if TYPE_CHECKING:
-    from asgi_dbconn.testing.env_variables import EnvironmentForTests
+    from asgi_dbconn.testing.env_variables import DatabaseVariables
 
 __all__ = [
     "pytest_addoption",
@@ -39,7 +39,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Name the test databases before any conftest.py has imported the application."""
     lines = early_config.getini("dbconn_environment")
     if lines:
-        environment = lazy.EnvironmentForTests(lines, os.environ)
+        environment = lazy.DatabaseVariables(lines, os.environ)
         environment.enter()
         early_config.add_cleanup(environment.leave)
         early_config.stash[ENVIRONMENT] = environment
@@ -65,5 +65,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         environment.tidy_up()
 
 
-def _environment(config: pytest.Config) -> EnvironmentForTests | None:
+def _environment(config: pytest.Config) -> DatabaseVariables | None:
     return config.stash.get(ENVIRONMENT, None)

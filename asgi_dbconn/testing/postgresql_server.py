@@ -18,7 +18,7 @@ from asgi_dbconn.pools.driver_errors import driver_error
 from asgi_dbconn.testing.database_names import Mark
 from asgi_dbconn.urls import DatabaseURL
 
-__all__ = ["OnPostgreSQL"]
+__all__ = ["PostgreSQLServer"]
 
 # No such database, or none for this role: another one of the same server may do.
 _NOT_THIS_ONE: Final = frozenset({"3D000", "42501", "28000"})
@@ -36,7 +36,7 @@ _MARKED: Final = """
 """
 
 
-class OnPostgreSQL:
+class PostgreSQLServer:
     """One server, seen from a database that always exists there."""
 
     def __init__(self, url: DatabaseURL, options: OptionArguments) -> None:

@@ -40,7 +40,7 @@ def client_on_loop_of(scope: LoopScope) -> Any:
 
     @pytest_asyncio.fixture(loop_scope=scope, name=name)
     async def client(dbconn_app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
-        async with lazy.served(dbconn_app) as client:
+        async with lazy.run_app(dbconn_app) as client:
             yield client
 
     return client

@@ -13,7 +13,7 @@ from typing import Final
 from asgi_dbconn.testing.database_names import Mark
 from asgi_dbconn.urls import DatabaseURL
 
-__all__ = ["OnSQLite"]
+__all__ = ["SQLiteFiles"]
 
 _MARK: Final = "made-by"
 _FILE: Final = "test.sqlite"
@@ -22,7 +22,7 @@ _FILE: Final = "test.sqlite"
 _ABOUT_THE_ORIGINAL: Final = frozenset({"mode", "cache", "vfs", "uri", "immutable", "nolock"})
 
 
-class OnSQLite:
+class SQLiteFiles:
     """The folder for temporary files; an original in memory gets a file, too.
 
     What is in memory is gone with its last connection, and the tables of a test run have to stay
@@ -49,14 +49,14 @@ class OnSQLite:
 
     async def remove_run(self, run: str) -> list[str]:
         """Remove what that run has left; return the names."""
-        return [self._remove(folder) for folder, mark in self._marked() if mark.run == run]
+        return [self._remove(folder) for folder, mark in self._find_marked() if mark.run == run]
 
     async def remove_old(self, older_than: float) -> list[str]:
         """Remove what is that many seconds old; return the names."""
         now = time.time()
         return [
             self._remove(folder)
-            for folder, mark in self._marked()
+            for folder, mark in self._find_marked()
             if mark.is_left_over(older_than, now)
         ]
 
@@ -76,7 +76,7 @@ class OnSQLite:
     def _folder(self, name: str) -> Path:
         return self._temporary / f"asgi_dbconn-{name}"
 
-    def _marked(self) -> list[tuple[Path, Mark]]:
+    def _find_marked(self) -> list[tuple[Path, Mark]]:
         found = []
         for path in sorted(self._temporary.glob(f"asgi_dbconn-*/{_MARK}")):
             try:

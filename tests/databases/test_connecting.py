@@ -39,7 +39,7 @@ async def test_a_block_connects_and_disconnects(database_url: str) -> None:
 
 async def test_the_repr_tells_the_state(database_url: str) -> None:
     database = Database(database_url, name="shop")
-    shown = f"<Database 'shop' {database.url} [{{}} | leases: {{}} | loops: {{}}]>"
+    shown = f"<Database 'shop' {database.url} [{{}} | references: {{}} | loops: {{}}]>"
 
     assert repr(database) == shown.format("not connected", 0, 0)
     async with database, database:
@@ -67,7 +67,7 @@ async def test_a_dead_port_is_noticed_by_connect(dead_port: int) -> None:
     assert f"postgresql+asyncpg://app:***@127.0.0.1:{dead_port}/shop" in text
     assert "1 attempt" in text
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
-    assert repr(database).endswith("[not connected | leases: 0 | loops: 0]>")
+    assert repr(database).endswith("[not connected | references: 0 | loops: 0]>")
 
 
 async def test_the_right_password_works_from_url_option_and_functions(
@@ -122,7 +122,7 @@ async def test_a_cancelled_leader_is_followed_by_the_next(proxy: Proxy, postgres
     await asyncio.to_thread(proxy.set_mode, "pass")
     await follower
 
-    assert repr(database).endswith("[connected | leases: 1 | loops: 1]>")
+    assert repr(database).endswith("[connected | references: 1 | loops: 1]>")
     await database.disconnect()
 
 
@@ -131,7 +131,7 @@ def test_a_loop_that_ends_takes_its_pool_but_not_the_count(database_url: str) ->
 
     asyncio.run(database.connect())
 
-    assert repr(database).endswith("[connected | leases: 1 | loops: 0]>")
+    assert repr(database).endswith("[connected | references: 1 | loops: 0]>")
     asyncio.run(database.ping())
     assert asyncio.run(database.disconnect()) is not None
 

@@ -77,7 +77,7 @@ def test_loops_that_end_in_order_leave_no_backend(
     pids = Threads([partial(run, partial(backend, database))] * 20).results(20)
 
     assert len(set(pids)) == 20
-    assert repr(database).endswith("[connected | leases: 1 | loops: 0]>")
+    assert repr(database).endswith("[connected | references: 1 | loops: 0]>")
     wait_until(lambda: not backends(postgres, postgres_url), 1.0)
     asyncio.run(database.disconnect())
 
@@ -105,7 +105,7 @@ def test_eight_threads_connect_and_disconnect_as_they_like(
     with caplog.at_level("INFO", "asgi_dbconn"):
         Threads([partial(asyncio.run, live(seed)) for seed in range(8)]).results(10)
 
-    assert repr(database).endswith("[not connected | leases: 0 | loops: 0]>")
+    assert repr(database).endswith("[not connected | references: 0 | loops: 0]>")
     lives = [each.getMessage().partition(") ")[2] for each in caplog.records]
     # Opened and closed again and again while the others wanted in: else nothing was shown.
     assert lives.count("connected") == database.stats().connects > 10
@@ -158,7 +158,7 @@ def test_a_disconnect_waits_for_the_query_of_another_loop(
         leave.set()
         (finished,) = there.results(1)
     assert begun < finished < ended < begun + 1.0
-    assert repr(database).endswith("[not connected | leases: 0 | loops: 0]>")
+    assert repr(database).endswith("[not connected | references: 0 | loops: 0]>")
     assert (closed + cut, cancelled) == (2, 0)
     assert closed == 2 or not stays  # a loop that ends interrupts the farewell
 
@@ -186,7 +186,7 @@ def test_a_disconnect_cancels_what_takes_too_long_on_another_loop(
         with pytest.raises(ConnectionLost, match="canceling statement"):
             there.results(1)
     assert begun + 0.2 <= ended < begun + 0.2 + 2.5
-    assert repr(database).endswith("[not connected | leases: 0 | loops: 0]>")
+    assert repr(database).endswith("[not connected | references: 0 | loops: 0]>")
     assert (closed, cancelled + cut) == (1, 1)
     assert cancelled == 1 or not stays
 
@@ -222,7 +222,7 @@ def test_loops_go_on_when_the_one_that_connected_ends(
     pids = others.results(10)
     assert [len(each) for each in pids] == [1, 1, 1]
     assert len({first}.union(*pids)) == 4
-    assert repr(database).endswith("[connected | leases: 1 | loops: 0]>")
+    assert repr(database).endswith("[connected | references: 1 | loops: 0]>")
     wait_until(lambda: not backends(postgres, postgres_url), 1.0)
     asyncio.run(database.disconnect())
     assert not database.is_connected

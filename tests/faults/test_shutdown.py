@@ -34,7 +34,7 @@ from tests.support.waiting import wait_until, wait_until_async
 
 pytestmark = pytest.mark.postgres
 
-CLOSED = "[not connected | leases: 0 | loops: 0]>"
+CLOSED = "[not connected | references: 0 | loops: 0]>"
 
 # An application whose requests need a connection each, all at the same time.
 TWENTY_AT_ONCE = """

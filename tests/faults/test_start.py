@@ -15,7 +15,13 @@ from sqlalchemy import text
 
 from asgi_dbconn import ConnectTimeout, Database, DatabaseUnavailable, Registry
 from asgi_dbconn.pools.retry import backoff
-from asgi_dbconn.testing.conformance.harness import COMPLETE, SHUTDOWN, STARTUP, Stage, polite
+from asgi_dbconn.testing.conformance.harness import (
+    COMPLETE,
+    SHUTDOWN,
+    STARTUP,
+    LifespanHarness,
+    polite,
+)
 from tests.support.ports import LOOPBACK
 from tests.support.postgres import PostgresServer
 from tests.support.postgres_cluster import SECRET_USER, SUPERUSER, PostgresCluster
@@ -25,7 +31,7 @@ from tests.support.waiting import wait_until_async
 
 pytestmark = pytest.mark.postgres
 
-CLOSED = "[not connected | leases: 0 | loops: 0]>"
+CLOSED = "[not connected | references: 0 | loops: 0]>"
 
 
 @pytest.fixture
@@ -55,7 +61,7 @@ def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-async def live(models: Registry, stage: Stage) -> None:
+async def live(models: Registry, stage: LifespanHarness) -> None:
     app = models.asgi(polite([]))
     await app({"type": "lifespan"}, stage.receive, stage.send)
 
@@ -81,7 +87,7 @@ async def test_the_application_starts_soon_after_its_server(
     clock = asyncio.get_running_loop().time
     url = f"postgresql://{SUPERUSER}:hush@{LOOPBACK}:{cluster.port}/postgres"
     models = Registry(url, startup_timeout=10)
-    stage = Stage(asks=[STARTUP])
+    stage = LifespanHarness(asks=[STARTUP])
 
     began = clock()
     life = asyncio.create_task(live(models, stage))
@@ -113,7 +119,7 @@ async def test_a_start_without_a_server_fails_in_time_and_says_what_was_tried(
 ) -> None:
     """Scenario 2: the whole budget is used, and no more."""
     models = Registry(f"postgresql://app:hush@{LOOPBACK}:{dead_port}/shop", startup_timeout=2)
-    stage = Stage()
+    stage = LifespanHarness()
 
     # The next attempt would have come two seconds later.
     with taking(2.0, most=3.0), pytest.raises(DatabaseUnavailable) as caught:
@@ -312,7 +318,7 @@ async def test_any_number_of_connects_during_a_slow_one_open_one_pool(
         database = Database(postgres_url, password=ask)
         await asyncio.gather(*(database.connect() for _ in range(50)))
 
-        assert repr(database).endswith("[connected | leases: 50 | loops: 1]>")
+        assert repr(database).endswith("[connected | references: 50 | loops: 1]>")
         assert len(asked) == len(postgres.sessions(database=name)) == 1
         reports = await asyncio.gather(*(database.disconnect() for _ in range(50)))
         assert [each.closed for each in reports if each is not None] == [1]
@@ -337,5 +343,5 @@ async def test_everybody_gets_the_failure_of_a_shared_first_connect(
     await asyncio.to_thread(proxy.set_mode, "pass")
     await asyncio.gather(*(database.connect() for _ in range(50)))
     await database.ping()
-    assert repr(database).endswith("[connected | leases: 50 | loops: 1]>")
+    assert repr(database).endswith("[connected | references: 50 | loops: 1]>")
     await database.disconnect(force=True)

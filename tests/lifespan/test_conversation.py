@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from asgi_dbconn.lifespan.protocol import Conversation, Ending, OnReceive, OnSend
+from asgi_dbconn.lifespan.protocol import Ending, LifespanProtocol, OnReceive, OnSend
 
 
-def started() -> Conversation:
-    conversation = Conversation()
+def started() -> LifespanProtocol:
+    conversation = LifespanProtocol()
     assert conversation.inner_receives() is OnReceive.REPLAY_STARTUP
     complete = conversation.inner_sends("lifespan.startup.complete")
     assert complete is OnSend.START_INCLUDED_THEN_FORWARD
@@ -16,7 +16,7 @@ def started() -> Conversation:
 
 
 def test_the_startup_message_is_replayed_once_and_then_the_server_is_asked() -> None:
-    conversation = Conversation()
+    conversation = LifespanProtocol()
 
     assert conversation.inner_receives() is OnReceive.REPLAY_STARTUP
     assert conversation.inner_receives() is OnReceive.ASK_SERVER
@@ -41,7 +41,7 @@ def test_the_last_word_waits_for_the_clean_up(kind: str, ending: Ending) -> None
 
 
 def test_a_refused_start_cleans_up_first() -> None:
-    conversation = Conversation()
+    conversation = LifespanProtocol()
     conversation.inner_receives()
 
     assert conversation.inner_sends("lifespan.startup.failed") is OnSend.CLOSE_THEN_FORWARD
@@ -59,7 +59,7 @@ def test_startup_is_completed_once() -> None:
 def test_an_application_that_answers_in_http_has_no_lifespan(
     took_startup: bool, raised: bool
 ) -> None:
-    conversation = Conversation()
+    conversation = LifespanProtocol()
     if took_startup:
         conversation.inner_receives()
 
@@ -68,7 +68,7 @@ def test_an_application_that_answers_in_http_has_no_lifespan(
 
 
 def test_speaking_before_listening_is_not_a_lifespan() -> None:
-    conversation = Conversation()
+    conversation = LifespanProtocol()
 
     assert conversation.inner_sends("lifespan.startup.complete") is OnSend.REFUSE_FOREIGN
     assert conversation.inner_ended(raised=True) is Ending.UNSUPPORTED
@@ -84,7 +84,7 @@ def test_speaking_before_listening_is_not_a_lifespan() -> None:
     ],
 )
 def test_ending_without_a_word(took_startup: bool, raised: bool, ending: Ending) -> None:
-    conversation = Conversation()
+    conversation = LifespanProtocol()
     if took_startup:
         conversation.inner_receives()
 

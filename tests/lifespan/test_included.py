@@ -14,7 +14,13 @@ from starlette.routing import Mount
 
 from asgi_dbconn import LifespanMiddleware
 from asgi_dbconn.testing import LifespanDriver
-from asgi_dbconn.testing.conformance.harness import COMPLETE, GOOD_LIFE, STARTUP, Stage, polite
+from asgi_dbconn.testing.conformance.harness import (
+    COMPLETE,
+    GOOD_LIFE,
+    STARTUP,
+    LifespanHarness,
+    polite,
+)
 
 
 def part(story: list[str], name: str, **fails: bool) -> Starlette:
@@ -33,7 +39,9 @@ def part(story: list[str], name: str, **fails: bool) -> Starlette:
     return Starlette(lifespan=lifespan)
 
 
-async def live(stage: Stage, app: Any, include: list[Any], **options: Any) -> BaseException | None:
+async def live(
+    stage: LifespanHarness, app: Any, include: list[Any], **options: Any
+) -> BaseException | None:
     wrapped = LifespanMiddleware(app, stage.resource, include=include, **options)
     try:
         await wrapped({"type": "lifespan", "state": {}}, stage.receive, stage.send)
@@ -43,7 +51,7 @@ async def live(stage: Stage, app: Any, include: list[Any], **options: Any) -> Ba
 
 
 async def test_they_start_in_order_and_stop_in_reverse() -> None:
-    stage = Stage()
+    stage = LifespanHarness()
     story = stage.story
 
     assert await live(stage, part(story, "app"), [part(story, "one"), part(story, "two")]) is None
@@ -60,7 +68,7 @@ async def test_they_run_around_an_application_without_a_lifespan_too() -> None:
         raise ValueError("Django can only handle ASGI/HTTP connections, not lifespan.")
 
     for options in ({}, {"handle_lifespan": True}):
-        stage = Stage()
+        stage = LifespanHarness()
         assert await live(stage, django, [part(stage.story, "one")], **options) is None
         stage.expect_story(
             "lifespan.startup", "open", "one up", "lifespan.startup.complete",
@@ -69,7 +77,7 @@ async def test_they_run_around_an_application_without_a_lifespan_too() -> None:
 
 
 async def test_one_that_cannot_start_takes_down_those_before_it() -> None:
-    stage = Stage(asks=[STARTUP])
+    stage = LifespanHarness(asks=[STARTUP])
     story = stage.story
     include = [part(story, "one"), part(story, "two", start=True), part(story, "three")]
 
@@ -84,7 +92,7 @@ async def test_one_that_cannot_start_takes_down_those_before_it() -> None:
 
 
 async def test_the_same_around_an_application_without_a_lifespan() -> None:
-    stage = Stage(asks=[STARTUP])
+    stage = LifespanHarness(asks=[STARTUP])
     story = stage.story
 
     error = await live(
@@ -101,7 +109,7 @@ async def test_the_same_around_an_application_without_a_lifespan() -> None:
 
 
 async def test_one_that_cannot_stop_does_not_keep_the_others_up() -> None:
-    stage = Stage()
+    stage = LifespanHarness()
     story = stage.story
     include = [part(story, "one"), part(story, "two", stop=True)]
 
@@ -120,7 +128,7 @@ async def test_one_without_a_lifespan_is_let_be() -> None:
     async def plain(scope: Any, receive: Any, send: Any) -> None:
         raise ValueError("only http")
 
-    stage = Stage()
+    stage = LifespanHarness()
 
     assert await live(stage, polite([]), [plain, part(stage.story, "one")]) is None
 
@@ -141,7 +149,7 @@ async def test_each_has_a_state_of_its_own() -> None:
 
         return app
 
-    stage = Stage()
+    stage = LifespanHarness()
     await live(stage, keeping("app"), [keeping("one"), keeping("two")])
 
     assert [each["name"] for each in states] == ["app", "one", "two"]
@@ -154,7 +162,7 @@ async def test_one_that_hangs_in_its_shutdown_is_bounded() -> None:
         await receive()
         await asyncio.Event().wait()
 
-    stage = Stage()
+    stage = LifespanHarness()
 
     error = await live(stage, polite([]), [stuck], shutdown_timeout=0.05)
 
@@ -171,7 +179,7 @@ async def test_one_that_crashes_in_mid_life_is_logged_and_reported(
         await asyncio.sleep(0)
         raise KeyError("background job")
 
-    stage = Stage(asks=[STARTUP])
+    stage = LifespanHarness(asks=[STARTUP])
     with caplog.at_level(logging.ERROR, "asgi_dbconn"):
         life = asyncio.create_task(live(stage, polite([]), [crashing]))
         await stage.waiting.wait()
@@ -185,7 +193,7 @@ async def test_one_that_crashes_in_mid_life_is_logged_and_reported(
 
 
 async def test_a_cancelled_life_stops_them_too() -> None:
-    stage = Stage(asks=[STARTUP])
+    stage = LifespanHarness(asks=[STARTUP])
     life = asyncio.create_task(live(stage, polite([]), [part(stage.story, "one")]))
     await stage.waiting.wait()
 
@@ -197,7 +205,7 @@ async def test_a_cancelled_life_stops_them_too() -> None:
 
 
 async def test_a_mounted_application_gets_its_lifespan() -> None:
-    stage = Stage()
+    stage = LifespanHarness()
     api = part(stage.story, "api")
     parent = Starlette(routes=[Mount("/api", app=api)])
 

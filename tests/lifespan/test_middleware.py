@@ -13,14 +13,14 @@ from asgi_dbconn.testing.conformance.harness import (
     COMPLETE,
     GOOD_LIFE,
     STARTUP,
+    LifespanHarness,
     Resource,
-    Stage,
     polite,
 )
 
 
 async def test_a_function_may_make_the_lifetime() -> None:
-    stage = Stage()
+    stage = LifespanHarness()
 
     assert await stage.live(LifespanMiddleware, polite([])) is None
     app = LifespanMiddleware(polite([]), lambda: stage.resource)
@@ -33,7 +33,7 @@ async def test_a_function_may_make_the_lifetime() -> None:
 
 
 async def test_a_crash_in_mid_life_is_logged_at_once(caplog: pytest.LogCaptureFixture) -> None:
-    stage = Stage(asks=[STARTUP])
+    stage = LifespanHarness(asks=[STARTUP])
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -52,7 +52,7 @@ async def test_a_crash_in_mid_life_is_logged_at_once(caplog: pytest.LogCaptureFi
 
 @pytest.mark.parametrize("handle_lifespan", [True, False])
 async def test_a_close_that_hangs_is_bounded(handle_lifespan: bool) -> None:
-    stage = Stage()
+    stage = LifespanHarness()
     stage.resource.hangs_in_closing = True
     app = LifespanMiddleware(
         polite([]), stage.resource, handle_lifespan=handle_lifespan, shutdown_timeout=0.05
@@ -66,7 +66,7 @@ async def test_a_close_that_hangs_is_bounded(handle_lifespan: bool) -> None:
 
 
 async def test_a_server_that_says_shutdown_first_gets_its_answer() -> None:
-    stage = Stage(asks=["lifespan.shutdown"])
+    stage = LifespanHarness(asks=["lifespan.shutdown"])
 
     assert await stage.live(LifespanMiddleware, polite([])) is None
 
@@ -102,7 +102,7 @@ def test_asgiref_sees_an_asgi_3_application() -> None:
 async def test_the_reason_of_a_failed_start_is_raised_in_its_own_words() -> None:
     """Also where the application listens on, as Quart does, and is ended by us."""
     for listens_on in (False, True):
-        stage = Stage(asks=[STARTUP])
+        stage = LifespanHarness(asks=[STARTUP])
 
         async def inner(scope: Any, receive: Any, send: Any, listens_on: bool = listens_on) -> None:
             await receive()
@@ -124,7 +124,7 @@ async def test_a_subclass_may_have_a_call_of_its_own() -> None:
             calls.append(scope["type"])
             return super().__call__(scope, receive, send)
 
-    stage = Stage()
+    stage = LifespanHarness()
     assert await stage.live(Counting, polite([])) is None
 
     assert calls == ["lifespan"]
@@ -132,7 +132,7 @@ async def test_a_subclass_may_have_a_call_of_its_own() -> None:
 
 
 async def test_a_failed_shutdown_that_returns_is_raised_all_the_same() -> None:
-    stage = Stage()
+    stage = LifespanHarness()
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await receive()

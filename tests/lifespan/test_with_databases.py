@@ -12,7 +12,14 @@ from sqlalchemy import text
 
 from asgi_dbconn import ConnectTimeout, Database, DatabaseUnavailable, LifespanMiddleware, Registry
 from asgi_dbconn.pools.statistics import DrainReport
-from asgi_dbconn.testing.conformance.harness import BYE, COMPLETE, SHUTDOWN, STARTUP, Stage, polite
+from asgi_dbconn.testing.conformance.harness import (
+    BYE,
+    COMPLETE,
+    SHUTDOWN,
+    STARTUP,
+    LifespanHarness,
+    polite,
+)
 from tests.support.leftovers import wait_until, wait_until_async
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
@@ -21,7 +28,7 @@ STARTUP_FAILED = "lifespan.startup.failed"
 LIVED = [STARTUP, COMPLETE["type"], SHUTDOWN, BYE["type"]]
 
 
-async def live(stage: Stage, app: Any) -> BaseException | None:
+async def live(stage: LifespanHarness, app: Any) -> BaseException | None:
     try:
         await app({"type": "lifespan"}, stage.receive, stage.send)
     except Exception as error:
@@ -46,7 +53,7 @@ async def test_one_dead_database_of_three_is_named_and_the_others_closed(
 ) -> None:
     """Scenarios 8, 9 and 10."""
     models = Registry(postgres_url, extra={"a": sqlite_url, "b": dead_url}, startup_timeout=0)
-    stage = Stage()
+    stage = LifespanHarness()
     open_when_told: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -67,7 +74,7 @@ async def test_one_dead_database_of_three_is_named_and_the_others_closed(
 
 async def test_two_dead_databases_are_both_named(dead_url: str, sqlite_url: str) -> None:
     models = Registry(sqlite_url, extra={"a": dead_url, "b": dead_url}, startup_timeout=0)
-    stage = Stage()
+    stage = LifespanHarness()
 
     assert isinstance(await live(stage, models.asgi(polite([]))), ExceptionGroup)
 
@@ -80,7 +87,7 @@ async def test_a_connect_that_hangs_is_bounded(proxy: Proxy, postgres_url: str) 
     """Scenario 11."""
     proxy.set_mode("stall")
     models = Registry(proxy.url_for(postgres_url), connect_timeout=0.2, startup_timeout=0)
-    stage = Stage()
+    stage = LifespanHarness()
 
     error = await asyncio.wait_for(live(stage, models.asgi(polite([]))), 2)
 
@@ -94,7 +101,7 @@ async def test_a_disconnect_on_a_dead_network_is_bounded_and_logged(
 ) -> None:
     """Scenario 15: the databases see to their bound themselves, so the goodbye is said."""
     models = Registry(proxy.url_for(postgres_url), shutdown_timeout=0.2)
-    stage = Stage(asks=[STARTUP])
+    stage = LifespanHarness(asks=[STARTUP])
     life = asyncio.create_task(live(stage, models.asgi(polite([]))))
     await stage.waiting.wait()
     await asyncio.to_thread(proxy.set_mode, "stall")
@@ -120,7 +127,7 @@ async def test_one_database_that_cannot_close_does_not_keep_the_others_open(
 ) -> None:
     """Scenario 16."""
     models = Registry(database_url, extra={"a": Stubborn("sqlite://"), "b": sqlite_url})
-    stage = Stage()
+    stage = LifespanHarness()
 
     error = await live(stage, models.asgi(polite([])))
 
@@ -138,7 +145,7 @@ def test_a_second_cancellation_ends_at_once_and_still_leaves_no_connection(
     models = Registry(postgres_url, shutdown_timeout=30)
 
     async def main() -> None:
-        stage = Stage(asks=[STARTUP])
+        stage = LifespanHarness(asks=[STARTUP])
         life = asyncio.create_task(live(stage, models.asgi(polite([]))))
         await stage.waiting.wait()
 
@@ -181,7 +188,7 @@ async def test_wrapping_twice_and_entering_inside_opens_and_closes_once(
         seen.append(len(postgres.sessions(database=name)))
         await send(BYE)
 
-    stage = Stage()
+    stage = LifespanHarness()
     assert await live(stage, models.asgi(models.asgi(inner))) is None
 
     assert seen == [1]
@@ -190,7 +197,7 @@ async def test_wrapping_twice_and_entering_inside_opens_and_closes_once(
 
 
 async def test_any_async_context_manager_may_be_the_lifetime(sqlite_url: str) -> None:
-    database, stage = Database(sqlite_url), Stage()
+    database, stage = Database(sqlite_url), LifespanHarness()
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await receive()

@@ -18,7 +18,13 @@ from typing import Any
 
 from asgi_dbconn import LoopGoneError, run_sync
 from asgi_dbconn.loops import deadlines
-from asgi_dbconn.loops.environment import Environment, ambient, home_loop, note, process_default
+from asgi_dbconn.loops.environment import (
+    Environment,
+    app_loop,
+    current_environment,
+    process_default,
+    register_app_loop,
+)
 from tests.loops.places import KINDS, LoopFactory, Place, forever, loop_in_thread, open_loop, run
 
 
@@ -68,12 +74,12 @@ def fork_inside_an_environment(factory: LoopFactory) -> Any:
     """The child has none of what its parent had, and makes its own."""
 
     def child() -> Any:
-        mine = [ambient() is None, process_default() is None, home_loop() is None]
+        mine = [current_environment() is None, process_default() is None, app_loop() is None]
         return [*mine, run_sync(thread_name())]
 
     with Environment.choose() as environment:
         run_sync(thread_name())
-        note(environment.loop)
+        register_app_loop(environment.loop)
         return [in_child(child), run_sync(thread_name())]
 
 
@@ -186,7 +192,7 @@ def ctrl_c_below_asyncio_run(factory: LoopFactory, slowly: str = "") -> Any:
     async def work() -> None:
         try:
             if slowly:  # after the time in which a waiting thread looks for the first time
-                await asyncio.sleep(4 * deadlines.FIRST_LOOK)
+                await asyncio.sleep(4 * deadlines.FIRST_POLL)
             threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
             await forever()
         except asyncio.CancelledError:

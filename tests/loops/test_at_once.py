@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asgi_dbconn.loops.dispatch import create_task_at_once
+from asgi_dbconn.loops.dispatch import create_eager_task
 from tests.loops.places import LoopFactory, open_loop
 
 colour: ContextVar[str] = ContextVar("colour", default="none")
@@ -33,7 +33,7 @@ def test_what_does_not_wait_is_done_at_once(factory: LoopFactory) -> None:
         return "done"
 
     def begin() -> tuple[Any, bool]:
-        task = create_task_at_once(work())
+        task = create_eager_task(work())
         return task, task.done()
 
     with open_loop(factory) as loop:
@@ -55,7 +55,7 @@ def test_what_waits_goes_on_as_a_task(factory: LoopFactory) -> None:
         return colour.get()
 
     def begin() -> tuple[Any, Any, int]:
-        task = create_task_at_once(work())
+        task = create_eager_task(work())
         return task, asyncio.current_task(), len(seen)
 
     with open_loop(factory) as loop:
@@ -73,7 +73,7 @@ def test_an_error_at_the_first_step_is_the_tasks(factory: LoopFactory) -> None:
         raise LookupError("at once")
 
     with open_loop(factory) as loop:
-        task = outside_of_any_task(loop, lambda: create_task_at_once(work()))
+        task = outside_of_any_task(loop, lambda: create_eager_task(work()))
         with pytest.raises(LookupError, match="at once"):
             task.result()
 
@@ -84,7 +84,7 @@ def test_the_loop_is_as_it_was(factory: LoopFactory) -> None:
 
     with open_loop(factory) as loop:
         before = dict(vars(loop))
-        task = outside_of_any_task(loop, lambda: create_task_at_once(work()))
+        task = outside_of_any_task(loop, lambda: create_eager_task(work()))
         assert "call_soon" not in vars(loop)
         assert vars(loop).keys() == before.keys()
         loop.run_until_complete(task)

@@ -38,9 +38,9 @@ def test_under_asgirefs_executor(factory: LoopFactory) -> None:
 
     async def application() -> None:
         loop = asyncio.get_running_loop()
-        environment.note(loop)
+        environment.register_app_loop(loop)
         assert await view(loop) == ("done", loop)
-        environment.forget(loop)
+        environment.unregister_app_loop(loop)
 
     run(application(), factory)
 

@@ -154,7 +154,7 @@ def test_the_driver_stays_for_its_guest(factory: LoopFactory) -> None:
 def test_a_guest_takes_over_when_its_driver_cannot_stay(
     factory: LoopFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deadlines, "GRACE", 0.05)
+    monkeypatch.setattr(deadlines, "CANCEL_GRACE", 0.05)
     begun, outcome = asyncio.Event(), []
 
     async def guest() -> threading.Thread:
@@ -275,15 +275,15 @@ def test_a_background_task_is_no_longer_below_a_call_that_returned() -> None:
 def test_an_objection_is_a_deadlock_error_that_names_the_way_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(deadlocks, "_objections", [])
+    monkeypatch.setattr(deadlocks, "_vetoes", [])
     asked: list[Any] = []
 
     def objection(loop: asyncio.AbstractEventLoop, work: Any) -> str | None:
         asked.append((loop, work))
         return "the transaction of database 'default'"
 
-    deadlocks.object_to_blocking(lambda *_: None)
-    deadlocks.object_to_blocking(objection)
+    deadlocks.add_blocking_veto(lambda *_: None)
+    deadlocks.add_blocking_veto(objection)
 
     async def outer() -> None:
         work = here()

@@ -14,8 +14,8 @@ import pytest
 
 from asgi_dbconn import LoopGoneError, run_sync
 from asgi_dbconn.loops import deadlines, environment
-from asgi_dbconn.loops.environment import Environment, ambient, process_default
-from asgi_dbconn.loops.managed_loop import OwnLoop, own_loop
+from asgi_dbconn.loops.environment import Environment, current_environment, process_default
+from asgi_dbconn.loops.managed_loop import ManagedLoop, managed_loop_of
 from tests.loops.places import LoopFactory, forever, in_threads, open_loop, run
 from tests.support.stopwatch import taking
 
@@ -27,11 +27,11 @@ async def here() -> asyncio.AbstractEventLoop:
 
 @contextmanager
 def home(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    environment.note(loop)
+    environment.register_app_loop(loop)
     try:
         yield
     finally:
-        environment.forget(loop)
+        environment.unregister_app_loop(loop)
 
 
 def test_a_block_runs_everything_on_one_loop_and_closes_it() -> None:
@@ -43,9 +43,9 @@ def test_a_block_runs_everything_on_one_loop_and_closes_it() -> None:
             assert inner is outer
             assert run_sync(here()) is first
         assert not first.is_closed()
-        assert ambient() is outer
+        assert current_environment() is outer
     assert first.is_closed()
-    assert ambient() is None
+    assert current_environment() is None
     assert process_default() is None
 
 
@@ -56,7 +56,7 @@ def test_the_same_object_can_be_nested_and_used_again(factory: LoopFactory) -> N
         for _ in range(2):
             with environment, environment:
                 assert run_sync(here()) is loop
-            assert ambient() is None
+            assert current_environment() is None
         assert not loop.is_closed()
 
 
@@ -66,7 +66,7 @@ def test_a_closed_loop_is_refused_and_nothing_has_changed() -> None:
         pass
     with pytest.raises(LoopGoneError, match="closed"):
         Environment.choose(loop)
-    assert ambient() is None
+    assert current_environment() is None
 
 
 def test_an_error_in_the_block_closes_its_loop_all_the_same() -> None:
@@ -74,7 +74,7 @@ def test_an_error_in_the_block_closes_its_loop_all_the_same() -> None:
     with pytest.raises(LookupError), Environment.choose() as environment:
         raise LookupError
     assert environment.loop.is_closed()
-    assert ambient() is None
+    assert current_environment() is None
 
 
 def test_a_given_loop_is_left_open(factory: LoopFactory) -> None:
@@ -107,9 +107,9 @@ def test_the_end_cancels_background_tasks_after_the_clean_ups() -> None:
     tasks: list[Any] = []
     with Environment.choose() as environment:
         run_sync(start())
-        assert environment.own is not None
-        environment.own.before_end(lambda: clean_up("first registered"))
-        environment.own.before_end(lambda: clean_up("last registered"))
+        assert environment.managed is not None
+        environment.managed.add_cleanup(lambda: clean_up("first registered"))
+        environment.managed.add_cleanup(lambda: clean_up("last registered"))
     assert said == ["started", "last registered", "first registered", "task"]
     assert tasks[0].cancelled()
 
@@ -121,8 +121,8 @@ def test_a_clean_up_that_fails_is_logged_and_the_loop_ends(
         raise LookupError("in the clean-up")
 
     with Environment.choose() as environment:
-        assert environment.own is not None
-        environment.own.before_end(fail)
+        assert environment.managed is not None
+        environment.managed.add_cleanup(fail)
     assert environment.loop.is_closed()
     assert "in the clean-up" in caplog.text
 
@@ -135,7 +135,7 @@ def test_inside_of_a_running_loop_its_subloop_is_used(factory: LoopFactory) -> N
             assert environment.loop is asyncio.get_running_loop()
             found = run_sync(here())
             assert found is not asyncio.get_running_loop()
-            assert own_loop(found) is not None
+            assert managed_loop_of(found) is not None
 
     run(outer(), factory)
 
@@ -159,7 +159,9 @@ def test_any_number_of_threads_share_the_loop_of_a_block() -> None:
     with Environment.choose() as environment:
         assert run_sync(short()) is environment.loop
         assert ran_in == {threading.current_thread()}
-        with taking(most=80 * deadlines.PATIENCE / 8):  # as if each of theirs had waited for a turn
+        with taking(
+            most=80 * deadlines.OWNERSHIP_WAIT / 8
+        ):  # as if each of theirs had waited for a turn
             found = in_threads(8, lambda _: {run_sync(short()) for _ in range(10)})
         assert found == [{environment.loop}] * 8
         assert run_sync(short()) is environment.loop
@@ -253,9 +255,9 @@ def test_a_home_that_is_closed_or_idle_elsewhere_is_not_used(factory: LoopFactor
         with home(loop):
             assert run_sync(here()) is loop  # idle, but this is its thread
             assert run_sync_elsewhere() is not loop  # it might be about to go on
-    environment.note(loop)
+    environment.register_app_loop(loop)
     assert run_sync(here()) is not loop
-    environment.forget(loop)
+    environment.unregister_app_loop(loop)
 
 
 def test_an_awaitable_may_prefer_a_loop(factory: LoopFactory) -> None:
@@ -282,11 +284,11 @@ def test_an_awaitable_may_prefer_a_loop(factory: LoopFactory) -> None:
 
 
 def test_a_loop_of_ours_can_have_a_thread_from_the_start() -> None:
-    own = OwnLoop()
+    own = ManagedLoop()
     own.start("for the test")
     assert in_threads(3, lambda _: run_sync(here(), loop=own.loop)) == [own.loop] * 3
-    own.end()
-    own.end()
+    own.close()
+    own.close()
     assert own.loop.is_closed()
     with pytest.raises(LoopGoneError):
         run_sync(here(), loop=own.loop)

@@ -53,7 +53,7 @@ def test_a_closed_loop_is_refused_before_anything_starts(factory: LoopFactory) -
 @pytest.fixture
 def no_looking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what a loop says by its end counts; the waiting thread does not look by itself."""
-    monkeypatch.setattr(deadlines, "FIRST_LOOK", 60.0)
+    monkeypatch.setattr(deadlines, "FIRST_POLL", 60.0)
 
 
 @pytest.mark.usefixtures("no_looking")

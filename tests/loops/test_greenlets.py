@@ -130,6 +130,6 @@ def test_connections_stay_usable_on_the_loop_of_a_block(tmp_path: Path) -> None:
 
     with Environment.choose() as environment:
         assert run_sync(query(1)) == 1
-        assert environment.own is not None
-        environment.own.before_end(engine.dispose)
+        assert environment.managed is not None
+        environment.managed.add_cleanup(engine.dispose)
         assert in_threads(12, lambda number: run_sync(query(number))) == list(range(12))

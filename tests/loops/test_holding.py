@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asgi_dbconn.loops.context_task import Held
+from asgi_dbconn.loops.context_task import ContextTask
 from tests.loops.places import LoopFactory, open_loop
 
 
@@ -28,7 +28,7 @@ async def noting(notes: list[Any]) -> AsyncIterator[None]:
 def test_it_is_entered_and_left_in_one_task(factory: LoopFactory) -> None:
     notes: list[Any] = []
     with open_loop(factory) as loop:
-        held = Held(noting(notes))
+        held = ContextTask(noting(notes))
         held.enter(loop)
         assert len(notes) == 1
         held.leave()
@@ -43,7 +43,7 @@ def test_a_loop_that_is_closed_under_it(
     """It is left on another loop, and nobody hears of the task that could not do it."""
     notes: list[Any] = []
     with open_loop(factory) as loop:
-        held = Held(noting(notes))
+        held = ContextTask(noting(notes))
         held.enter(loop)
     assert len(notes) == 1
     with caplog.at_level(logging.WARNING):
@@ -58,7 +58,7 @@ def test_a_loop_that_is_closed_under_it(
 def test_a_loop_that_ends_in_good_order_before(factory: LoopFactory) -> None:
     notes: list[Any] = []
     with asyncio.Runner(loop_factory=factory) as runner:
-        held = Held(noting(notes))
+        held = ContextTask(noting(notes))
         held.enter(runner.get_loop())
     assert len(notes) == 2
     held.leave()
@@ -72,7 +72,7 @@ def test_what_cannot_be_entered_is_not_held(factory: LoopFactory) -> None:
         yield
 
     with open_loop(factory) as loop:
-        held = Held(broken())
+        held = ContextTask(broken())
         with pytest.raises(LookupError, match="closed today"):
             held.enter(loop)
         held.leave()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asgi_dbconn import run_sync
-from asgi_dbconn.loops.managed_loop import Mailbox, OwnLoop
+from asgi_dbconn.loops.managed_loop import ManagedLoop, WakeupQueue
 from tests.loops.places import LoopFactory, in_threads, open_loop
 
 number: ContextVar[int] = ContextVar("number", default=0)
@@ -18,12 +18,12 @@ number: ContextVar[int] = ContextVar("number", default=0)
 
 def test_in_order_and_each_in_its_context(factory: LoopFactory) -> None:
     with open_loop(factory) as loop:
-        mailbox, seen = Mailbox(loop), list[tuple[int, int]]()
+        mailbox, seen = WakeupQueue(loop), list[tuple[int, int]]()
         for each in range(1, 4):
             context = Context()
             context.run(number.set, each)
-            mailbox.post(lambda each: seen.append((each, number.get())), each, context=context)
-        mailbox.post(loop.stop, context=Context())
+            mailbox.put(lambda each: seen.append((each, number.get())), each, context=context)
+        mailbox.put(loop.stop, context=Context())
         loop.run_forever()
         assert seen == [(1, 1), (2, 2), (3, 3)]
         mailbox.close(loop)
@@ -33,11 +33,11 @@ def test_more_letters_than_the_socket_takes_bytes(factory: LoopFactory) -> None:
     """A loop that stands still for long misses none of them."""
     count = 100_000
     with open_loop(factory) as loop:
-        mailbox, seen = Mailbox(loop), list[int]()
+        mailbox, seen = WakeupQueue(loop), list[int]()
         context = Context()
         for each in range(count):
-            mailbox.post(seen.append, each, context=context)
-        mailbox.post(loop.stop, context=context)
+            mailbox.put(seen.append, each, context=context)
+        mailbox.put(loop.stop, context=context)
         loop.run_forever()
         assert seen == list(range(count))
         mailbox.close(loop)
@@ -46,7 +46,7 @@ def test_more_letters_than_the_socket_takes_bytes(factory: LoopFactory) -> None:
 def test_from_many_threads(factory: LoopFactory) -> None:
     each, threads = 500, 4
     with open_loop(factory) as like:
-        own, seen, all_seen = OwnLoop(like), list[int](), threading.Event()
+        own, seen, all_seen = ManagedLoop(like), list[int](), threading.Event()
         own.start("for a test")
 
         def read(letter: int) -> None:
@@ -56,24 +56,24 @@ def test_from_many_threads(factory: LoopFactory) -> None:
 
         def write(thread: int) -> None:
             for letter in range(each):
-                own.post(read, thread * each + letter, context=Context())
+                own.submit(read, thread * each + letter, context=Context())
 
         in_threads(threads, write)
         assert all_seen.wait(10)
         assert sorted(seen) == list(range(each * threads))
-        own.end()
+        own.close()
 
 
 def test_nobody_posts_to_a_loop_that_has_ended(factory: LoopFactory) -> None:
     with open_loop(factory) as like:
-        own = OwnLoop(like)
+        own = ManagedLoop(like)
         own.start("for a test")
-        post = own.post
-        own.end()
+        post = own.submit
+        own.close()
         with pytest.raises(OSError):
             post(print, context=Context())
         with pytest.raises(RuntimeError):
-            own.post(print, context=Context())
+            own.submit(print, context=Context())
 
 
 class Proactor(asyncio.SelectorEventLoop):
@@ -91,8 +91,8 @@ def test_a_loop_that_cannot_wait_for_sockets_has_none() -> None:
         return asyncio.get_running_loop()
 
     with open_loop(Proactor) as like:
-        own = OwnLoop(like)
+        own = ManagedLoop(like)
         own.start("for a test")
         assert isinstance(own.loop, Proactor)
         assert run_sync(here(), loop=own.loop) is own.loop
-        own.end()
+        own.close()

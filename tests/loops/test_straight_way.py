@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from asgi_dbconn import run_sync
-from asgi_dbconn.loops.deadlocks import Call
-from asgi_dbconn.loops.idle_loops import turn_of
+from asgi_dbconn.loops.deadlocks import SyncCall
+from asgi_dbconn.loops.idle_loops import ownership_of
 from asgi_dbconn.loops.job import Job
-from asgi_dbconn.loops.loop_state import LoopState, Situation, Way, decide, look_at
-from asgi_dbconn.loops.managed_loop import OwnLoop
-from asgi_dbconn.loops.run_sync import goes_straight
+from asgi_dbconn.loops.loop_state import LoopState, Situation, Way, decide, inspect_loop
+from asgi_dbconn.loops.managed_loop import ManagedLoop
+from asgi_dbconn.loops.run_sync import try_fast_path
 from tests.loops.places import LoopFactory, forever, in_threads, loop_in_thread, open_loop
 
 colour: ContextVar[str] = ContextVar("colour", default="none")
@@ -100,8 +100,8 @@ def test_both_ways_lead_to_the_same(work: Callable[[], Any], factory: LoopFactor
     with open_loop(factory) as loop:
         straight, long = outcome(work, None, loop), outcome(work, LONG, loop)
         assert straight == long
-        assert turn_of(loop).take_now()  # and leave the turn free
-        turn_of(loop).release()
+        assert ownership_of(loop).try_acquire()  # and leave the turn free
+        ownership_of(loop).release()
         for task in asyncio.all_tasks(loop):  # what was stopped is the user's, who finishes it
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -109,17 +109,17 @@ def test_both_ways_lead_to_the_same(work: Callable[[], Any], factory: LoopFactor
 
 
 def is_straight(loop: asyncio.AbstractEventLoop) -> bool:
-    call = Call(blocks=None)
+    call = SyncCall(blocks=None)
     job = Job(here(), call, may_move=True)
     try:
-        return goes_straight(job, loop, call)
+        return try_fast_path(job, loop, call)
     finally:
         call.close()
         job.refuse(asyncio.CancelledError())
 
 
 def says_the_table(loop: asyncio.AbstractEventLoop) -> bool:
-    return decide(Situation(look_at(loop, None))) is Way.DRIVE
+    return decide(Situation(inspect_loop(loop, None))) is Way.DRIVE
 
 
 def test_the_table_drives_what_is_idle() -> None:
@@ -139,19 +139,19 @@ def test_a_loop_that_runs_elsewhere(factory: LoopFactory) -> None:
 
 
 def test_a_loop_of_ours() -> None:
-    own = OwnLoop()
+    own = ManagedLoop()
     assert is_straight(own.loop) is says_the_table(own.loop) is True
     assert in_threads(1, lambda _: (is_straight(own.loop), says_the_table(own.loop))) == [
         (False, False)  # the other thread gives it a thread of its own instead
     ]
     own.start("for a test")
     assert is_straight(own.loop) is says_the_table(own.loop) is False
-    own.end()
+    own.close()
 
 
 def test_a_turn_that_is_taken_is_waited_for_elsewhere(factory: LoopFactory) -> None:
     with open_loop(factory) as loop:
-        assert turn_of(loop).take_now()
+        assert ownership_of(loop).try_acquire()
         assert not is_straight(loop)
-        turn_of(loop).release()
+        ownership_of(loop).release()
         assert is_straight(loop)

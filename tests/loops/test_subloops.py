@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from asgi_dbconn import NestingError, run_sync
-from asgi_dbconn.loops.managed_loop import own_loop, subloop_of
+from asgi_dbconn.loops.managed_loop import managed_loop_of, subloop_of
 from tests.loops.places import LoopFactory, forever, in_threads, open_loop, run
 from tests.support.waiting import wait_until
 
@@ -158,14 +158,14 @@ def test_clean_ups_run_on_it_before_its_tasks_are_cancelled(factory: LoopFactory
 
     async def start() -> None:
         task = asyncio.create_task(linger())
-        own = own_loop(asyncio.get_running_loop())
+        own = managed_loop_of(asyncio.get_running_loop())
         assert own is not None
 
         async def clean_up() -> None:
             assert not task.done()
             said.append("clean-up")
 
-        own.before_end(clean_up)
+        own.add_cleanup(clean_up)
         await asyncio.sleep(0)
 
     async def outer() -> None:

@@ -90,7 +90,7 @@ def test_work_that_blocks_its_thread_is_given_up(
     factory: LoopFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scenario 14."""
-    monkeypatch.setattr(deadlines, "GRACE", 0.1)
+    monkeypatch.setattr(deadlines, "CANCEL_GRACE", 0.1)
     may_go_on = threading.Event()
     has_ended: list[int] = []
 
@@ -110,7 +110,7 @@ def test_work_that_blocks_its_thread_is_given_up(
 def test_work_that_will_not_be_cancelled_is_given_up_in_our_own_thread_too(
     factory: LoopFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deadlines, "GRACE", 0.1)
+    monkeypatch.setattr(deadlines, "CANCEL_GRACE", 0.1)
 
     async def work() -> str:
         while not may_end.is_set():
@@ -132,7 +132,7 @@ def test_work_that_will_not_be_cancelled_is_given_up_in_our_own_thread_too(
 def test_what_fails_after_it_was_given_up_is_reported(
     factory: LoopFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deadlines, "GRACE", 0.05)
+    monkeypatch.setattr(deadlines, "CANCEL_GRACE", 0.05)
     may_go_on = threading.Event()
     reported: list[str] = []
 
@@ -158,6 +158,6 @@ def test_work_that_never_began_needs_no_grace() -> None:
 
     with loop_in_thread() as loop:
         loop.call_soon_threadsafe(may_go_on.wait, 10)
-        with taking(most=deadlines.GRACE / 2), pytest.raises(RunSyncTimeout):
+        with taking(most=deadlines.CANCEL_GRACE / 2), pytest.raises(RunSyncTimeout):
             run_sync(work(), 0.1, loop=loop)
         may_go_on.set()

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, class_mapper, mapped_column
 from sqlalchemy.pool import StaticPool
 
 from asgi_dbconn import Registry
-from asgi_dbconn.orm.fast_path.read_plans import plan_of
+from asgi_dbconn.orm.fast_path.read_plans import read_plan
 from tests.cast import Cast, make_cast
 from tests.orm.counting import calls, calls_of_ours
 from tests.orm.things import thing, thing_with
@@ -70,13 +70,13 @@ def test_what_a_read_costs_in_calls() -> None:
     rows = 50
 
     def get(connection: Connection) -> list[Any]:
-        plan = plan_of(mapper)
+        plan = read_plan(mapper)
         assert plan is not None
         statement, parameters = plan.by_key((5,))
         return plan.load(connection, statement, parameters, {}, None)
 
     def all_rows(connection: Connection) -> list[Any]:
-        plan = plan_of(mapper)
+        plan = read_plan(mapper)
         assert plan is not None
         return plan.load(connection, plan.selection, None, {}, None)
 
@@ -99,5 +99,5 @@ def test_what_a_read_costs_in_calls() -> None:
 
 def test_asking_for_the_plan_costs_next_to_nothing() -> None:
     mapper = class_mapper(thing())
-    plan_of(mapper)
-    assert calls(lambda: plan_of(mapper)) <= 4
+    read_plan(mapper)
+    assert calls(lambda: read_plan(mapper)) <= 4

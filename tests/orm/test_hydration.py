@@ -27,7 +27,7 @@ from sqlalchemy.schema import CreateSchema
 from asgi_dbconn import Database
 from asgi_dbconn.orm import loading
 from asgi_dbconn.orm.fast_path.hydration import LOADING_EVENTS
-from asgi_dbconn.orm.fast_path.read_plans import plan_of
+from asgi_dbconn.orm.fast_path.read_plans import read_plan
 from tests.orm.anatomy import anatomy
 from tests.orm.storable import Base, Point
 from tests.orm.zoo import (
@@ -52,7 +52,7 @@ def with_session(connection: Connection, model: type[Any]) -> list[Any]:
 
 def plainly(connection: Connection, model: type[Any]) -> list[Any]:
     mapper = class_mapper(model)
-    plan = plan_of(mapper)
+    plan = read_plan(mapper)
     assert plan is not None
     statement = plan.selection.order_by(*mapper.primary_key)
     return plan.load(connection, statement, None, {}, TOKEN)
@@ -245,7 +245,7 @@ async def test_an_identity_is_one_object_and_no_key_is_none(
 
 async def test_one_token_for_each_load(database_url: str) -> None:
     def work(connection: Connection) -> None:
-        plan = plan_of(class_mapper(Author))
+        plan = read_plan(class_mapper(Author))
         assert plan is not None
         tokens = (None, TOKEN)
         objects = [
@@ -269,7 +269,7 @@ async def test_schemas_are_translated(postgres_url: str) -> None:
         table_of(Author).create(connection.execution_options(**options))
         connection.execution_options(schema_translate_map=None)
         connection.execute(insert(Author).values(name="ann"), execution_options=options)
-        plan = plan_of(class_mapper(Author))
+        plan = read_plan(class_mapper(Author))
         assert plan is not None
         # The same statement in turns: what is compiled for one must not be used for the other.
         names: dict[str, list[str]] = {"tenant_a": [], "public": []}

@@ -35,8 +35,8 @@ from sqlalchemy.orm import (
 )
 
 from asgi_dbconn.orm.fast_path.hydration import LOADING_EVENTS
-from asgi_dbconn.orm.fast_path.read_plans import Plan, plan_of
-from asgi_dbconn.orm.query import Description
+from asgi_dbconn.orm.fast_path.read_plans import ReadPlan, read_plan
+from asgi_dbconn.orm.query import Query
 from tests.orm.things import (
     Pair,
     declared,
@@ -103,9 +103,9 @@ SESSION: dict[str, Callable[[], type[Any]]] = {
 @pytest.mark.parametrize("kind", PLAIN)
 def test_a_table_of_plain_columns_needs_no_session(kind: str) -> None:
     mapper = class_mapper(PLAIN[kind]())
-    plan = plan_of(mapper)
+    plan = read_plan(mapper)
     assert plan is not None
-    assert plan_of(mapper) is plan
+    assert read_plan(mapper) is plan
     assert {column.name for column in plan.columns} == {
         column.name for attribute in mapper.column_attrs for column in attribute.columns
     }
@@ -115,8 +115,8 @@ def test_a_table_of_plain_columns_needs_no_session(kind: str) -> None:
 @pytest.mark.parametrize("kind", SESSION)
 def test_what_loads_more_takes_the_session(kind: str) -> None:
     mapper = class_mapper(SESSION[kind]())
-    assert plan_of(mapper) is None
-    assert plan_of(mapper) is None  # nor when asked again
+    assert read_plan(mapper) is None
+    assert read_plan(mapper) is None  # nor when asked again
 
 
 LISTENED_TO: dict[str, Callable[[type[Any]], Any]] = {
@@ -130,10 +130,10 @@ LISTENED_TO: dict[str, Callable[[type[Any]], Any]] = {
 def test_listeners_are_noticed_when_they_come_and_when_they_go(target: str) -> None:
     cls = thing()
     mapper = class_mapper(cls)
-    plan = plan_of(mapper)
+    plan = read_plan(mapper)
     with listening(LISTENED_TO[target](cls), "load"):
-        assert plan_of(mapper) is None
-    assert plan_of(mapper) is plan is not None
+        assert read_plan(mapper) is None
+    assert read_plan(mapper) is plan is not None
 
 
 def test_listeners_of_a_base_are_noticed() -> None:
@@ -146,15 +146,15 @@ def test_listeners_of_a_base_are_noticed() -> None:
             __tablename__ = "things"
             id: Mapped[int] = mapped_column(primary_key=True)
 
-        assert plan_of(class_mapper(Thing)) is None
+        assert read_plan(class_mapper(Thing)) is None
 
 
 @pytest.mark.parametrize("name", LOADING_EVENTS)
 def test_listeners_of_all_sessions_are_noticed(name: str) -> None:
     mapper = class_mapper(thing())
     with listening(Session, name):
-        assert plan_of(mapper) is None
-    assert plan_of(mapper) is not None
+        assert read_plan(mapper) is None
+    assert read_plan(mapper) is not None
 
 
 def test_listeners_of_other_sessions_and_of_other_events_change_nothing() -> None:
@@ -163,24 +163,24 @@ def test_listeners_of_other_sessions_and_of_other_events_change_nothing() -> Non
 
     mapper = class_mapper(thing())
     with listening(Other, "do_orm_execute"), listening(Session, "before_flush"):
-        assert plan_of(mapper) is not None
+        assert read_plan(mapper) is not None
 
 
 def test_properties_that_are_added_are_noticed() -> None:
     _, Thing = declared()
     mapper = class_mapper(Thing)
-    assert plan_of(mapper) is not None
+    assert read_plan(mapper) is not None
     Thing.name = mapped_column(String)
-    wider = plan_of(mapper)
+    wider = read_plan(mapper)
     assert wider is not None
     assert [column.name for column in wider.columns] == ["id", "name"]
     Thing.loud = column_property(func.upper(Thing.__table__.c.name))
-    assert plan_of(mapper) is None
+    assert read_plan(mapper) is None
 
 
 def test_a_relation_that_is_added_from_the_other_side_is_noticed() -> None:
     Base, Thing = declared()
-    assert plan_of(class_mapper(Thing)) is not None
+    assert read_plan(class_mapper(Thing)) is not None
 
     class Part(Base):  # type: ignore[misc, valid-type]
         __tablename__ = "parts"
@@ -188,24 +188,24 @@ def test_a_relation_that_is_added_from_the_other_side_is_noticed() -> None:
         thing_id: Mapped[int] = mapped_column(ForeignKey("things.id"))
         thing = relationship(Thing, backref=backref("parts", lazy="selectin"))
 
-    assert plan_of(class_mapper(Thing)) is None
-    assert plan_of(class_mapper(Part)) is not None
+    assert read_plan(class_mapper(Thing)) is None
+    assert read_plan(class_mapper(Part)) is not None
 
 
 def test_a_subclass_that_is_added_is_noticed() -> None:
     _, Thing = declared()
-    assert plan_of(class_mapper(Thing)) is not None
+    assert read_plan(class_mapper(Thing)) is not None
 
     class Part(Thing):  # type: ignore[misc, valid-type]
         pass
 
-    assert plan_of(class_mapper(Thing)) is None
-    assert plan_of(class_mapper(Part)) is None
+    assert read_plan(class_mapper(Thing)) is None
+    assert read_plan(class_mapper(Part)) is None
 
 
 def test_a_plan_keeps_no_class_alive() -> None:
     cls = thing()
-    assert plan_of(class_mapper(cls)) is not None
+    assert read_plan(class_mapper(cls)) is not None
     mapped = weakref.ref(cls)
     del cls
     gc.collect()
@@ -279,8 +279,8 @@ CONDITIONS: dict[str, Callable[[Any], tuple[list[Any], list[Any]]]] = {
 def test_conditions_mean_what_they_mean_to_the_session(what: str) -> None:
     cls = seat()
     where, order = CONDITIONS[what](cls)
-    description = Description(cls, tuple(where), tuple(order), limit=3, offset=4)
-    plainly = description.shaped(plan_for(cls).selection)
+    description = Query(cls, tuple(where), tuple(order), limit=3, offset=4)
+    plainly = description.apply_to(plan_for(cls).selection)
     expected = select(cls).where(*where).order_by(*order).limit(3).offset(4)
     assert in_full(plainly) == in_full(expected)
 
@@ -293,8 +293,8 @@ def exists_a_better(seat: Any, other: Any) -> Any:
     return select(other.number).where(other.number < seat.number, other.row == seat.row).exists()
 
 
-def plan_for(cls: type[Any]) -> Plan[Any]:
-    plan = plan_of(class_mapper(cls))
+def plan_for(cls: type[Any]) -> ReadPlan[Any]:
+    plan = read_plan(class_mapper(cls))
     assert plan is not None
     return plan
 

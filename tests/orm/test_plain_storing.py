@@ -34,7 +34,7 @@ from sqlalchemy.orm import (
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from asgi_dbconn.orm.fast_path.hydration import STORING_EVENTS
-from asgi_dbconn.orm.fast_path.write_plans import StoringPlan, storing_plan_of
+from asgi_dbconn.orm.fast_path.write_plans import WritePlan, write_plan
 from tests.orm.storable import Base, Child, Defaulted, Parent, Seat
 from tests.orm.things import (
     Pair,
@@ -110,8 +110,8 @@ SESSION: dict[str, Callable[[], type[Any]]] = {
 }
 
 
-def plan_for(cls: type[Any], *, is_new: bool = True) -> StoringPlan[Any] | None:
-    return storing_plan_of(cls(), is_new=is_new)
+def plan_for(cls: type[Any], *, is_new: bool = True) -> WritePlan[Any] | None:
+    return write_plan(cls(), is_new=is_new)
 
 
 @pytest.mark.parametrize("kind", PLAIN)
@@ -167,7 +167,7 @@ NEW_BY_SESSION: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("kind", NEW_BY_SESSION)
 def test_new_objects_on_which_more_hangs_are_left_to_the_session(kind: str) -> None:
     instance = NEW_BY_SESSION[kind]()
-    plan = storing_plan_of(instance, is_new=True)
+    plan = write_plan(instance, is_new=True)
     assert plan is not None
     assert plan.new_row(instance) is None
 
@@ -212,7 +212,7 @@ def without(instance: Any, name: str) -> Any:
 @pytest.mark.parametrize("kind", CHANGED_BY_SESSION)
 def test_changes_of_more_than_a_row_are_left_to_the_session(kind: str) -> None:
     instance = CHANGED_BY_SESSION[kind]()
-    plan = storing_plan_of(instance, is_new=False)
+    plan = write_plan(instance, is_new=False)
     assert plan is not None
     assert plan.changes(instance) is None
 

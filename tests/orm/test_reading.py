@@ -83,7 +83,7 @@ async def test_an_order_may_be_by_a_label_of_the_query(database_url: str) -> Non
 
 async def test_the_last_of_an_offset_is_one_row(postgres_url: str) -> None:
     async with library(postgres_url) as cast:
-        description = cast.Book.query.offset(2)._description
+        description = cast.Book.query.offset(2)._query
         assert description.last().limit == 1
 
 

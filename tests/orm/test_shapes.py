@@ -38,8 +38,8 @@ from sqlalchemy.orm import (
 from sqlalchemy.orm.events import SessionEvents
 
 from asgi_dbconn import Queryable, QuerySet, Registry
-from asgi_dbconn.orm.fast_path.hydration import CHANGING_EVENTS, noted
-from asgi_dbconn.orm.query import Description, statement_for
+from asgi_dbconn.orm.fast_path.hydration import CHANGING_EVENTS, memoize
+from asgi_dbconn.orm.query import Query, cached_statement
 from tests.cast import make_cast
 from tests.orm.things import declared, listening
 
@@ -122,8 +122,7 @@ OF_A_SHAPE: dict[str, tuple[Callable[[Any], QuerySet[Thing]], Any, Any]] = {
 def test_queries_of_a_shape_share_a_statement(kind: str) -> None:
     make, one, another = OF_A_SHAPE[kind]
     (first, values), (second, others) = (
-        statement_for(make(value)._description, "objects", Description.objects)
-        for value in (one, another)
+        cached_statement(make(value)._query, "objects", Query.objects) for value in (one, another)
     )
     assert first is second
     assert (one in (values or {}).values(), another in (others or {}).values()) == (True, True)
@@ -164,8 +163,8 @@ BUILT_ANEW: dict[str, QuerySet[Thing]] = {
 
 @pytest.mark.parametrize("kind", BUILT_ANEW)
 def test_what_is_more_than_names_and_values_is_built_anew(kind: str) -> None:
-    description = BUILT_ANEW[kind]._description
-    built = [statement_for(description, "objects", Description.objects) for _ in range(2)]
+    description = BUILT_ANEW[kind]._query
+    built = [cached_statement(description, "objects", Query.objects) for _ in range(2)]
     assert built[0][0] is not built[1][0]
     assert [values for _, values in built] == [None, None]
 
@@ -191,9 +190,9 @@ def test_different_questions_are_different_statements() -> None:
         Thing.query.filter(id=1).order_by("id"),
     ]
     statements = [
-        statement_for(query._description, what, build)[0]
+        cached_statement(query._query, what, build)[0]
         for query in queries
-        for what, build in (("objects", Description.objects), ("count", Description.count))
+        for what, build in (("objects", Query.objects), ("count", Query.count))
     ]
     assert len({id(each) for each in statements}) == len(statements)
 
@@ -202,17 +201,17 @@ def test_no_more_statements_are_kept_than_an_application_has() -> None:
     _, cls = declared()
     mapper = class_mapper(cls)
     for number in range(1000):
-        description = Description(cls, limit=number, is_distinct=bool(number % 2))
-        statement_for(description, number, Description.objects)
-    kept: dict[Any, Any] = noted(mapper, "asgi_dbconn.statements", lambda _: {})
+        description = Query(cls, limit=number, is_distinct=bool(number % 2))
+        cached_statement(description, number, Query.objects)
+    kept: dict[Any, Any] = memoize(mapper, "asgi_dbconn.statements", lambda _: {})
     assert 0 < len(kept) <= 256
 
 
 def test_statements_keep_no_class_alive_and_follow_its_changes() -> None:
     _, cls = declared()
-    before, _ = statement_for(Description(cls), "objects", Description.objects)
+    before, _ = cached_statement(Query(cls), "objects", Query.objects)
     cls.name = mapped_column(String)
-    after, _ = statement_for(Description(cls), "objects", Description.objects)
+    after, _ = cached_statement(Query(cls), "objects", Query.objects)
     assert after is not before
     mapped = weakref.ref(cls)
     del cls, before, after

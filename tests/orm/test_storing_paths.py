@@ -17,7 +17,7 @@ from asgi_dbconn import Database
 from asgi_dbconn.orm import persistence
 from asgi_dbconn.orm.constraints import constraint_of
 from asgi_dbconn.orm.errors import ObjectNotFound
-from asgi_dbconn.orm.fast_path.write_plans import storing_plan_of
+from asgi_dbconn.orm.fast_path.write_plans import write_plan
 from asgi_dbconn.orm.store_lock import StoreLock
 from tests.orm.anatomy import anatomy
 from tests.orm.lives import CHANGES, NEW
@@ -35,7 +35,7 @@ def by_session(connection: Connection, instance: Any) -> Any:
 
 def plainly(connection: Connection, instance: Any) -> Any:
     is_new = anatomy(instance)["is"][0]
-    plan = storing_plan_of(instance, is_new=is_new)
+    plan = write_plan(instance, is_new=is_new)
     assert plan is not None
     if is_new:
         row = plan.new_row(instance)
@@ -115,7 +115,7 @@ async def test_a_row_that_is_gone_is_an_error(database_url: str) -> None:
             instance = plainly(connection, NEW[kind](Random(1)))
             connection.execute(table_of(type(instance)).delete())
             instance.name = "changed"
-            plan = storing_plan_of(instance, is_new=False)
+            plan = write_plan(instance, is_new=False)
             assert plan is not None
             before, changes = anatomy(instance), plan.changes(instance)
             assert changes is not None
@@ -123,7 +123,7 @@ async def test_a_row_that_is_gone_is_an_error(database_url: str) -> None:
                 pytest.raises(ObjectNotFound, match="not there any more"),
                 StoreLock(instance) as lock,
             ):
-                persistence.update_plainly(
+                persistence.update_fast(
                     connection, {}, TOKEN, lock=lock, plan=plan, changes=changes
                 )
             assert anatomy(instance) == before
@@ -137,18 +137,18 @@ async def test_a_database_without_returning_gets_what_it_can(sqlite_url: str) ->
         connection.dialect.insert_returning = connection.dialect.update_returning = False
         Base.metadata.create_all(connection)
         instance = Defaulted(name="n", size=2)
-        plan = storing_plan_of(instance, is_new=True)
+        plan = write_plan(instance, is_new=True)
         assert plan is not None
         row = plan.new_row(instance)
         assert row is not None
         with StoreLock(instance) as lock:
-            persistence.insert_plainly(connection, {}, TOKEN, lock=lock, plan=plan, row=row)
+            persistence.insert_fast(connection, {}, TOKEN, lock=lock, plan=plan, row=row)
         assert (instance.id, instance.twice, instance.measured) == (1, 4, None)
         instance.name = "changed"
         changes = plan.changes(instance)
         assert changes is not None
         with StoreLock(instance) as lock:
-            persistence.update_plainly(connection, {}, TOKEN, lock=lock, plan=plan, changes=changes)
+            persistence.update_fast(connection, {}, TOKEN, lock=lock, plan=plan, changes=changes)
         assert (instance.twice, instance.measured, instance.called) == (4, 7, "again")
 
     await on_empty_tables(sqlite_url, work)

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from asgi_dbconn.options import DatabaseOptions
-from asgi_dbconn.pools.connection_closer import Goodbyes
+from asgi_dbconn.pools.connection_closer import ConnectionCloser
 from asgi_dbconn.pools.liveness import Liveness
 from asgi_dbconn.pools.observer import Events
-from asgi_dbconn.pools.pool_config import Target
+from asgi_dbconn.pools.pool_config import PoolConfig
 from asgi_dbconn.urls import DatabaseURL
 
 SIZE, LIFETIME = 10, 2.0
@@ -37,8 +37,10 @@ def lives(openings: list[float], replacements: int = 0) -> list[tuple[float, flo
 
     async def plan() -> list[tuple[float, float]]:
         url = DatabaseURL("postgresql://127.0.0.1/shop")
-        target = Target("shop", url, url, DatabaseOptions(pool_size=SIZE, max_lifetime=LIFETIME))
-        liveness = Liveness(target, Events("shop", target.observers), Goodbyes(target))
+        target = PoolConfig(
+            "shop", url, url, DatabaseOptions(pool_size=SIZE, max_lifetime=LIFETIME)
+        )
+        liveness = Liveness(target, Events("shop", target.observers), ConnectionCloser(target))
         found: list[tuple[float, float]] = []
         waiting: list[float] = []
 

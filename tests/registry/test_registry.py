@@ -116,7 +116,7 @@ async def test_a_database_shared_by_two_registries_stays_for_the_second(database
 async def test_one_database_under_two_names_is_opened_once(database_url: str) -> None:
     shared = Database(database_url)
     async with Registry(shared, extra={"again": shared}):
-        assert "leases: 1 " in repr(shared)
+        assert "references: 1 " in repr(shared)
 
     assert not shared.is_connected
 

@@ -9,7 +9,7 @@ import pytest
 from asgi_dbconn import DatabaseURL
 from asgi_dbconn.testing import TestDatabase
 from asgi_dbconn.testing.database_names import RUN_VARIABLE
-from asgi_dbconn.testing.env_variables import EnvironmentForTests
+from asgi_dbconn.testing.env_variables import DatabaseVariables
 from tests.support.ports import free_port
 from tests.testing.left_over import files_in
 
@@ -19,7 +19,7 @@ SHOP = "postgres://ada:p%40ss@db.example/shop?sslmode=require"
 def test_they_name_the_test_databases_between_enter_and_leave() -> None:
     environ = {"DATABASE_URL": SHOP, "PATH": "/bin"}
     before = dict(environ)
-    environment = EnvironmentForTests(["DATABASE_URL", "AUDIT_URL = sqlite://"], environ)
+    environment = DatabaseVariables(["DATABASE_URL", "AUDIT_URL = sqlite://"], environ)
     assert environ == before
 
     environment.enter()
@@ -34,7 +34,7 @@ def test_they_name_the_test_databases_between_enter_and_leave() -> None:
 
 def test_a_url_is_spelt_as_it_was() -> None:
     environ = {"A": SHOP, "B": "sqlite+aiosqlite:///b.db", "C": "sqlite:///c.db"}
-    environment = EnvironmentForTests(["A", "B", "C"], environ)
+    environment = DatabaseVariables(["A", "B", "C"], environ)
     environment.enter()
 
     name = environment.databases["A"].name
@@ -45,14 +45,14 @@ def test_a_url_is_spelt_as_it_was() -> None:
 
 def test_a_variable_that_is_set_counts_before_the_line() -> None:
     environ = {"A": "sqlite:///a.db", "B": ""}
-    databases = EnvironmentForTests(["A=sqlite:///x.db", "B=sqlite:///b.db"], environ).databases
+    databases = DatabaseVariables(["A=sqlite:///x.db", "B=sqlite:///b.db"], environ).databases
 
     assert [each.original.database for each in databases.values()] == ["a.db", "b.db"]
 
 
 def test_two_variables_for_one_database_stay_so() -> None:
     environ = {"READ": SHOP, "WRITE": SHOP, "CACHE": "sqlite://", "QUEUE": "sqlite://"}
-    databases = EnvironmentForTests(list(environ), environ).databases
+    databases = DatabaseVariables(list(environ), environ).databases
 
     assert databases["READ"] is databases["WRITE"]
     assert databases["CACHE"] is not databases["QUEUE"]  # in memory each has its own
@@ -69,7 +69,7 @@ def test_two_variables_for_one_database_stay_so() -> None:
 )
 def test_a_variable_without_a_database_is_an_error_of_usage(line: str, words: str) -> None:
     with pytest.raises(pytest.UsageError, match=words) as caught:
-        EnvironmentForTests([line], {})
+        DatabaseVariables([line], {})
 
     assert "hush" not in str(caught.value)
 
@@ -77,7 +77,7 @@ def test_a_variable_without_a_database_is_an_error_of_usage(line: str, words: st
 def test_what_workers_have_left_goes_where_the_server_is_there(temporary: Path) -> None:
     environ = {"A": f"postgresql://127.0.0.1:{free_port()}/shop", "B": "sqlite://"}
     before = dict(environ)
-    environment = EnvironmentForTests(list(environ), environ)
+    environment = DatabaseVariables(list(environ), environ)
     environment.enter()
     environment.hand_over()
     inherited = environ.pop(RUN_VARIABLE)
@@ -96,7 +96,7 @@ def test_what_workers_have_left_goes_where_the_server_is_there(temporary: Path) 
 
 
 def test_without_workers_there_is_nothing_to_tidy_up(temporary: Path) -> None:
-    environment = EnvironmentForTests(["A"], {"A": "sqlite://"})
+    environment = DatabaseVariables(["A"], {"A": "sqlite://"})
     with TestDatabase("sqlite://"):
         environment.tidy_up()
         assert files_in(temporary)

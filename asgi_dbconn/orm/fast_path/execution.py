@@ -23,7 +23,7 @@ from sqlalchemy.util import immutabledict
 
 from asgi_dbconn.pools.dialects.sqlite import AUTOCOMMIT
 
-__all__ = ["Answer", "execute"]
+__all__ = ["Result", "execute"]
 
 Rows = Sequence[Sequence[Any]]
 
@@ -33,7 +33,7 @@ _NO_OPTIONS: Final[immutabledict[str, Any]] = immutabledict()
 
 
 @dataclass(slots=True)
-class Answer:
+class Result:
     """The outcome of a statement."""
 
     rows: Rows
@@ -43,7 +43,7 @@ class Answer:
     """True if the statement was committed by itself; False if that is not known."""
     _context: Any
 
-    def called(self) -> dict[Column[Any], Any]:
+    def name_columns(self) -> dict[Column[Any], Any]:
         """Return the values of those defaults that are values or functions of Python's."""
         (parameters,) = self._context.compiled_parameters
         return {column: parameters[column.key] for column in self._context.prefetch_cols or ()}
@@ -54,21 +54,21 @@ def execute(
     statement: Executable,
     parameters: Mapping[str, Any] | None,
     options: Mapping[str, Any],
-) -> Answer:
+) -> Result:
     """Execute ``statement`` with these execution options, and read all of its rows."""
-    if not options and connection.dialect.driver == _DRIVER and _is_unattended(connection):
-        compiled = _known(connection, statement, parameters)
+    if not options and connection.dialect.driver == _DRIVER and _can_bypass(connection):
+        compiled = _cached_compiled(connection, statement, parameters)
         if compiled is not None:
-            return _at_once(connection, statement, parameters, compiled)
+            return _execute_compiled(connection, statement, parameters, compiled)
     is_committed = bool(connection.get_execution_options().get(AUTOCOMMIT))
     result = connection.execute(statement, parameters, execution_options=options)
     if not result.returns_rows:
-        return Answer((), result.rowcount, is_committed, result.context)
+        return Result((), result.rowcount, is_committed, result.context)
     rows = result.all()
-    return Answer(rows, len(rows), is_committed, result.context)
+    return Result(rows, len(rows), is_committed, result.context)
 
 
-def _is_unattended(connection: Any) -> bool:
+def _can_bypass(connection: Any) -> bool:
     """Return whether SQLAlchemy has nothing to begin, and no listener hears of the statement.
 
     To be asked for every statement: listeners may come at any time.
@@ -88,7 +88,7 @@ def _is_unattended(connection: Any) -> bool:
     return raw.isolation_level == "autocommit" or bool(connection.in_transaction())
 
 
-def _known(
+def _cached_compiled(
     connection: Any, statement: Any, parameters: Mapping[str, Any] | None
 ) -> tuple[Any, Any] | None:
     """Return the compiled statement of an earlier execution, and its cache key."""
@@ -105,12 +105,12 @@ def _known(
     return (compiled, key) if has_rows else None
 
 
-def _at_once(
+def _execute_compiled(
     connection: Connection,
     statement: Executable,
     parameters: Mapping[str, Any] | None,
     known: tuple[Any, Any],
-) -> Answer:
+) -> Result:
     compiled, key = known
     dialect: Any = connection.dialect
     every = [parameters] if parameters else []
@@ -140,7 +140,7 @@ def _at_once(
         connection._handle_dbapi_exception(
             error, context.statement, context.parameters[0], cursor, context
         )
-    return Answer(
+    return Result(
         _read(rows, compiled._cached_metadata), rowcount, not connection.in_transaction(), context
     )
 

@@ -18,11 +18,11 @@ __all__ = [
     "LOADING_EVENTS",
     "STORING_EVENTS",
     "Hydrator",
+    "has_change_listeners",
+    "has_load_listeners",
+    "has_store_listeners",
     "is_orphan",
-    "is_overheard",
-    "is_overheard_changing",
-    "is_overheard_storing",
-    "noted",
+    "memoize",
 ]
 
 T = TypeVar("T")
@@ -67,26 +67,26 @@ def _listeners(events: Iterable[str]) -> tuple[Any, ...]:
     return tuple(getattr(dispatch, event).parent_listeners for event in events)
 
 
-_who_hears_of_loading: Final = _listeners(LOADING_EVENTS)
-_who_hears_of_storing: Final = _listeners(STORING_EVENTS)
-_who_hears_of_changing: Final = _listeners(CHANGING_EVENTS)
+_load_listeners: Final = _listeners(LOADING_EVENTS)
+_store_listeners: Final = _listeners(STORING_EVENTS)
+_change_listeners: Final = _listeners(CHANGING_EVENTS)
 
 
-def is_overheard(mapper: Mapper[Any]) -> bool:
+def has_load_listeners(mapper: Mapper[Any]) -> bool:
     """Return whether anything listens for objects of this class being loaded by a Session.
 
     Mutable types, composites and reconstructors do, too. To be asked for every query, because
     listeners may come at any time.
     """
-    return bool(mapper.class_manager.dispatch.load) or any(_who_hears_of_loading)
+    return bool(mapper.class_manager.dispatch.load) or any(_load_listeners)
 
 
-def is_overheard_storing(mapper: Mapper[Any], *, is_new: bool) -> bool:
+def has_store_listeners(mapper: Mapper[Any], *, is_new: bool) -> bool:
     """Return whether anything listens for objects of this class being stored by a Session.
 
     Mutable types and composites do, too. To be asked for every object.
     """
-    if any(_who_hears_of_storing):
+    if any(_store_listeners):
         return True
     of_rows, of_objects = mapper.dispatch, mapper.class_manager.dispatch
     return bool(
@@ -98,15 +98,15 @@ def is_overheard_storing(mapper: Mapper[Any], *, is_new: bool) -> bool:
     )
 
 
-def is_overheard_changing() -> bool:
+def has_change_listeners() -> bool:
     """Return whether anything listens for rows being changed by a Session.
 
     To be asked for every query.
     """
-    return any(_who_hears_of_changing)
+    return any(_change_listeners)
 
 
-def noted(mapper: Mapper[Any], key: str, find: Callable[[Mapper[Any]], R]) -> R:
+def memoize(mapper: Mapper[Any], key: str, find: Callable[[Mapper[Any]], R]) -> R:
     """Return what ``find`` found out about a mapper.
 
     It is kept until the mapper changes, or its class is gone. The mapper has to be configured, as
@@ -155,10 +155,12 @@ class Hydrator(Generic[T]):
         if len(found) < len(rows):
             found = _first_rows(identities, rows)
         if self._no_key in found or not self._partial_keys:
-            return self._made_where_there_is_a_key(found, token)
-        return self._made(found.items(), token)
+            return self._make_objects_with_key(found, token)
+        return self._make_objects(found.items(), token)
 
-    def _made(self, found: Iterable[tuple[Identity, Sequence[Any]]], token: object) -> list[T]:
+    def _make_objects(
+        self, found: Iterable[tuple[Identity, Sequence[Any]]], token: object
+    ) -> list[T]:
         # Neither __init__ nor setattr: they would call listeners and validators, and make changes
         # of what is only loaded.
         make, names, cls, path = self._make, self._names, self._class, self._path
@@ -174,14 +176,14 @@ class Hydrator(Generic[T]):
             objects.append(instance)
         return objects
 
-    def _made_where_there_is_a_key(
+    def _make_objects_with_key(
         self, found: Mapping[Identity, Sequence[Any]], token: object
     ) -> list[T]:
         objects: list[Any] = []
         is_one_missing = False
         for identity, row in found.items():
             if identity != self._no_key and (self._partial_keys or None not in identity):
-                objects += self._made([(identity, row)], token)
+                objects += self._make_objects([(identity, row)], token)
             elif not is_one_missing:
                 is_one_missing = True
                 objects.append(None)

@@ -16,10 +16,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import ColumnProperty, Mapper
 
 from asgi_dbconn.orm.fast_path.execution import execute
-from asgi_dbconn.orm.fast_path.hydration import Hydrator, is_overheard, noted
+from asgi_dbconn.orm.fast_path.hydration import Hydrator, has_load_listeners, memoize
 from asgi_dbconn.orm.loaded_objects import note_loaded
 
-__all__ = ["Plan", "plain_attributes", "plan_of"]
+__all__ = ["ReadPlan", "plain_attributes", "read_plan"]
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ _KEY: Final = "asgi_dbconn.plan"
 _LAZY: Final = frozenset({"select", True, "raise", "raise_on_sql", "dynamic", "write_only"})
 
 
-class Plan(Generic[T]):
+class ReadPlan(Generic[T]):
     """The way to read one model plainly. Immutable: may be used by any task, thread and loop."""
 
     __slots__ = ("_by_key", "_hydrator", "_key_names", "columns", "selection")
@@ -78,20 +78,20 @@ class Plan(Generic[T]):
         return objects
 
 
-def plan_of(mapper: Mapper[T]) -> Plan[T] | None:
+def read_plan(mapper: Mapper[T]) -> ReadPlan[T] | None:
     """Return how to load objects of this class plainly; None where it takes a Session.
 
     To be asked for every query: properties, subclasses and listeners may be added at any time.
     Costs a microsecond.
     """
-    plan: Plan[T] | None = noted(mapper, _KEY, _plan)
-    return None if plan is None or is_overheard(mapper) else plan
+    plan: ReadPlan[T] | None = memoize(mapper, _KEY, _plan)
+    return None if plan is None or has_load_listeners(mapper) else plan
 
 
-def _plan(mapper: Mapper[T]) -> Plan[T] | None:
+def _plan(mapper: Mapper[T]) -> ReadPlan[T] | None:
     attributes = plain_attributes(mapper)
     is_lazy = all(relation.lazy in _LAZY for relation in mapper.relationships)
-    return Plan(mapper, attributes) if is_lazy and attributes is not None else None
+    return ReadPlan(mapper, attributes) if is_lazy and attributes is not None else None
 
 
 def plain_attributes(mapper: Mapper[Any]) -> dict[str, Column[Any]] | None:

@@ -32,10 +32,10 @@ from sqlalchemy.orm.base import NO_VALUE
 from sqlalchemy.orm.exc import FlushError
 from sqlalchemy.types import UserDefinedType
 
-from asgi_dbconn.orm.fast_path.execution import Answer, execute
-from asgi_dbconn.orm.fast_path.hydration import is_orphan, is_overheard_storing, noted
+from asgi_dbconn.orm.fast_path.execution import Result, execute
+from asgi_dbconn.orm.fast_path.hydration import has_store_listeners, is_orphan, memoize
 from asgi_dbconn.orm.fast_path.read_plans import plain_attributes
-from asgi_dbconn.orm.loaded_objects import note_number, numbered_key
+from asgi_dbconn.orm.loaded_objects import find_numbered_key, note_number
 from asgi_dbconn.orm.lookup_operators import is_expression
 from asgi_dbconn.orm.object_undo import unknown_of
 from asgi_dbconn.orm.origin import Origin
@@ -44,10 +44,10 @@ from asgi_dbconn.pools.undo_log import undo_log_of
 
 __all__ = [
     "StoredColumn",
-    "StoringPlan",
+    "WritePlan",
     "has_own_idea_of_null",
-    "stored_column",
-    "storing_plan_of",
+    "make_stored_column",
+    "write_plan",
 ]
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class StoredColumn:
         return name not in present
 
 
-def stored_column(column: Column[Any]) -> StoredColumn | None:
+def make_stored_column(column: Column[Any]) -> StoredColumn | None:
     """Return the facts of ``column``; None for one that takes more than a value to store."""
     default, on_update, is_of_key = column.default, column.onupdate, column.primary_key
     is_called = default is not None and (default.is_scalar or default.is_callable)
@@ -131,7 +131,7 @@ _KEY: Final = "asgi_dbconn.storing_plan"
 _EMPTY_COLLECTIONS: Final = (list, set, dict)
 
 
-class StoringPlan(Generic[T]):
+class WritePlan(Generic[T]):
     """The way to store objects of one model.
 
     Immutable: may be used by any task, thread and loop. ``new_row`` and ``changes`` decide
@@ -146,7 +146,7 @@ class StoringPlan(Generic[T]):
         self._key = tuple(
             mapper.get_property_by_column(column).key for column in mapper.primary_key
         )
-        self._numbered = numbered_key(mapper)
+        self._numbered = find_numbered_key(mapper)
         self._changeable = columns.keys() - set(self._key)
         self._names = {column.column: name for name, column in columns.items()}
         self._to_be_given = frozenset(
@@ -249,7 +249,7 @@ class StoringPlan(Generic[T]):
         log = None if answer.is_committed else undo_log_of(connection)
         if log is not None and self._numbered in filled_in:
             note_number(connection, log.level, self._mapper, key)
-        lock.settle((self._mapper.class_, key, origin), filled_in, log)
+        lock.finish((self._mapper.class_, key, origin), filled_in, log)
 
     def update(
         self,
@@ -276,7 +276,7 @@ class StoringPlan(Generic[T]):
             filled_in |= self._called(answer)
         log = None if answer.is_committed else undo_log_of(connection)
         identity = instance_state(lock.instance).identity or ()
-        lock.settle((self._mapper.class_, identity, origin), filled_in, log)
+        lock.finish((self._mapper.class_, identity, origin), filled_in, log)
         return True
 
     def delete(self, connection: Connection, options: Mapping[str, Any], instance: T) -> bool:
@@ -301,22 +301,22 @@ class StoringPlan(Generic[T]):
     def _its_key(self, values: Any) -> Parameters:
         return dict(zip(self._key_names, values, strict=True))
 
-    def _called(self, answer: Answer) -> Parameters:
+    def _called(self, answer: Result) -> Parameters:
         return {
             self._names[column]: value
-            for column, value in answer.called().items()
+            for column, value in answer.name_columns().items()
             if column in self._names
         }
 
 
-def storing_plan_of(instance: T, *, is_new: bool) -> StoringPlan[T] | None:
+def write_plan(instance: T, *, is_new: bool) -> WritePlan[T] | None:
     """Return how to store it plainly; None where it takes a Session.
 
     To be asked for every object.
     """
     mapper = object_mapper(instance)
-    plan: StoringPlan[T] | None = noted(mapper, _KEY, _plan)
-    return None if plan is None or is_overheard_storing(mapper, is_new=is_new) else plan
+    plan: WritePlan[T] | None = memoize(mapper, _KEY, _plan)
+    return None if plan is None or has_store_listeners(mapper, is_new=is_new) else plan
 
 
 def _only(rows: Sequence[Sequence[Any]]) -> Sequence[Any]:
@@ -325,7 +325,7 @@ def _only(rows: Sequence[Sequence[Any]]) -> Sequence[Any]:
     return rows[0]
 
 
-def _plan(mapper: Mapper[T]) -> StoringPlan[T] | None:
+def _plan(mapper: Mapper[T]) -> WritePlan[T] | None:
     attributes, table = plain_attributes(mapper), mapper.local_table
     if attributes is None or not isinstance(table, Table):
         return None
@@ -335,6 +335,6 @@ def _plan(mapper: Mapper[T]) -> StoringPlan[T] | None:
         and table.implicit_returning
         and set(table.primary_key.columns) == set(mapper.primary_key)
     )
-    columns = {name: stored_column(column) for name, column in attributes.items()}
+    columns = {name: make_stored_column(column) for name, column in attributes.items()}
     usual = {name: column for name, column in columns.items() if column is not None}
-    return StoringPlan(mapper, usual) if is_usual and len(usual) == len(columns) else None
+    return WritePlan(mapper, usual) if is_usual and len(usual) == len(columns) else None

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import (
 from sqlalchemy.util.concurrency import in_greenlet
 
 from asgi_dbconn.errors import TransactionAborted, TransactionClosed, TransactionError
-from asgi_dbconn.pools.dialects.asyncpg_cancel import settle
+from asgi_dbconn.pools.dialects.asyncpg_cancel import wait_cancelled
 from asgi_dbconn.pools.dialects.asyncpg_protocol import expose
 from asgi_dbconn.pools.dialects.locked_connection import LockedConnection, lock
 from asgi_dbconn.pools.statement_lock import lock_of
@@ -41,14 +41,14 @@ class _LockedCursor:
         lock = lock_of(self._adapted)
         async with lock:
             if lock.checkouts != self._checkout or lock.refusal is not self._refusal:
-                raise self._closed()
+                raise self._closed_error()
             try:
                 rows = await self._cursor.fetch(count)
             except Exception as error:
                 self._adapted._handle_exception(error)  # translated, as that of a statement is
         return rows
 
-    def _closed(self) -> Exception:
+    def _closed_error(self) -> Exception:
         ended = None if self._refusal is None else self._refusal()
         return ended or TransactionClosed(
             "The connection of this cursor has been given back to its pool, so no more rows can be "
@@ -164,4 +164,4 @@ def adapt(
     ``keeps_connection``: whether an interrupted statement never costs the connection.
     """
     driver = connection._connection
-    lock(connection, kind, partial(settle, driver), keeps_connection=keeps_connection)
+    lock(connection, kind, partial(wait_cancelled, driver), keeps_connection=keeps_connection)

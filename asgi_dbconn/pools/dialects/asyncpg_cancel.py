@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from asgi_dbconn.pools.statement_lock import StatementLock
 
-__all__ = ["cancel_and_wait", "settle"]
+__all__ = ["cancel_and_wait", "wait_cancelled"]
 
 _OVERTAKEN_AFTER: Final = 0.25
 """Seconds after which a request is repeated."""
 
 
-async def settle(driver: Any, limit: float) -> bool:
+async def wait_cancelled(driver: Any, limit: float) -> bool:
     """Wait until the server has answered a statement whose task was cancelled.
 
     asyncpg has sent the request already. Return False after ``limit`` seconds, or if the

@@ -48,8 +48,8 @@ class Connection(asyncpg.Connection):
         if not self._is_taken_care_of:
             super().terminate()
 
-    def take_care_of(self) -> None:
-        """Let only :meth:`end` and :meth:`hang_up` end it from now on."""
+    def disable_implicit_close(self) -> None:
+        """Let only :meth:`end` and :meth:`terminate_socket` end it from now on."""
         self._is_taken_care_of = True
 
     async def end(self, timeout: float) -> None:
@@ -59,7 +59,7 @@ class Connection(asyncpg.Connection):
         else:
             await asyncio.wait({self._closing}, timeout=timeout)
 
-    def hang_up(self) -> None:
+    def terminate_socket(self) -> None:
         """End it now, without asking the server."""
         super().terminate()
 

@@ -37,7 +37,7 @@ class IsolatedProfile(DialectProfile, Protocol):
     undo_log: UndoLog
     """The objects that go back at the end. A mark begins a part of it."""
 
-    async def mark(self, connection: Any) -> Undo:
+    async def savepoint(self, connection: Any) -> Undo:
         """Begin a savepoint on the driver's connection; return how to go back to it."""
         ...
 
@@ -103,14 +103,14 @@ class IsolatedPostgreSQL(PostgreSQLProfile):
         await driver.execute("UNLISTEN *")
         return True
 
-    async def end(self, connection: Any, timeout: float) -> None:
+    async def close(self, connection: Any, timeout: float) -> None:
         # Before the goodbye: the server would roll back too, but in its own time, and whoever
         # comes next would meet the locks.
         with suppress(PostgresError, InterfaceError, OSError):  # it is busy, or gone
             await connection.execute("ROLLBACK", timeout=timeout)
-        await super().end(connection, timeout)
+        await super().close(connection, timeout)
 
-    async def mark(self, connection: Any) -> Undo:
+    async def savepoint(self, connection: Any) -> Undo:
         savepoint = connection.transaction()
         await savepoint.start()
         undo: Undo = savepoint.rollback
@@ -177,7 +177,7 @@ class IsolatedSQLite(SQLiteProfile):
         lock_of(connection).insists = True
         driver_of(connection).patience = _PATIENCE
 
-    async def mark(self, connection: Any) -> Undo:
+    async def savepoint(self, connection: Any) -> Undo:
         refuse_another(not connection.in_transaction)
         name = f"asgi_dbconn_mark_{next(_numbers)}"  # savepoints of one name hide each other
         await connection.execute_fetchall(f"SAVEPOINT {name}")

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_connection
 from sqlalchemy.util import await_only
 
-from asgi_dbconn.pools.statement_lock import Settle, StatementLock, lock_of
+from asgi_dbconn.pools.statement_lock import StatementLock, Stop, lock_of
 
 __all__ = ["LockedConnection", "lock"]
 
@@ -36,12 +36,12 @@ class LockedConnection:
     def _finish(self, work: Callable[[], Awaitable[Any]]) -> None:
         """Do ``work``, the end of a transaction or its beginning, as a statement is done."""
         try:
-            await_only(self._locked(work))
+            await_only(self._run_locked(work))
         except Exception as error:
             # The adapted connection's own: it translates what the driver raises.
             self._handle_exception(error)  # type: ignore[attr-defined]
 
-    async def _locked(self, work: Callable[[], Awaitable[Any]]) -> None:
+    async def _run_locked(self, work: Callable[[], Awaitable[Any]]) -> None:
         lock = lock_of(self)
         await lock.__aenter__()
         try:
@@ -56,7 +56,7 @@ class LockedConnection:
 def lock(
     connection: AsyncAdapt_dbapi_connection,
     kind: type[LockedConnection],
-    settle: Settle,
+    settle: Stop,
     *,
     keeps_connection: bool,
 ) -> None:

@@ -136,27 +136,27 @@ class PostgreSQLProfile:
     def is_open(self, connection: Any) -> bool:
         return not connection.is_closed()
 
-    async def end(self, connection: Any, timeout: float) -> None:
+    async def close(self, connection: Any, timeout: float) -> None:
         # close() also sends a CancelRequest; terminate() alone leaves the statement running.
         if isinstance(connection, Connection):
             await connection.end(timeout)
         else:  # a class that was chosen in connect_args
             await connection.close(timeout=timeout)
 
-    def when_ended(self, connection: Any, listener: Callable[..., None]) -> None:
+    def on_closed(self, connection: Any, listener: Callable[..., None]) -> None:
         connection.add_termination_listener(listener)
 
-    def take_care_of(self, connection: Any) -> None:
+    def disable_implicit_close(self, connection: Any) -> None:
         if isinstance(connection, Connection):
-            connection.take_care_of()
+            connection.disable_implicit_close()
 
     def terminate(self, connection: Any) -> None:
         if isinstance(connection, Connection):
-            connection.hang_up()
+            connection.terminate_socket()
         else:
             connection.terminate()
 
-    def cut(self, connection: Any) -> None:
+    def abort(self, connection: Any) -> None:
         # Through the transport's own socket, never by descriptor number: that may have been given
         # to somebody else's socket in the meantime.
         transport = getattr(connection, "_transport", None)

@@ -99,15 +99,15 @@ class DialectProfile(Protocol):
         """Return whether the driver's connection still has a socket, a thread, a file."""
         ...
 
-    def when_ended(self, connection: Any, listener: Callable[..., None]) -> None:
+    def on_closed(self, connection: Any, listener: Callable[..., None]) -> None:
         """Call ``listener``, with whatever arguments, once the driver's connection has ended."""
         ...
 
-    def take_care_of(self, connection: Any) -> None:
+    def disable_implicit_close(self, connection: Any) -> None:
         """Let only :meth:`end` and :meth:`terminate` here end the driver's connection."""
         ...
 
-    async def end(self, connection: Any, timeout: float) -> None:
+    async def close(self, connection: Any, timeout: float) -> None:
         """End the driver's connection and what it is executing, politely for ``timeout`` seconds.
 
         Called from another task than the one that uses it, on the same loop.
@@ -118,6 +118,6 @@ class DialectProfile(Protocol):
         """End the driver's connection now, on its running loop, without asking the server."""
         ...
 
-    def cut(self, connection: Any) -> None:
+    def abort(self, connection: Any) -> None:
         """End the driver's connection from outside: its loop is closed, or does not run."""
         ...

@@ -27,7 +27,7 @@ from asgi_dbconn.pools.dialects.sqlite_transaction import Terms
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, driver_of, lock_of
 from asgi_dbconn.urls import DatabaseURL
 
-__all__ = ["AUTOCOMMIT", "READONLY", "WRITES", "MemoryKeeper", "SQLiteProfile", "named_memory"]
+__all__ = ["AUTOCOMMIT", "READONLY", "WRITES", "MemoryKeeper", "SQLiteProfile", "memory_url"]
 
 
 AUTOCOMMIT: Final = "asgi_dbconn_autocommit"
@@ -72,8 +72,8 @@ class SQLiteProfile:
     def install(self, engine: Engine, options: DatabaseOptions) -> None:
         busy_timeout = min(_BUSY_TIMEOUT, options.query_timeout or _BUSY_TIMEOUT)
         event.listen(engine, "connect", partial(_configure, busy_timeout))
-        event.listen(engine, "close", _tell_of_its_end)
-        event.listen(engine, "close_detached", _tell_of_its_end)
+        event.listen(engine, "close", _notify_when_ended)
+        event.listen(engine, "close_detached", _notify_when_ended)
         event.listen(engine, "begin", self.begin)
         engine.dialect.statement_compiler = _Compiler
         if options.query_timeout is not None:
@@ -84,7 +84,7 @@ class SQLiteProfile:
 
     def begin(self, connection: Connection) -> None:
         """Begin the transaction in SQLite that SQLAlchemy has begun on ``connection``."""
-        adapted = _adapted(connection)
+        adapted = _adapted_of(connection)
         options = connection.get_execution_options()
         readonly = bool(options.get(READONLY))
         if options.get(AUTOCOMMIT) or adapted.is_autocommit:
@@ -163,33 +163,33 @@ class SQLiteProfile:
     def is_open(self, connection: Any) -> bool:
         return connection._connection is not None
 
-    async def end(self, connection: Any, timeout: float) -> None:
+    async def close(self, connection: Any, timeout: float) -> None:
         await connection.finish(timeout)
-        _tell(connection)
+        _notify_end(connection)
 
-    def take_care_of(self, connection: Any) -> None:
+    def disable_implicit_close(self, connection: Any) -> None:
         """Do nothing: no other goodbye could do any harm."""
 
-    def when_ended(self, connection: Any, listener: Callable[..., None]) -> None:
-        connection.when_ended = listener
+    def on_closed(self, connection: Any, listener: Callable[..., None]) -> None:
+        connection.on_closed = listener
 
     def terminate(self, connection: Any) -> None:
-        self.cut(connection)
+        self.abort(connection)
 
-    def cut(self, connection: Any) -> None:
+    def abort(self, connection: Any) -> None:
         connection.interrupt_now()
         connection.stop()
-        _tell(connection)
+        _notify_end(connection)
 
 
-def _tell(connection: DriverConnection) -> None:
-    listener, connection.when_ended = connection.when_ended, None
+def _notify_end(connection: DriverConnection) -> None:
+    listener, connection.on_closed = connection.on_closed, None
     if listener is not None:
         listener()
 
 
-def _tell_of_its_end(connection: Any, *_: Any) -> None:
-    _tell(driver_of(connection))
+def _notify_when_ended(connection: Any, *_: Any) -> None:
+    _notify_end(driver_of(connection))
 
 
 def _configure(busy_timeout: float, connection: Any, _: Any) -> None:
@@ -201,7 +201,7 @@ def _configure(busy_timeout: float, connection: Any, _: Any) -> None:
     cursor.close()
 
 
-def _adapted(connection: Connection) -> AdaptedConnection:
+def _adapted_of(connection: Connection) -> AdaptedConnection:
     # It is about to begin, so this only connects anew where the connection before it was lost.
     adapted: Any = connection.connection.dbapi_connection
     return cast("AdaptedConnection", adapted)
@@ -210,7 +210,7 @@ def _adapted(connection: Connection) -> AdaptedConnection:
 _numbers = count(1)
 
 
-def named_memory(url: DatabaseURL) -> DatabaseURL:
+def memory_url(url: DatabaseURL) -> DatabaseURL:
     """Return the URL under which every connection of this process finds one new, empty database."""
     query = {key: value for key, value in url.query.items() if key not in ("mode", "cache")}
     name = f"file:/asgi-dbconn-{next(_numbers)}"

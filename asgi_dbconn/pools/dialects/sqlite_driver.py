@@ -117,7 +117,7 @@ class DriverConnection(ThreadedConnection):
         """
         if not self.is_open:
             return False
-        return await self._hurry(self.when_idle(), limit)
+        return await self._hurry(self.wait_idle(), limit)
 
     async def stop_statement(self, free: Awaitable[None], limit: float) -> bool:
         """Settle it from another task, where ``free`` tells that the statement has ended."""

@@ -37,7 +37,7 @@ class ThreadedConnection(aiosqlite.Connection):
         super().__init__(partial(self._open, connect), iter_chunk_size)
         # A daemon, as with SQLAlchemy: the interpreter must be able to end.
         self._thread = threading.Thread(target=_work, args=(self._tx,), daemon=True)
-        self.when_ended: Callable[..., None] | None = None
+        self.on_closed: Callable[..., None] | None = None
         self._file: sqlite3.Connection | None = None
         self._unfinished: set[ref[Any]] = set()
         self._closed: WeakSet[Any] = WeakSet()
@@ -63,7 +63,7 @@ class ThreadedConnection(aiosqlite.Connection):
         self._submitted += 1
         return await self._visit(self._count, function, *arguments)
 
-    def when_idle(self) -> asyncio.Future[None]:
+    def wait_idle(self) -> asyncio.Future[None]:
         """Return a future that is done after everything that was submitted before."""
         idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tx.put_nowait((idle, _nothing))

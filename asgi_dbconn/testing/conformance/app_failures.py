@@ -6,7 +6,13 @@ import asyncio
 from typing import Any
 
 from asgi_dbconn.testing.conformance.check import ConformanceFailure, Wrapper, collect, expect
-from asgi_dbconn.testing.conformance.harness import BYE, COMPLETE, GOOD_LIFE, STARTUP, Stage
+from asgi_dbconn.testing.conformance.harness import (
+    BYE,
+    COMPLETE,
+    GOOD_LIFE,
+    STARTUP,
+    LifespanHarness,
+)
 
 __all__ = ["CHECKS"]
 
@@ -16,7 +22,7 @@ _CLOSED_FIRST = (STARTUP, "open", "closed", "lifespan.startup.failed")
 
 async def check_17_refuses(wrapper: Wrapper) -> None:
     """A failed inner startup disconnects before it is reported, with its own words and error."""
-    stage, failure = Stage(), KeyError("templates")
+    stage, failure = LifespanHarness(), KeyError("templates")
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -32,7 +38,7 @@ async def check_17_refuses(wrapper: Wrapper) -> None:
 
 async def check_18_refuses_and_returns(wrapper: Wrapper) -> None:
     """A failed inner startup that returns is raised all the same: test clients would hang."""
-    stage = Stage()
+    stage = LifespanHarness()
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -46,7 +52,7 @@ async def check_18_refuses_and_returns(wrapper: Wrapper) -> None:
 
 async def check_19_refuses_and_listens(wrapper: Wrapper) -> None:
     """An application that listens on after a failed startup is ended (Quart, Sanic)."""
-    stage = Stage(asks=[STARTUP])
+    stage = LifespanHarness(asks=[STARTUP])
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -62,7 +68,7 @@ async def check_19_refuses_and_listens(wrapper: Wrapper) -> None:
 
 async def check_20_refuses_and_disconnect_fails(wrapper: Wrapper) -> None:
     """A failed inner startup and a failed disconnect are told in one message."""
-    stage = Stage()
+    stage = LifespanHarness()
     stage.resource.fails_to_close = OSError("socket is gone")
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -77,7 +83,7 @@ async def check_20_refuses_and_disconnect_fails(wrapper: Wrapper) -> None:
 
 async def check_21_crashes_in_startup(wrapper: Wrapper) -> None:
     """A crash after the startup message was taken is a failed startup, told and raised."""
-    stage, failure = Stage(), KeyError("templates")
+    stage, failure = LifespanHarness(), KeyError("templates")
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -92,7 +98,7 @@ async def check_21_crashes_in_startup(wrapper: Wrapper) -> None:
 
 async def check_27_crashes_in_mid_life(wrapper: Wrapper) -> None:
     """A crash in mid-life leaves the databases to the requests, and is told at shutdown."""
-    stage, failure = Stage(asks=[STARTUP]), KeyError("background job")
+    stage, failure = LifespanHarness(asks=[STARTUP]), KeyError("background job")
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -113,7 +119,7 @@ async def check_27_crashes_in_mid_life(wrapper: Wrapper) -> None:
 
 async def check_28_crashes_in_shutdown(wrapper: Wrapper) -> None:
     """A crash in the inner shutdown is told after the databases are disconnected."""
-    stage, failure = Stage(), KeyError("flush")
+    stage, failure = LifespanHarness(), KeyError("flush")
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -130,7 +136,7 @@ async def check_28_crashes_in_shutdown(wrapper: Wrapper) -> None:
 async def check_29_refuses_to_stop(wrapper: Wrapper) -> None:
     """A failed inner shutdown is forwarded once, after the databases are disconnected."""
     told = {"type": "lifespan.shutdown.failed", "message": "the queue is full"}
-    stage, failure = Stage(), KeyError("queue")
+    stage, failure = LifespanHarness(), KeyError("queue")
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -148,7 +154,7 @@ async def check_29_refuses_to_stop(wrapper: Wrapper) -> None:
 
 async def check_31_repeats_itself(wrapper: Wrapper) -> None:
     """An application that says a word twice is heard once: servers assert on the second."""
-    stage = Stage()
+    stage = LifespanHarness()
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         for word in (COMPLETE, BYE):

@@ -6,13 +6,13 @@ import asyncio
 from typing import Any
 
 from asgi_dbconn.testing.conformance.check import ConformanceFailure, Wrapper, collect, expect
-from asgi_dbconn.testing.conformance.harness import BYE, COMPLETE, STARTUP, Inner, Stage
+from asgi_dbconn.testing.conformance.harness import BYE, COMPLETE, STARTUP, Inner, LifespanHarness
 
 __all__ = ["CHECKS"]
 
 
 async def _is_spoken_for(wrapper: Wrapper, inner: Inner) -> None:
-    stage = Stage()
+    stage = LifespanHarness()
     error = await stage.live(wrapper, inner)
     expect(error, None, "raised")
     stage.expect_good_life()
@@ -60,7 +60,7 @@ async def check_25_speaks_first(wrapper: Wrapper) -> None:
 
 async def check_26_leaves_in_mid_life(wrapper: Wrapper) -> None:
     """An application that returns in mid-life keeps its databases until the shutdown."""
-    stage = Stage(asks=[STARTUP])
+    stage = LifespanHarness(asks=[STARTUP])
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await receive()

@@ -8,14 +8,20 @@ import weakref
 from typing import Any
 
 from asgi_dbconn.testing.conformance.check import ConformanceFailure, Wrapper, collect, expect
-from asgi_dbconn.testing.conformance.harness import COMPLETE, STARTUP, Inner, Stage, polite
+from asgi_dbconn.testing.conformance.harness import (
+    COMPLETE,
+    STARTUP,
+    Inner,
+    LifespanHarness,
+    polite,
+)
 
 __all__ = ["CHECKS"]
 
 
 async def check_33_cancelled(wrapper: Wrapper) -> None:
     """A life that is cancelled while it serves lets the application clean up, then disconnects."""
-    stage = Stage(asks=[STARTUP])
+    stage = LifespanHarness(asks=[STARTUP])
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -38,7 +44,7 @@ async def check_33_cancelled(wrapper: Wrapper) -> None:
 
 async def check_34_cancelled_twice(wrapper: Wrapper) -> None:
     """A second cancellation, while disconnecting, ends the life at once."""
-    stage = Stage(asks=[STARTUP])
+    stage = LifespanHarness(asks=[STARTUP])
     stage.resource.hangs_in_closing = True
     life = asyncio.ensure_future(stage.live(wrapper, polite([])))
     await stage.waiting.wait()
@@ -55,7 +61,7 @@ async def check_34_cancelled_twice(wrapper: Wrapper) -> None:
 async def check_35_interrupted(wrapper: Wrapper) -> None:
     """KeyboardInterrupt and SystemExit disconnect, and pass through unchanged."""
     for end in (KeyboardInterrupt(), SystemExit(3)):
-        stage = Stage()
+        stage = LifespanHarness()
 
         async def inner(scope: Any, receive: Any, send: Any, end: BaseException = end) -> None:
             await receive()
@@ -70,7 +76,7 @@ async def check_35_interrupted(wrapper: Wrapper) -> None:
         stage.expect_story(STARTUP, "open", "lifespan.startup.complete", "closed")
 
 
-def _left_with(app: Any, stage: Stage) -> BaseException | None:
+def _left_with(app: Any, stage: LifespanHarness) -> BaseException | None:
     async def live() -> None:
         await app({"type": "lifespan"}, stage.receive, stage.send)
 
@@ -89,7 +95,7 @@ def _left_with(app: Any, stage: Stage) -> BaseException | None:
 
 async def check_36_task_groups(wrapper: Wrapper) -> None:
     """An application in a task group works, and its exception group keeps its identity."""
-    stage = Stage()
+    stage = LifespanHarness()
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         async with asyncio.TaskGroup() as group:
@@ -97,7 +103,7 @@ async def check_36_task_groups(wrapper: Wrapper) -> None:
 
     expect(await stage.live(wrapper, inner), None, "raised")
     group = ExceptionGroup("unhandled errors in a TaskGroup", [KeyError("job")])
-    stage = Stage()
+    stage = LifespanHarness()
 
     async def failing(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -114,7 +120,7 @@ async def _call(app: Inner, scope: Any, receive: Any, send: Any) -> None:
 
 async def check_37_garbage(wrapper: Wrapper) -> None:
     """A life that nobody but itself refers to survives the garbage collector."""
-    stage = Stage(asks=[STARTUP])
+    stage = LifespanHarness(asks=[STARTUP])
     served = asyncio.Event()
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -149,7 +155,7 @@ async def check_38_one_task(wrapper: Wrapper) -> None:
             group.create_task(_call(polite([]), scope, receive, send))
 
     for inner in (direct, grouped):
-        stage = Stage()
+        stage = LifespanHarness()
         await stage.live(wrapper, inner)
         stage.expect_good_life()
         first, *others = stage.resource.tasks

@@ -81,7 +81,7 @@ def run(check: Check, wrapper: Wrapper) -> Outcome:
 
 def _outcome(check: Check, wrapper: Wrapper) -> Outcome:
     try:
-        asyncio.run(_limited(check, wrapper))
+        asyncio.run(_run_with_limit(check, wrapper))
     except ConformanceFailure as failure:
         return Outcome(False, str(failure))
     except TimeoutError:
@@ -91,7 +91,7 @@ def _outcome(check: Check, wrapper: Wrapper) -> Outcome:
     return Outcome(True)
 
 
-async def _limited(check: Check, wrapper: Wrapper) -> None:
+async def _run_with_limit(check: Check, wrapper: Wrapper) -> None:
     task = asyncio.ensure_future(check.perform(wrapper))
     done, _ = await asyncio.wait({task}, timeout=_LIMIT)
     if not done:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from asgi_dbconn.testing.conformance.check import ConformanceFailure, Wrapper, collect, expect
-from asgi_dbconn.testing.conformance.harness import STARTUP, Stage, polite
+from asgi_dbconn.testing.conformance.harness import STARTUP, LifespanHarness, polite
 
 __all__ = ["CHECKS"]
 
@@ -23,7 +23,7 @@ async def check_9_connect_fails_synthesised(wrapper: Wrapper) -> None:
 
 
 async def _connect_fails(wrapper: Wrapper, *, handle_lifespan: bool) -> None:
-    stage = Stage()
+    stage = LifespanHarness()
     failure = stage.resource.fails_to_open = ConnectionRefusedError("nobody answers")
     error = await stage.live(wrapper, polite(stage.story), handle_lifespan=handle_lifespan)
     stage.expect_story(STARTUP, _FAILED)
@@ -34,7 +34,7 @@ async def _connect_fails(wrapper: Wrapper, *, handle_lifespan: bool) -> None:
 
 async def check_12_server_aborts(wrapper: Wrapper) -> None:
     """A server that aborts a failed start by raising gets its own error back (hypercorn)."""
-    stage = Stage()
+    stage = LifespanHarness()
     stage.resource.fails_to_open = ConnectionRefusedError("nobody answers")
     abort = stage.send_fails = RuntimeError("the server aborts")
     error = await stage.live(wrapper, polite(stage.story))
@@ -45,7 +45,7 @@ async def check_12_server_aborts(wrapper: Wrapper) -> None:
 
 async def check_13_cancelled_connect(wrapper: Wrapper) -> None:
     """A cancellation while connecting passes through without a message."""
-    stage = Stage()
+    stage = LifespanHarness()
     stage.resource.hangs_in_opening = True
     life = asyncio.ensure_future(stage.live(wrapper, polite(stage.story)))
     for _ in range(50):  # turns of the loop, enough to get to the connect
@@ -60,7 +60,7 @@ async def check_13_cancelled_connect(wrapper: Wrapper) -> None:
 async def check_14_disconnect_fails(wrapper: Wrapper) -> None:
     """A disconnect that fails turns the goodbye into one shutdown.failed, and is raised."""
     for handle_lifespan in (False, True):
-        stage = Stage()
+        stage = LifespanHarness()
         failure = stage.resource.fails_to_close = OSError("socket is gone")
         error = await stage.live(wrapper, polite([]), handle_lifespan=handle_lifespan)
         stage.expect_good_life("lifespan.shutdown.failed")

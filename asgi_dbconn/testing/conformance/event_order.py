@@ -11,7 +11,7 @@ from asgi_dbconn.testing.conformance.harness import (
     GOOD_LIFE,
     SHUTDOWN,
     STARTUP,
-    Stage,
+    LifespanHarness,
     polite,
 )
 from asgi_dbconn.types import Message
@@ -21,7 +21,7 @@ __all__ = ["CHECKS"]
 
 async def check_1_order(wrapper: Wrapper) -> None:
     """The application's own startup and shutdown run while the databases are connected."""
-    stage = Stage()
+    stage = LifespanHarness()
     error = await stage.live(wrapper, polite(stage.story))
     expect(error, None, "raised")
     stage.expect_story(
@@ -32,7 +32,7 @@ async def check_1_order(wrapper: Wrapper) -> None:
 
 async def check_2_synthesised(wrapper: Wrapper) -> None:
     """With handle_lifespan=True the application never sees a lifespan."""
-    stage = Stage()
+    stage = LifespanHarness()
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         stage.story.append("called")
@@ -44,7 +44,7 @@ async def check_2_synthesised(wrapper: Wrapper) -> None:
 
 async def check_4_receives(wrapper: Wrapper) -> None:
     """The server is asked first, exactly twice, and never before its answer is needed."""
-    stage = Stage()
+    stage = LifespanHarness()
     calls: list[str] = []
 
     async def receive() -> Message:
@@ -68,7 +68,7 @@ async def check_5_scope(wrapper: Wrapper) -> None:
     """A scope without `asgi` and `state` works, and a state reaches the application as it is."""
     scopes: tuple[dict[str, Any], ...] = ({}, {"asgi": {"version": "3.0"}, "state": {}})
     for scope in scopes:
-        stage = Stage()
+        stage = LifespanHarness()
         seen: list[Any] = []
 
         async def inner(scope: Any, receive: Any, send: Any, seen: list[Any] = seen) -> None:
@@ -83,7 +83,7 @@ async def check_5_scope(wrapper: Wrapper) -> None:
 
 async def check_6_state(wrapper: Wrapper) -> None:
     """The server sees what the application puts into the state."""
-    stage, state = Stage(), dict[str, int]()
+    stage, state = LifespanHarness(), dict[str, int]()
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         scope["state"]["answer"] = 42
@@ -95,7 +95,7 @@ async def check_6_state(wrapper: Wrapper) -> None:
 
 async def check_7_requests(wrapper: Wrapper) -> None:
     """Requests reach the application with the same objects, through no frame of the wrapper's."""
-    stage = Stage()
+    stage = LifespanHarness()
     seen: list[Any] = []
     awaitables: list[Any] = []
 

@@ -17,8 +17,8 @@ __all__ = [
     "SHUTDOWN",
     "STARTUP",
     "Inner",
+    "LifespanHarness",
     "Resource",
-    "Stage",
     "polite",
 ]
 
@@ -71,7 +71,7 @@ class Resource:
         self.tasks.append(None if task is None else weakref.ref(task))
 
 
-class Stage:
+class LifespanHarness:
     """The server's ``receive`` and ``send``, the resource, and the story of one life."""
 
     def __init__(self, *, asks: Sequence[str] = (STARTUP, SHUTDOWN)) -> None:

@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 from asgi_dbconn.testing.conformance.check import ConformanceFailure, Wrapper, collect, expect
-from asgi_dbconn.testing.conformance.harness import GOOD_LIFE, Resource, Stage, polite
+from asgi_dbconn.testing.conformance.harness import GOOD_LIFE, LifespanHarness, Resource, polite
 from asgi_dbconn.types import Message
 
 __all__ = ["CHECKS"]
@@ -16,7 +16,7 @@ __all__ = ["CHECKS"]
 
 async def check_44_detection(wrapper: Wrapper) -> None:
     """Servers see an ASGI 3 application, and may call it with keywords (daphne)."""
-    stage = Stage()
+    stage = LifespanHarness()
     app: Any = wrapper(polite([]), stage.resource)
     is_asgi_3 = inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(
         getattr(app, "__call__", None)  # noqa: B004 - it is what uvicorn and hypercorn ask
@@ -31,7 +31,7 @@ async def check_48_again(wrapper: Wrapper) -> None:
     app: Any = None
     resource = Resource([])
     for _ in range(3):
-        stage = Stage()
+        stage = LifespanHarness()
         app = app or wrapper(polite([]), resource)
         resource.story = stage.story
         await app({"type": "lifespan"}, stage.receive, stage.send)
@@ -89,7 +89,7 @@ async def _one_life(
 
 async def check_50_twice_around(wrapper: Wrapper) -> None:
     """Two wrappers around one another open and close what they share in the right order."""
-    stage, outer = Stage(), Resource([])
+    stage, outer = LifespanHarness(), Resource([])
     outer.story = stage.story
     app = wrapper(wrapper(polite(stage.story), stage.resource), outer)
     await app({"type": "lifespan"}, stage.receive, stage.send)
