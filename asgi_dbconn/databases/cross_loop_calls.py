@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from asgi_dbconn.errors import DeadlockError, LoopError, LoopGoneError
 from asgi_dbconn.loops import deadlines
+from asgi_dbconn.loops.deadlines import LoopPoll
 from asgi_dbconn.loops.deadlocks import is_blocked, is_waiting
 
 __all__ = ["CrossLoopCaller"]
@@ -71,16 +72,14 @@ class CrossLoopCaller:
     async def _wait(self, errand: _RemoteCall[T], answer: asyncio.Future[T]) -> None:
         clock = asyncio.get_running_loop().time
         give_up_at = clock() + self._start_timeout
-        pause, seen_idle = deadlines.FIRST_POLL, False
+        poll = LoopPoll(self.loop.is_running, confirms=True)
+        pause = deadlines.FIRST_POLL
         while not (await asyncio.wait({answer}, timeout=pause))[0]:
-            if not self.loop.is_running():
-                # asyncio.run stops its loop between main and clean-up, for a moment only.
-                if seen_idle:
-                    raise self._loop_gone_error()
-                seen_idle = True
-            elif not errand.has_begun and (is_waiting(self.loop) or clock() > give_up_at):
+            if poll.has_stopped():
+                raise self._loop_gone_error()
+            if not errand.has_begun and (is_waiting(self.loop) or clock() > give_up_at):
                 raise self._deadlock_error()
-            pause = min(2 * pause, deadlines.MAX_POLL)
+            pause = poll.next_pause()
 
     def _check_loop(self) -> None:
         if self.loop.is_closed():

@@ -1,8 +1,9 @@
-"""A moment by which something must have happened, on the clock of all threads."""
+"""Deadlines, the polling of other loops, and the time limits of synchronous code, in seconds."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 __all__ = [
@@ -13,7 +14,7 @@ __all__ = [
     "NEVER",
     "OWNERSHIP_WAIT",
     "Deadline",
-    "deadline_after",
+    "LoopPoll",
 ]
 
 
@@ -41,28 +42,48 @@ class Deadline:
 
 
 NEVER: Final = Deadline(None)
-"""The deadline of those who wait for ever."""
+"""The deadline of a wait without an end."""
 
 
-def deadline_after(seconds: float | None) -> Deadline:
-    """Return the deadline ``seconds`` from now, or NEVER."""
-    return NEVER if seconds is None else Deadline(seconds)
+class LoopPoll:
+    """The polling of a loop that another thread runs, by the thread that waits for it."""
+
+    __slots__ = ("_is_running", "_pause", "_was_idle", "confirms")
+
+    def __init__(self, is_running: Callable[[], bool], *, confirms: bool) -> None:
+        self._is_running = is_running
+        self.confirms = confirms
+        """True if an idle loop is looked at twice before it counts as stopped.
+
+        ``asyncio.run`` stops its loop between main and clean-up, for a moment only. A loop whose
+        end is announced needs no second look.
+        """
+        self._was_idle = False
+        self._pause = FIRST_POLL
+
+    def has_stopped(self) -> bool:
+        """Look at the loop; return whether it runs no more."""
+        was_idle, self._was_idle = self._was_idle, not self._is_running()
+        return self._was_idle and (was_idle or not self.confirms)
+
+    def next_pause(self) -> float:
+        """Return the seconds until the next look: twice the last ones, at most MAX_POLL."""
+        self._pause = min(2 * self._pause, MAX_POLL)
+        return self._pause
 
 
 CANCEL_GRACE = 5.0
-"""Time for cancelled work to unwind, and for each step of ending a loop of ours."""
+"""Time for cancelled work to unwind, and for each step of closing a managed loop."""
 OWNERSHIP_WAIT = 0.25
-"""Time for an idle loop that another thread drives.
+"""Time to wait for the ownership of an idle loop that another thread runs.
 
-Then its driver is asked to do our work, too: it may be waiting for us, through an executor that
+Then that thread is asked to do our work, too: it may be waiting for us, through an executor that
 told us nothing about it.
 """
 FIRST_POLL = 0.05
-"""Time before a waiting thread looks whether what it waits for still can happen.
-
-Each further look comes after twice the time ...
-"""
+"""First interval at which a waiting thread checks that the loop still runs. It doubles up to
+MAX_POLL."""
 MAX_POLL = 1.0
-"""... but not later than this."""
+"""Longest interval between two such checks."""
 MAX_DEPTH = 16
 """Calls of ``run_sync`` inside each other. Each may cost a thread, so recursion must end."""

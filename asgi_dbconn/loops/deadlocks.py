@@ -155,18 +155,20 @@ what is held there, as in "the transaction of database 'default'"."""
 _vetoes: Final[list[BlockingVeto]] = []
 
 
-def add_blocking_veto(objection: BlockingVeto) -> None:
-    """Ask ``objection`` whenever run_sync is about to block the loop that runs in its thread.
+def add_blocking_veto(veto: BlockingVeto) -> None:
+    """Ask ``veto`` whenever run_sync is about to block the loop that runs in its thread.
 
     It is called in that thread and in the context of the call, must not wait, and must be quick.
     """
-    _vetoes.append(objection)
+    _vetoes.append(veto)
 
 
-def find_blocking_veto(loop: asyncio.AbstractEventLoop, work: Awaitable[Any]) -> str | None:
-    """Return the first objection, if any."""
-    for objection in _vetoes:
-        held = objection(loop, work)
+def find_blocking_veto(loop: asyncio.AbstractEventLoop | None, work: Awaitable[Any]) -> str | None:
+    """Return what the first veto names as held; None without a veto, or if no loop is blocked."""
+    if loop is None:
+        return None
+    for veto in _vetoes:
+        held = veto(loop, work)
         if held is not None:
             return held
     return None

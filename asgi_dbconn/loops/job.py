@@ -19,7 +19,7 @@ from asgi_dbconn.loops.asgiref_compat import belongs_to_another_thread, forget_t
 from asgi_dbconn.loops.deadlocks import SyncCall
 from asgi_dbconn.loops.loop_lifetime import is_shutting_down
 
-__all__ = ["CreateTask", "Job", "discard", "loop_of"]
+__all__ = ["CreateTask", "Job", "create_eager_task", "discard", "loop_of"]
 
 T = TypeVar("T")
 
@@ -305,3 +305,43 @@ def _loop_is_ending(task: asyncio.Task[Any]) -> bool:
     return (task.cancelled() or task.cancelling() > 0) and all(
         other.cancelling() > 0 for other in others
     )
+
+
+def create_eager_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Create a task on a loop of ours, as ``asyncio.create_task`` does.
+
+    For the loop's own thread and outside of any task. Returns after the first step, and perhaps
+    when all is done.
+    """
+    loop = asyncio.get_running_loop()
+    if _HAS_EAGER_TASKS:
+        eager: Any = asyncio.Task
+        task: asyncio.Task[T] = eager(work, loop=loop, eager_start=True)
+        return task
+    return _create_and_step(work, loop)
+
+
+_HAS_EAGER_TASKS = hasattr(asyncio, "eager_task_factory")
+
+
+def _create_and_step(
+    work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop
+) -> asyncio.Task[T]:
+    """Create a task and take its first step.
+
+    Python 3.11 has no eager tasks. But a new task asks its loop to take its first step soon, and
+    does nothing else with it; so we listen, and take that step.
+    """
+    first: list[tuple[Callable[[], object], Context]] = []
+
+    def call_soon(step: Callable[[], object], *, context: Context) -> None:
+        first.append((step, context))
+
+    loop.call_soon = call_soon  # type: ignore[method-assign,assignment]
+    try:
+        task = asyncio.Task(work, loop=loop)
+    finally:
+        del loop.call_soon
+    ((step, context),) = first
+    context.run(step)
+    return task

@@ -1,23 +1,18 @@
-"""The table of what ``run_sync`` does in which situation, decided without touching a loop.
-
-Inside of ``models.sync`` there is nothing to decide: the running loop awaits the work.
-"""
+"""The state of an event loop, as the calling thread sees it. It is true for that moment only."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import threading
-from dataclasses import dataclass
 from enum import Enum, auto
 
-from asgi_dbconn.loops import deadlines
 from asgi_dbconn.loops.deadlocks import is_blocked
 from asgi_dbconn.loops.fork import fork_count
 from asgi_dbconn.loops.idle_loops import ownership_of
 from asgi_dbconn.loops.managed_loop import managed_loop_of
 
-__all__ = ["LoopState", "Situation", "Way", "decide", "inspect_from_outside", "inspect_loop"]
+__all__ = ["LoopState", "inspect_from_outside", "inspect_loop"]
 
 
 class LoopState(Enum):
@@ -38,56 +33,6 @@ class LoopState(Enum):
     """It is idle, we made it, and another thread is the one that runs it."""
     IDLE = auto()
     """No thread runs it, except perhaps another call of run_sync for a job of its own."""
-
-
-class Way(Enum):
-    """The way to do the work; ``docs/explanation/loops-and-threads.md`` tells each and why."""
-
-    __hash__ = object.__hash__
-
-    TAKE_RESULT = auto()
-    PRIVATE_LOOP = auto()
-    SUBLOOP = auto()
-    HAND_OVER = auto()
-    PROMOTE = auto()
-    DRIVE = auto()
-    REFUSE_DEADLOCK = auto()
-    REFUSE_CLOSED = auto()
-    REFUSE_DEPTH = auto()
-
-
-@dataclass(slots=True)
-class Situation:
-    """The facts that the decision rests on."""
-
-    loop: LoopState = LoopState.NONE
-    is_future: bool = False
-    """The awaitable is a future or a task, so ``loop`` is its loop."""
-    is_done: bool = False
-    depth: int = 0
-    """The number of calls of run_sync that we are inside of."""
-
-
-def decide(situation: Situation) -> Way:
-    """Return the first way that applies."""
-    if situation.is_future and situation.is_done:
-        return Way.TAKE_RESULT
-    if situation.is_future and situation.loop is LoopState.BLOCKED:
-        return Way.REFUSE_DEADLOCK
-    if situation.loop is LoopState.CLOSED:
-        return Way.REFUSE_CLOSED
-    if situation.depth >= deadlines.MAX_DEPTH:
-        return Way.REFUSE_DEPTH
-    return _WAYS[situation.loop]
-
-
-_WAYS = {
-    LoopState.NONE: Way.PRIVATE_LOOP,
-    LoopState.BLOCKED: Way.SUBLOOP,
-    LoopState.RUNNING: Way.HAND_OVER,
-    LoopState.OURS_ELSEWHERE: Way.PROMOTE,
-    LoopState.IDLE: Way.DRIVE,
-}
 
 
 def inspect_loop(

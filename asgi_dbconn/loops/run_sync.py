@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Awaitable
 from inspect import isawaitable
 from types import CoroutineType
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy.util import await_
 
-from asgi_dbconn.errors import DeadlockError, LoopError, LoopGoneError, NestingError, RunSyncTimeout
+from asgi_dbconn.errors import DeadlockError, LoopGoneError, NestingError, RunSyncTimeout
 from asgi_dbconn.loops import deadlines
-from asgi_dbconn.loops.deadlines import NEVER, deadline_after
+from asgi_dbconn.loops.deadlines import NEVER, Deadline
 from asgi_dbconn.loops.deadlocks import SyncCall, find_blocking_veto
-from asgi_dbconn.loops.dispatch import dispatch, run_on_new_loop
+from asgi_dbconn.loops.dispatch import dispatch
 from asgi_dbconn.loops.environment import (
     app_loop,
     current_environment,
@@ -23,14 +23,7 @@ from asgi_dbconn.loops.environment import (
 )
 from asgi_dbconn.loops.idle_loops import can_await_here, ownership_of, run_outside_loops
 from asgi_dbconn.loops.job import Job, loop_of
-from asgi_dbconn.loops.loop_state import (
-    LoopState,
-    Situation,
-    Way,
-    decide,
-    inspect_from_outside,
-    inspect_loop,
-)
+from asgi_dbconn.loops.loop_state import LoopState, inspect_from_outside, inspect_loop
 
 __all__ = ["run_sync", "try_fast_path"]
 
@@ -93,24 +86,17 @@ def run_sync(
     job = Job(awaitable, call, may_move=future is None)
     try:
         wanted = _choose_loop(awaitable, future, loop, here)
-        is_plain = here is None and future is None and timeout is None and call.above is None
-        if not (is_plain and wanted is not None and try_fast_path(job, wanted, call)):
-            state = inspect_loop(wanted, here)
-            is_done = future is not None and future.done()
-            way = decide(Situation(state, future is not None, is_done, call.depth()))
-            if way is Way.TAKE_RESULT:
+        is_simple = here is None and future is None and timeout is None and call.above is None
+        if not (is_simple and wanted is not None and try_fast_path(job, wanted, call)):
+            if future is not None and future.done():
                 return cast("asyncio.Future[T]", future).result()
-            if way in _REFUSALS:
-                _refuse(way)
-            if way is Way.SUBLOOP and here is not None:
-                _check_vetoes(here, awaitable)
+            state = inspect_loop(wanted, here)
+            _refuse_impossible(awaitable, state, call, is_future=future is not None)
             if timeout is not None and timeout <= 0:
                 job.has_expired = True
                 job.refuse(asyncio.CancelledError())
-            elif wanted is None:
-                run_on_new_loop(job, call, deadline_after(timeout))
             else:
-                dispatch(job, wanted, state, call, deadline_after(timeout))
+                dispatch(job, wanted, state, call, NEVER if timeout is None else Deadline(timeout))
     except BaseException:
         job.refuse(asyncio.CancelledError())  # nobody asks for it any more
         raise
@@ -155,35 +141,31 @@ async def _within(awaitable: Awaitable[T], timeout: float) -> T:
         ) from error
 
 
-def _check_vetoes(here: asyncio.AbstractEventLoop, awaitable: Awaitable[Any]) -> None:
-    held = find_blocking_veto(here, awaitable)
+def _refuse_impossible(
+    awaitable: Awaitable[Any], state: LoopState, call: SyncCall, *, is_future: bool
+) -> None:
+    """Raise the LoopError of what could not end: a deadlock, a closed loop, a recursion."""
+    if state is LoopState.BLOCKED and is_future:
+        raise DeadlockError(
+            "run_sync was given a future of the very event loop that it would block, so no task "
+            "could ever finish it. Await it, or call this synchronous code by "
+            "`await models.sync(...)`."
+        )
+    if state is LoopState.CLOSED:
+        raise LoopGoneError(
+            "The event loop that run_sync was to use is closed, or belongs to the process that "
+            "this one was forked from. Give a loop that is open, or none."
+        )
+    if call.depth() >= deadlines.MAX_DEPTH:
+        raise NestingError(
+            f"run_sync was called by what run_sync runs, {deadlines.MAX_DEPTH} levels deep, which "
+            "is probably a recursion without an end. Let the inner functions be async, and await "
+            "them."
+        )
+    held = find_blocking_veto(call.blocks, awaitable) if state is LoopState.BLOCKED else None
     if held is not None:
         raise DeadlockError(
             f"run_sync would block the event loop that holds {held}, and what it runs meanwhile "
             "could wait for that for ever. Call this synchronous code by `await models.sync(...)`: "
             "it then runs on the same loop, connection and transaction."
         )
-
-
-_REFUSALS: Final[dict[Way, tuple[type[LoopError], str]]] = {
-    Way.REFUSE_DEADLOCK: (
-        DeadlockError,
-        "run_sync was given a future of the very event loop that it would block, so nobody could "
-        "ever finish it. Await it, or call this synchronous code by `await models.sync(...)`.",
-    ),
-    Way.REFUSE_CLOSED: (
-        LoopGoneError,
-        "The event loop that run_sync was to use is closed, or belongs to the process that this "
-        "one was forked from. Give a loop that is open, or none.",
-    ),
-    Way.REFUSE_DEPTH: (
-        NestingError,
-        f"run_sync was called by what run_sync runs, {deadlines.MAX_DEPTH} levels deep, which is "
-        "probably a recursion without an end. Let the inner functions be async, and await them.",
-    ),
-}
-
-
-def _refuse(way: Way) -> NoReturn:
-    kind, text = _REFUSALS[way]
-    raise kind(text)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asgi_dbconn.loops.dispatch import create_eager_task
+from asgi_dbconn.loops.job import create_eager_task
 from tests.loops.places import LoopFactory, open_loop
 
 colour: ContextVar[str] = ContextVar("colour", default="none")

@@ -116,7 +116,7 @@ async def test_using_takes_a_name_none_or_a_database(database_url: str, tmp_path
         assert await texts(Note.query.using(database="audit").using(database=None)) == ["here"]
         assert await texts(Note.query.using(database="audit").using()) == ["there"]
         # None is the registry's default, not the model's own.
-        assert Entry.query.using(database=None)._place.database is made.models.database
+        assert Entry.query.using(database=None)._target.database is made.models.database
 
         for note in (here, there):
             note.text += ", changed"

@@ -1,4 +1,4 @@
-"""The straight way onto an idle loop does what the table says, and nobody else takes it."""
+"""The fast path onto an idle loop does what the dispatch does, and is taken for no other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from asgi_dbconn import run_sync
 from asgi_dbconn.loops.deadlocks import SyncCall
 from asgi_dbconn.loops.idle_loops import ownership_of
 from asgi_dbconn.loops.job import Job
-from asgi_dbconn.loops.loop_state import LoopState, Situation, Way, decide, inspect_loop
+from asgi_dbconn.loops.loop_state import LoopState, inspect_loop
 from asgi_dbconn.loops.managed_loop import ManagedLoop
 from asgi_dbconn.loops.run_sync import try_fast_path
 from tests.loops.places import LoopFactory, forever, in_threads, loop_in_thread, open_loop
@@ -108,7 +108,7 @@ def test_both_ways_lead_to_the_same(work: Callable[[], Any], factory: LoopFactor
                 loop.run_until_complete(task)
 
 
-def is_straight(loop: asyncio.AbstractEventLoop) -> bool:
+def takes_fast_path(loop: asyncio.AbstractEventLoop) -> bool:
     call = SyncCall(blocks=None)
     job = Job(here(), call, may_move=True)
     try:
@@ -118,40 +118,35 @@ def is_straight(loop: asyncio.AbstractEventLoop) -> bool:
         job.refuse(asyncio.CancelledError())
 
 
-def says_the_table(loop: asyncio.AbstractEventLoop) -> bool:
-    return decide(Situation(inspect_loop(loop, None))) is Way.DRIVE
-
-
-def test_the_table_drives_what_is_idle() -> None:
-    ways = {state: decide(Situation(state)) for state in LoopState}
-    assert [state for state, way in ways.items() if way is Way.DRIVE] == [LoopState.IDLE]
+def is_idle(loop: asyncio.AbstractEventLoop) -> bool:
+    return inspect_loop(loop, None) is LoopState.IDLE
 
 
 def test_an_idle_loop(factory: LoopFactory) -> None:
     with open_loop(factory) as loop:
-        assert is_straight(loop) is says_the_table(loop) is True
-    assert is_straight(loop) is says_the_table(loop) is False  # it is closed now
+        assert takes_fast_path(loop) is is_idle(loop) is True
+    assert takes_fast_path(loop) is is_idle(loop) is False  # it is closed now
 
 
 def test_a_loop_that_runs_elsewhere(factory: LoopFactory) -> None:
     with loop_in_thread(factory) as loop:
-        assert is_straight(loop) is says_the_table(loop) is False
+        assert takes_fast_path(loop) is is_idle(loop) is False
 
 
 def test_a_loop_of_ours() -> None:
     own = ManagedLoop()
-    assert is_straight(own.loop) is says_the_table(own.loop) is True
-    assert in_threads(1, lambda _: (is_straight(own.loop), says_the_table(own.loop))) == [
+    assert takes_fast_path(own.loop) is is_idle(own.loop) is True
+    assert in_threads(1, lambda _: (takes_fast_path(own.loop), is_idle(own.loop))) == [
         (False, False)  # the other thread gives it a thread of its own instead
     ]
     own.start("for a test")
-    assert is_straight(own.loop) is says_the_table(own.loop) is False
+    assert takes_fast_path(own.loop) is is_idle(own.loop) is False
     own.close()
 
 
 def test_a_turn_that_is_taken_is_waited_for_elsewhere(factory: LoopFactory) -> None:
     with open_loop(factory) as loop:
         assert ownership_of(loop).try_acquire()
-        assert not is_straight(loop)
+        assert not takes_fast_path(loop)
         ownership_of(loop).release()
-        assert is_straight(loop)
+        assert takes_fast_path(loop)
