@@ -1,9 +1,9 @@
-"""Living beside asgiref, Django's own bridge between synchronous and asynchronous code.
+"""Context variables of asgiref, Django's bridge to asynchronous code, that must not change threads.
 
-Where asgiref runs a loop of its own, it keeps in a context variable that "the thread which waits
-for this executes what must run in it". That thread waits for us now, so nothing would be executed:
-the work must not see that note. asgiref's other variables belong to a thread, and carried into a
-thread where they do not belong, they would only hide those that do.
+Where asgiref runs a loop, a context variable of its says that the thread which waits for the loop
+executes the calls that belong to it. That thread waits in ``run_sync`` now and executes nothing. So
+the work must not see that variable. asgiref's other variables belong to a thread, and carried into
+a thread where they do not belong, they would only hide those that do.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["belongs_to_another_thread", "context_for_another_thread", "forget_th
 
 
 def forget_the_waiting_thread() -> None:
-    """Remove asgiref's note from the current context, if asgiref is in use and has left one."""
+    """Clear asgiref's variable in the current context, if asgiref is in use and has set it."""
     asgiref: Any = sys.modules.get("asgiref.sync")
     if asgiref is not None:
         _forget(asgiref)
 
 
 def context_for_another_thread() -> Context:
-    """Return a copy of the current context without asgiref's note, readable by this thread only."""
+    """Return a copy of the current context without asgiref's variable, for another thread."""
     context = copy_context()
     asgiref: Any = sys.modules.get("asgiref.sync")
     if asgiref is not None:
@@ -45,7 +45,7 @@ def _forget(asgiref: Any) -> None:
     if getattr(executors, "current", None) is not None:
         executors.current = None
     # The same for the executor with one thread that a request of Django's has, if that thread is
-    # this one: what must run there would be executed once we return, and we would wait for it.
+    # this one: its calls would be executed once run_sync returns, which would wait for them.
     bridge = asgiref.SyncToAsync
     request = bridge.thread_sensitive_context.get(None)
     executor = None if request is None else bridge.context_to_thread_executor.get(request)

@@ -1,4 +1,4 @@
-"""Keeping an async context manager open for synchronous code."""
+"""A task that keeps an async context manager open, for synchronous code."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["ContextTask"]
 
 
 class ContextTask:
-    """A manager entered and left in one task, as cancel scopes and context variables want it.
+    """An async context manager that one task enters and leaves.
 
-    That task waits on its loop in between, whether the loop runs or not. It leaves the manager
-    when it is told to, or when its loop ends before. Only if the loop is closed under it, the
-    manager is left elsewhere.
+    Cancel scopes and context variables need that. In between the task waits on its loop, whether
+    the loop runs or not. It leaves the manager when it is told to, or when its loop shuts down
+    before. If the loop is closed under the task, the manager is left on another loop.
     """
 
     def __init__(self, manager: AbstractAsyncContextManager[Any]) -> None:
@@ -28,9 +28,9 @@ class ContextTask:
         self._task: asyncio.Task[None] | None = None
 
     def enter(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Enter the manager on ``loop``, as ``run_sync`` would run anything there.
+        """Enter the manager on ``loop`` by ``run_sync``.
 
-        Raises what entering it raises, and then nothing is held.
+        Raises what entering it raises. Then nothing is held.
         """
         run_sync(self._begin(), loop=loop)
 
@@ -42,12 +42,12 @@ class ContextTask:
         try:
             run_sync(self._finish(task), loop=task.get_loop())
         except LoopGoneError:
-            if not task.done():  # else its loop has ended, and with it the task, in good order
+            if not task.done():  # else its loop has shut down, and the task with it
                 self._leave_elsewhere(task)
 
     def _leave_elsewhere(self, task: asyncio.Task[None]) -> None:
-        # The loop was closed under its task, which will not take another step. What was entered
-        # there is left on a loop made for it, which for a registry gives back its count.
+        # The loop was closed under its task, which takes no further step. The manager is left on a
+        # loop made for it: a registry releases its reference there.
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         managed = ManagedLoop()
         try:
@@ -58,7 +58,7 @@ class ContextTask:
     async def _begin(self) -> None:
         self._leave = asyncio.Event()
         entered = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._hold(entered), name="holding a context manager open")
+        task = asyncio.create_task(self._hold(entered), name="context manager")
         try:
             await asyncio.wait({task, entered}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:

@@ -1,8 +1,8 @@
-"""The open calls of ``run_sync`` around this code, and the loops that stand still because of them.
+"""Nested ``run_sync`` calls, the graph of loops that wait for each other, and vetoes.
 
-The context tells what lies above: it travels into tasks and, by ``asyncio.to_thread``, into
-threads. What it cannot tell, that some other thread's loop waits for ours, a table of all waiting
-loops tells.
+A context variable knows the enclosing calls: it travels into tasks and, by ``asyncio.to_thread``,
+into threads. It cannot know that a loop of another thread waits for this one. So a table holds all
+waiting loops, each with the loop that it waits for.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class SyncCall:
-    """One ``run_sync`` that has not returned yet, as those inside of it see it."""
+    """One ``run_sync`` that has not returned yet, as the calls nested in it see it."""
 
     __slots__ = ("_generation", "above", "blocks", "is_open", "runs")
 
@@ -38,19 +38,19 @@ class SyncCall:
             above = above.above
         self.above: SyncCall | None = above
         self.blocks = blocks
-        """The loop that runs in the calling thread, and stands still until the call returns."""
+        """The loop that runs in the calling thread. It is blocked until the call returns."""
         self.runs: asyncio.AbstractEventLoop | None = None
-        """The idle loop that the calling thread runs meanwhile."""
+        """The idle loop that the calling thread runs meanwhile, if any."""
         self.is_open = True
         self._generation = fork_count()
 
     @property
     def counts(self) -> bool:
-        # A child that was forked inside of a call is not inside of it: that thread is not there.
+        # A child that was forked inside of a call is not inside of it: it has no such thread.
         return self.is_open and self._generation == fork_count()
 
     def depth(self) -> int:
-        """Return the number of open calls that it is inside of."""
+        """Return the number of open calls that enclose this one."""
         count, call = 0, self.above
         while call is not None:
             count += call.counts
@@ -58,11 +58,11 @@ class SyncCall:
         return count
 
     def enter(self) -> None:
-        """Be the innermost call of the current context, which is the work's."""
+        """Make this the innermost call of the current context, which is the work's."""
         _innermost.set(self)
 
     def close(self) -> None:
-        """End the call. Contexts may outlive it; they must not keep its loops alive."""
+        """End the call. Contexts may outlive it, and must not keep its loops alive."""
         self.is_open = False
         self.blocks = self.runs = None
 
@@ -71,7 +71,7 @@ _innermost: ContextVar[SyncCall | None] = ContextVar("asgi_dbconn_call", default
 
 
 def enclosing_calls() -> Iterator[SyncCall]:
-    """Yield the open calls that this context is inside of, the innermost first."""
+    """Yield the open calls that enclose this context, the innermost first."""
     call = _innermost.get()
     while call is not None:
         if call.counts:
@@ -80,7 +80,7 @@ def enclosing_calls() -> Iterator[SyncCall]:
 
 
 class _Waiting:
-    """The loops that stand still, each until another one has done something."""
+    """The wait-for graph: blocked loops, each with the loop that it waits for."""
 
     def __init__(self) -> None:
         self._start_empty()
@@ -95,9 +95,9 @@ _waiting: Final = _Waiting()
 
 
 def is_blocked(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether ``loop``, not the running one, stands still until this code has finished.
+    """Return whether ``loop``, not the running one, is blocked until this code has finished.
 
-    To wait from here for anything on it, its connections for instance, would never end.
+    A wait for anything on it, for one of its connections say, would never end here.
     """
     here = asyncio._get_running_loop()
     if loop is here:
@@ -116,10 +116,10 @@ def is_waiting(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 class waiting_for:  # noqa: N801 - reads as a block: with waiting_for(...)
-    """A block that waits, so the loop of this thread stands still because of ``target``.
+    """A block in which the loop of this thread is blocked and waits for ``target``.
 
-    ``as`` tells whether it may: False if the target waits for this thread's loop already, which
-    two threads that wait for each other's loops could not both find out otherwise.
+    The value of ``as`` says whether it may: False if the target waits for this thread's loop
+    already. Two threads that wait for each other's loops could not both find that out otherwise.
     """
 
     __slots__ = ("_entered", "_here", "_target")
@@ -149,8 +149,8 @@ def _leads_here(loop: asyncio.AbstractEventLoop, here: asyncio.AbstractEventLoop
 
 
 BlockingVeto = Callable[[asyncio.AbstractEventLoop, Awaitable[Any]], str | None]
-"""Asked for the loop that would stand still and the awaitable that would run meanwhile: None, or
-what is held there, as in "the transaction of database 'default'"."""
+"""A function of the loop that would be blocked and the awaitable that would run meanwhile. Returns
+None, or what is held there, as in "the transaction of database 'default'"."""
 
 _vetoes: Final[list[BlockingVeto]] = []
 

@@ -1,8 +1,8 @@
-"""Dispatch: a job is submitted to its loop, whatever that loop is doing, and waited for.
+"""Dispatch of a job: submit it to its loop, or run the loop here, and wait for the result.
 
-Loops start, stop and close while other threads look at them. So the state of the loop is inspected
-after every step, and the table STEPS says what to do in each state. A job that has begun stays with
-its loop. One that has not may go to a subloop.
+Loops start, stop and close while another thread looks at them. So the state of the loop is
+inspected after every step, and the table STEPS says which step follows from it. A job that has
+begun stays with its loop. A job that has not may go to a subloop.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
-"""The loop that synchronous code runs on between the beginning and the end of a block.
+"""Environments and application loops: the loop that a thread without a loop uses.
 
-Inside, the code of that context finds it by a context variable, and every other thread of the
-process by asking for the oldest one that is open.
+An environment is a block (``with_async_env``) with a loop. Code of its context finds it by a
+context variable, every other thread of the process by asking for the oldest one that is open.
+
+An application loop is one on which a database was connected. A threadpool endpoint runs in a thread
+without a loop, and nothing tells which application it belongs to. So the loop is registered once,
+and such a thread finds it without a cost per request.
 """
 
 from __future__ import annotations
@@ -30,7 +34,10 @@ __all__ = [
 
 
 def require_real_threads(what: str) -> None:
-    """Raise ConfigurationError, in the name of ``what``, where threads are not real ones."""
+    """Raise ConfigurationError, in the name of ``what``, where gevent or eventlet replace threads.
+
+    A green thread that waits blocks all the others.
+    """
     for library in ("gevent", "eventlet"):
         if _is_patched(library):
             raise ConfigurationError(
@@ -41,7 +48,7 @@ def require_real_threads(what: str) -> None:
 
 
 def _is_patched(library: str) -> bool:
-    # Not imported for this: where it is not loaded, it has not replaced anything.
+    # Not imported for this: a library that is not loaded has not replaced anything.
     if library == "gevent":
         monkey: Any = sys.modules.get("gevent.monkey")
         return monkey is not None and bool(monkey.is_module_patched("threading"))
@@ -50,28 +57,28 @@ def _is_patched(library: str) -> bool:
 
 
 def register_app_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Let synchronous code without a loop use ``loop`` until that ends or is forgotten.
+    """Let synchronous code without a loop use ``loop`` until it ends or is unregistered.
 
-    Call it in the thread that runs the loop. The latest note counts first.
+    Call it in the thread that runs the loop. The loop that was registered last comes first.
     """
     _app_loops.register(loop)
 
 
 def unregister_app_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Forget ``loop``, on which nothing is open any more. Does nothing if it was not noted."""
+    """Forget ``loop``, on which nothing is open any more. Do nothing if it is not registered."""
     _app_loops.unregister(loop)
 
 
 def app_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the latest of the noted loops that this thread may use now; None if there is none."""
+    """Return the last registered loop that this thread may use now, or None."""
     return _app_loops.latest()
 
 
 def may_use_loop(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether this thread may use ``loop`` without having been told to.
+    """Return whether this thread may use ``loop`` though no caller has named it.
 
-    A loop that runs does the work itself. One that is idle must not be run by another thread than
-    its own: it may be about to go on, and would find itself running already.
+    A running loop does the work itself. An idle loop must not be run by another thread than its
+    own, which may be about to run it, and would find it running already.
     """
     if loop.is_closed():
         return False
@@ -79,7 +86,7 @@ def may_use_loop(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 class _AppLoops:
-    _noted: list[tuple[weakref.ref[asyncio.AbstractEventLoop], int]]
+    _registered: list[tuple[weakref.ref[asyncio.AbstractEventLoop], int]]
 
     def __init__(self) -> None:
         self._start_empty()
@@ -88,60 +95,60 @@ class _AppLoops:
     def register(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
             self._drop(loop)
-            self._noted.append((weakref.ref(loop), threading.get_ident()))
+            self._registered.append((weakref.ref(loop), threading.get_ident()))
 
     def unregister(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
             self._drop(loop)
 
     def latest(self) -> asyncio.AbstractEventLoop | None:
-        for reference, _ in reversed(self._noted):
+        for reference, _ in reversed(self._registered):
             loop = reference()
             if loop is not None and may_use_loop(loop):
                 return loop
         return None
 
     def thread_of(self, loop: asyncio.AbstractEventLoop) -> int | None:
-        return next((thread for ref, thread in self._noted if ref() is loop), None)
+        return next((thread for ref, thread in self._registered if ref() is loop), None)
 
     def _drop(self, gone: asyncio.AbstractEventLoop) -> None:
         # A new list each time: readers take no lock.
-        self._noted = [
+        self._registered = [
             (reference, thread)
-            for reference, thread in self._noted
+            for reference, thread in self._registered
             if (loop := reference()) is not None and loop is not gone and not loop.is_closed()
         ]
 
     def _start_empty(self) -> None:
         self._lock = threading.Lock()
-        self._noted = []
+        self._registered = []
 
 
 _app_loops: Final = _AppLoops()
 
 
 class Environment:
-    """A context manager for a loop, usable again, also inside of itself and from any thread.
+    """A context manager for a loop. It is re-entrant, and may be entered by any thread.
 
-    The last one who leaves ends the loop if it is ours. A user's loop is left as it is.
+    The last exit closes the loop if it is a managed one. A user's loop is left as it is.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | ManagedLoop) -> None:
         self.managed = loop if isinstance(loop, ManagedLoop) else None
-        """The record of the loop if it is one of ours, to register clean-ups with."""
+        """The record of the loop if it is managed, to register clean-ups with."""
         self.loop = loop.loop if isinstance(loop, ManagedLoop) else loop
         self._generation = fork_count()
         self._before: list[Environment | None] = []
 
     @classmethod
     def choose(cls, loop: asyncio.AbstractEventLoop | None = None) -> Environment:
-        """Return the environment for ``loop``, or else for the first loop of these that exists.
+        """Return the environment for ``loop``, or else for the first of these loops that exists.
 
-        That is the loop that runs here, or the one that this context or the process has already, or
-        a new one of ours.
+        They are the loop that runs here, the loop of this context's or of the process's
+        environment, and a new managed loop.
 
-        Not entered yet; a new loop is ended by ``own.end()`` if it never is. Raises LoopGoneError
-        if ``loop`` is closed.
+        The environment is not entered yet. If it never is, close a new loop by ``managed.close()``.
+        Raises LoopGoneError if ``loop`` is closed.
         """
         if loop is not None and loop.is_closed():
             raise LoopGoneError(
@@ -156,21 +163,21 @@ class Environment:
 
     @property
     def counts(self) -> bool:
-        """True if code of this process is inside of it.
+        """True if code of this process is inside of the block.
 
         A child does not run its parent's loops. Contexts that were copied inside may outlive it.
         """
         return bool(self._before) and self._generation == fork_count()
 
     def __enter__(self) -> Self:
-        self._before.append(_ambient.get())
-        _ambient.set(self)
+        self._before.append(_current.get())
+        _current.set(self)
         _defaults.add(self)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        # By value, not by a token: the block may be left in another context than it was entered.
-        _ambient.set(self._before.pop())
+        # By value, not by a token: the block may be left in another context than it was entered in.
+        _current.set(self._before.pop())
         if not self._before:
             _defaults.remove(self)
             if self.managed is not None and self._generation == fork_count():
@@ -178,13 +185,13 @@ class Environment:
 
 
 def current_environment() -> Environment | None:
-    """Return the environment of this context; None also in a child of its process."""
-    environment = _ambient.get()
+    """Return the environment of this context. None also in a child of its process."""
+    environment = _current.get()
     return environment if environment is not None and environment.counts else None
 
 
 def process_default() -> Environment | None:
-    """Return the environment that was entered first, of those that are open in this process."""
+    """Return the open environment of this process that was entered first, or None."""
     return next(
         (environment for environment in _defaults.open if not environment.loop.is_closed()), None
     )
@@ -211,7 +218,7 @@ class _Defaults:
         self.open = ()
 
 
-_ambient: Final[ContextVar[Environment | None]] = ContextVar(
+_current: Final[ContextVar[Environment | None]] = ContextVar(
     "asgi_dbconn_environment", default=None
 )
 _defaults: Final = _Defaults()

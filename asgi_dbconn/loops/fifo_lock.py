@@ -1,4 +1,4 @@
-"""A lock that is handed on in the order in which it was asked for, and that knows its holder."""
+"""A first-in-first-out lock that knows its holder."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Task = asyncio.Task[Any]
 class FifoLock:
     """A first-in-first-out lock of one event loop. Not reentrant.
 
-    ``holder`` is the task that has it, or None. It is an attribute, so that a task that finds it
-    None may take it without a call: ``lock.holder = task``.
+    ``holder`` is the task that holds it, or None. It is an attribute, so that a task that finds
+    None may acquire the lock without a call: ``lock.holder = task``.
     """
 
     __slots__ = ("_waiters", "holder")
@@ -26,24 +26,24 @@ class FifoLock:
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     async def acquire(self, task: Task | None) -> None:
-        """Take it for ``task``; wait for the holder and for those who came before."""
+        """Acquire it for ``task``, after the holder and the tasks that wait already."""
         if self.holder is not None:
             await self._wait()
-        self.holder = _NOBODY if task is None else task
+        self.holder = _NO_TASK if task is None else task
 
     def release(self) -> None:
-        """Hand it to the next one."""
+        """Release it; the next waiting task acquires it."""
         self.holder = None
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
-                # Not free in between: somebody else would come first.
-                self.holder = _NOBODY
+                # Not free in between: another task would overtake this one.
+                self.holder = _NO_TASK
                 waiter.set_result(None)
                 return
 
     async def wait_until_free(self) -> None:
-        """Wait for the holder and for those who came before, and take nothing."""
+        """Wait for the holder and the tasks that wait already, without acquiring it."""
         if self.holder is not None:
             await self._wait()
             self.release()
@@ -68,5 +68,5 @@ class FifoLock:
             raise
 
 
-_NOBODY: Final[Any] = object()
-"""The stand-in for a holder between two tasks, and for one that is no task."""
+_NO_TASK: Final[Any] = object()
+"""The holder between two tasks, and the holder that is no task."""

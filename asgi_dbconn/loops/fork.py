@@ -1,8 +1,8 @@
-"""Being told that this process is a child: what its parent opened is not its own.
+"""Hooks that run in a forked child: connections and loops of the parent are not its own.
 
-Sockets are shared after a fork. A child that closes, or merely lets the garbage collector finalise,
-a connection of its parent says goodbye in the parent's name. So the child parks what it inherited
-where nothing is ever finalised, and opens its own when it needs it.
+Sockets are shared after a fork. A child that closes a connection of its parent, or lets the garbage
+collector finalise it, ends it in the parent's name. So the child keeps what it inherited for ever,
+and opens its own connections when it needs them.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _generation = 0
 def fork_count() -> int:
     """Return the number of forks between the first process and this one.
 
-    A note that carries another number was made by an ancestor, about loops and threads that do not
-    run here.
+    A record with another number was made by an ancestor, about loops and threads that do not run
+    here.
     """
     return _generation
 
 
 def after_fork(method: Callable[[], None]) -> None:
     """Call the bound ``method`` in every child from now on, as long as its object lives."""
-    # Without a callback for its end: that would be called, and complain, while the interpreter is
-    # being taken apart.
+    # Without a callback for its end: that would be called, and fail, while the interpreter shuts
+    # down.
     _listeners[:] = [listener for listener in _listeners if listener[0]() is not None]
     _listeners.append((weakref.ref(method.__self__), method.__func__))  # type: ignore[attr-defined]
 
@@ -40,15 +40,15 @@ def after_fork(method: Callable[[], None]) -> None:
 def after_every_fork(method: Callable[[], None]) -> None:
     """Call the ``method`` of a module in every child from now on, before those of objects.
 
-    It lives as long as the process and is held strongly: at exit modules are taken apart in any
-    order, and a weak one would complain.
+    The method is held strongly, for as long as the process lives: at exit modules are cleared in
+    any order, and a weak reference would fail.
     """
     _permanent.append(method)
 
 
-def keep_forever(thing: Any) -> None:
-    """Keep ``thing`` alive, and untouched, for as long as the process lives."""
-    _kept.append(thing)
+def keep_forever(value: Any) -> None:
+    """Keep ``value`` alive and untouched for as long as the process lives."""
+    _kept.append(value)
 
 
 def _in_child() -> None:

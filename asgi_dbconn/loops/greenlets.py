@@ -1,9 +1,9 @@
-"""Synchronous work that awaits, in greenlets that are used again.
+"""Reused greenlets for synchronous work that awaits.
 
 SQLAlchemy makes a greenlet for each piece of work. Its first Python frame asks the operating system
-for memory, which is given back when the work is done: a fifth of the processor time of a short
-query. Here a greenlet that has finished waits for the next piece of work in its thread, which it
-cannot leave.
+for memory, which is freed when the work is done: a fifth of the processor time of a short query.
+Here a greenlet that has finished waits for the next piece of work in its thread, which it cannot
+leave.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DONE: Final = object()
 
 
 class _Work(Generic[T]):
-    """One piece of work and what came of it; a greenlet that waits must not keep either."""
+    """One piece of work and its result. A greenlet that waits must keep neither."""
 
     __slots__ = ("_function", "error", "result")
 
@@ -36,12 +36,12 @@ class _Work(Generic[T]):
     def do(self) -> None:
         try:
             self.result = self._function()
-        except BaseException as error:  # raised again where somebody awaits it
+        except BaseException as error:  # raised again by the task that awaits it
             self.error = error
 
 
 class _Worker(greenlet):  # type: ignore[misc]
-    # What SQLAlchemy's `await_` looks for; it gives its awaitables to the parent.
+    # What SQLAlchemy's `await_` looks for; it passes its awaitables to the parent.
     __sqlalchemy_greenlet_provider__ = True
 
 
@@ -70,14 +70,14 @@ async def spawn(function: Callable[[], T]) -> T:
 
     As ``greenlet_spawn``: in the context of this task, and cancelled where it waits.
     """
-    driver, workers = getcurrent(), _idle.workers
+    parent, workers = getcurrent(), _idle.workers
     if workers:
         worker = workers.pop()
-        worker.parent = driver
+        worker.parent = parent
     else:
-        worker = _Worker(_serve, driver)
+        worker = _Worker(_serve, parent)
         worker.switch()  # until it waits for work
-    worker.gr_context = driver.gr_context
+    worker.gr_context = parent.gr_context
     work = _Work(function)
     awaitable = worker.switch(work)
     while awaitable is not _DONE:

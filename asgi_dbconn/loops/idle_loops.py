@@ -1,4 +1,10 @@
-"""Running an idle event loop in the calling thread until a job on it has finished."""
+"""Idle event loops: run in the calling thread until a job has finished, by one thread at a time.
+
+A loop cannot change threads in the middle of a job: a query of SQLAlchemy's is a greenlet, and a
+greenlet stays in its thread. So the second thread waits for the ownership of the loop. If the job
+of the first thread waited for the second thread, neither would ever end. Then the job of the second
+is a *guest*: it joins the loop that the owner runs, and the owner stays until its guests are done.
+"""
 
 from __future__ import annotations
 
@@ -33,30 +39,30 @@ T = TypeVar("T")
 
 
 class LoopOwnership:
-    """The right to run one loop that no thread runs. Made once per loop."""
+    """The right to run one idle loop. There is one per loop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._guest_lock = threading.Lock()
         self.is_open = False
-        """True if some thread runs the loop and takes guests.
+        """True if a thread runs the loop and takes guests.
 
-        That thread sets it, without a lock: a guest that has come a moment too early tries again.
+        That thread sets it without a lock: a guest that comes a moment too early tries again.
         """
         self._waits_for_guests = False
         self._guests: set[Job[Any]] = set()
 
     def acquire(self, seconds: float | None) -> bool:
-        """Return whether it became our turn within ``seconds``; None waits for ever.
+        """Return whether this thread became the owner within ``seconds``; None waits for ever.
 
-        Look at the loop again afterwards: its previous driver may have changed everything.
+        Inspect the loop again afterwards: its previous owner may have changed everything.
         """
         if seconds is None:
             return self._lock.acquire()
         return self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
 
     def try_acquire(self) -> bool:
-        """Return whether it became our turn without waiting."""
+        """Return whether this thread became the owner without waiting."""
         return self._lock.acquire(blocking=False)
 
     def release(self) -> None:
@@ -65,7 +71,7 @@ class LoopOwnership:
     def add_guest(self, guest: Job[Any]) -> bool:
         """Return whether ``guest`` was taken.
 
-        Its driver will then stay for it, or wake it on leaving.
+        Then the owner stays for it, or wakes it when it leaves.
         """
         with self._guest_lock:
             if not self.is_open:
@@ -74,23 +80,23 @@ class LoopOwnership:
             return True
 
     def has_guest(self, guest: Job[Any]) -> bool:
-        """Return whether the loop is still run for ``guest``."""
+        """Return whether the owner still runs the loop for ``guest``."""
         return guest in self._guests
 
     def remove_guest(self, guest: Job[Any]) -> bool:
-        """Let the guest leave. Return whether the driver was waiting for it, and has to be told."""
+        """Remove a guest. Return whether the owner waits for it, and has to be told."""
         with self._guest_lock:
             self._guests.discard(guest)
             return self._waits_for_guests
 
     def close_if_no_guests(self) -> bool:
-        """Return whether the driver may leave as no guest is left; none can join any more then."""
+        """Return whether no guest is left. Then none can join, and the owner may leave."""
         with self._guest_lock:
             self.is_open = self._waits_for_guests = bool(self._guests)
             return not self.is_open
 
     def close(self) -> None:
-        """Let the driver leave. The guests that are there are woken: one of them takes over."""
+        """Let the owner leave. The guests that are left are woken: one of them becomes the owner."""
         with self._guest_lock:
             self.is_open = self._waits_for_guests = False
             guests, self._guests = self._guests, set()
@@ -99,7 +105,7 @@ class LoopOwnership:
 
 
 ownership_of: Final = PerLoop(lambda _: LoopOwnership()).get_or_create
-"""The turn of a loop, from any thread."""
+"""The ownership of a loop. For any thread."""
 
 
 _STRAY_STOPS: Final = 1
@@ -108,17 +114,17 @@ _STRAY_STOPS: Final = 1
 
 class _Current(threading.local):
     greenlet: Any = None
-    """The greenlet that runs a loop of its own inside of itself."""
+    """The greenlet of this thread that runs an idle loop."""
 
 
 _current: Final = _Current()
 
 
 def can_await_here() -> bool:
-    """Return whether the running loop waits for this greenlet, so that it can await for us.
+    """Return whether the running loop waits for this greenlet, and so can await for it.
 
-    A loop that is driven inside of such a greenlet could not: the greenlet would be left in the
-    middle of running it.
+    A loop that is run inside of such a greenlet cannot: the greenlet would be left in the middle of
+    running it.
     """
     return in_greenlet() and _current.greenlet is not getcurrent()
 
@@ -131,8 +137,8 @@ def run_idle_loop(
 ) -> None:
     """Run ``loop`` until ``job`` has finished, or has ignored its cancellation for too long.
 
-    The loop is idle and its turn ours. Whatever interrupts us, a Ctrl-C for one, cancels the job
-    and goes on to the caller once that has unwound. Raises LoopGoneError if the loop is stopped.
+    The loop is idle, and this thread owns it. An interrupt, a Ctrl-C for one, cancels the job and
+    is raised once the job has unwound. Raises LoopGoneError if the loop is stopped.
     """
     running = asyncio._get_running_loop()
     if running is None:
@@ -145,15 +151,16 @@ def run_idle_loop(
 def run_with_deadline(
     loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], seconds: float
 ) -> asyncio.Task[T]:
-    """Run an idle ``loop`` in this thread until ``work`` is done, however often it is stopped; but
-    no longer than ``seconds``.
+    """Run an idle ``loop`` in this thread until ``work`` is done, at most for ``seconds``.
+
+    The loop goes on if it is stopped before.
     """
     running = asyncio._get_running_loop()
     if running is not None:
         with _suspend_loop(running):
             return run_with_deadline(loop, work, seconds)
     task = loop.create_task(work)
-    loop.call_soon(loop.stop)  # a single turn is enough for work that has nothing to wait for
+    loop.call_soon(loop.stop)  # one iteration is enough for work that does not wait
     loop.run_forever()
     if not task.done():
         limit = Deadline(seconds)
@@ -171,13 +178,13 @@ def run_outside_loops(
     deadline: Deadline,
     ownership: LoopOwnership | None,
 ) -> None:
-    """Do as :func:`drive` does, in a thread in which no other loop runs."""
+    """Do as :func:`run_idle_loop` does, in a thread in which no other loop runs."""
     if ownership is not None:
         ownership.is_open = True
     timers = None if deadline is NEVER else _Timers(loop, job, deadline)
     try:
         job.start_on(loop)
-        # Not before: a loop whose tasks begin at once may have finished it, and needs no stop.
+        # Not before: a loop with eager tasks may have finished it, and needs no stop.
         job.when_finished = partial(_stop_if_run_by, loop, threading.get_ident())
         if not job.is_finished:
             loop.run_forever()
@@ -199,7 +206,7 @@ def run_outside_loops(
 
 
 def _keep_running(loop: asyncio.AbstractEventLoop, job: Job[Any], timers: _Timers | None) -> None:
-    """Run a loop on that was stopped before its job has finished, or raise LoopGoneError."""
+    """Run a loop again that was stopped before its job has finished, or raise LoopGoneError."""
     for _ in range(_STRAY_STOPS):
         if not (job.is_finished or _has_given_up(timers)):
             loop.run_forever()
@@ -211,7 +218,7 @@ def _keep_running(loop: asyncio.AbstractEventLoop, job: Job[Any], timers: _Timer
 
 
 class _Timers:
-    """Timers that cancel the job when its time is over, and stop the loop when its grace is."""
+    """Timers that cancel the job at its deadline, and stop the loop after its grace period."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, job: Job[Any], deadline: Deadline) -> None:
         self._loop, self._job = loop, job
@@ -241,7 +248,7 @@ def _has_given_up(timers: _Timers | None) -> bool:
 
 
 def _stop_if_run_by(loop: asyncio.AbstractEventLoop, thread: int) -> None:
-    # A loop that was taken over may be running in its owner's thread again: that one is not ours.
+    # Another thread may have become the owner, and run the loop again: it must not be stopped.
     if threading.get_ident() == thread:
         loop.stop()
 
@@ -264,7 +271,7 @@ def _wait_for_guests(loop: asyncio.AbstractEventLoop, ownership: LoopOwnership) 
 
 @contextmanager
 def _suspend_loop(running: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Let another loop run in a thread whose own loop stands still meanwhile.
+    """Let another loop run in this thread, whose running loop is blocked meanwhile.
 
     The order counts: asyncio checks a task against the running loop, from Python 3.14 on.
     """

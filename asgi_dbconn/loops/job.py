@@ -1,7 +1,7 @@
-"""One awaitable on its way to a result: started on a loop, waited for by a thread.
+"""One awaitable, its result, and the thread that waits for it.
 
-The wrapper around the awaitable says itself that it has finished, from inside the loop: no future,
-no chain of callbacks, and no exception that could end the loop it runs on.
+A coroutine around the awaitable reports the result from inside the loop. So there is no future, no
+chain of callbacks, and no exception that could end the loop.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ T = TypeVar("T")
 
 
 def discard(awaitable: Any) -> None:
-    """Give up work that will not be begun: no warning says that it was never awaited.
+    """Close work that will not begin, so that no warning says that it was never awaited.
 
-    A future belongs to others, too. It is left alone.
+    A future belongs to other code, too. It is left alone.
     """
     if isinstance(awaitable, Coroutine):
         with suppress(ValueError, RuntimeError):  # it is running, or does not end when told to
@@ -35,10 +35,10 @@ def discard(awaitable: Any) -> None:
 
 
 def loop_of(awaitable: Any) -> asyncio.AbstractEventLoop | None:
-    """Return the loop that the awaitable would like to run on, if it has an opinion.
+    """Return the loop that the awaitable prefers, or None.
 
-    It is asked for it by the method ``__asgi_dbconn_loop__()``, which returns a loop or None and
-    must not wait; and only where no loop runs and none was given.
+    Its method ``__asgi_dbconn_loop__()`` is called for that. It returns a loop or None and must not
+    wait. Ask only where no loop runs and none was given.
     """
     ask = getattr(type(awaitable), "__asgi_dbconn_loop__", None)
     loop: asyncio.AbstractEventLoop | None = None if ask is None else ask(awaitable)
@@ -51,16 +51,17 @@ _MISSING: Any = object()
 
 
 class Job(Generic[T]):
-    """A job made by the thread that waits; ``start``, ``cancel`` and the work belong to the loop.
+    """A job of ``run_sync``. The thread that waits for it makes it.
 
-    Everything else may be called from any thread. It finishes exactly once, whatever comes first:
-    the result, an error, a cancellation before the first step, or the end of its loop.
+    ``start``, ``cancel`` and the work belong to the loop. Everything else may be called from any
+    thread. It finishes exactly once, by what comes first: the result, an error, a cancellation
+    before the first step, or the end of its loop.
     """
 
-    # What most jobs never change is written here, and costs them nothing.
+    # Defaults that most jobs never change: on the class they cost nothing.
     is_finished = False
     has_expired = False
-    """True if it was cancelled because its time was over."""
+    """True if it was cancelled at its deadline."""
     when_finished: Callable[[], object] | None = None
     """Called in the thread where it finishes, just before the waiting thread is woken."""
     _before: Context | None = None
@@ -76,10 +77,10 @@ class Job(Generic[T]):
 
     def __init__(self, awaitable: Awaitable[T], call: SyncCall, *, may_move: bool) -> None:
         self.may_move = may_move
-        """True if another loop may do it as long as it has not begun: it is no future."""
+        """True if another loop may do it before it has begun, because it is no future."""
         self._awaitable = awaitable
         self._call = call
-        # Lists whose one element somebody takes: each happens once, and taking it is one step.
+        # Lists with one element, which is popped in one atomic step: so each happens once.
         self.ticket: list[None] = [None]
         self._to_finish: list[None] = [None]
         self._lock = threading.Lock()
@@ -88,8 +89,9 @@ class Job(Generic[T]):
     # -- on the loop
 
     def start(self, ticket: list[None], create_task: CreateTask) -> None:
-        """Begin the work on the running loop, by ``create_task``, in the current context; that is
-        one :func:`~asgi_dbconn.loops.beside_asgiref.context_for_another_thread`.
+        """Begin the work on the running loop, by ``create_task``, in the current context.
+
+        The context comes from ``asgiref_compat.context_for_another_thread``.
         """
         if not _taken(ticket):
             return  # withdrawn
@@ -123,14 +125,14 @@ class Job(Generic[T]):
         return not self.ticket
 
     def withdraw(self) -> bool:
-        """Withdraw it; return whether it had not begun, and therefore may begin elsewhere."""
+        """Withdraw it. Return whether it had not begun, and may therefore begin elsewhere."""
         if not _taken(self.ticket):
             return False
         self.ticket = [None]
         return True
 
     def refuse(self, error: BaseException) -> bool:
-        """Refuse it; return whether it had not begun. It never will then; ``error`` is its end."""
+        """Refuse it. Return whether it had not begun. Then it ends with ``error``."""
         if not _taken(self.ticket):
             return False
         self._refuse(error)
@@ -147,14 +149,14 @@ class Job(Generic[T]):
         return self.is_finished
 
     def wake(self) -> None:
-        """Let the waiting thread look whether something has changed."""
+        """Wake the waiting thread, so that it looks for a change."""
         try:
             self._lock.release()
         except RuntimeError:
-            return  # woken already, and has not looked yet
+            return  # woken already
 
     def abandon(self) -> None:
-        """End what had begun on the loop, which will never run again."""
+        """End the job because its loop will never run again."""
         if not self.refuse(_loop_gone_error("was closed")):
             if self._is_unentered and not self.is_finished:
                 discard(self._work_coroutine)
@@ -162,10 +164,10 @@ class Job(Generic[T]):
             self._finish(_MISSING, _loop_gone_error("was closed"))
 
     def result(self) -> T:
-        """Return or raise what the waiting thread has to.
+        """Return the result, or raise the error, in the waiting thread.
 
-        The work's context variables are brought back. If the work goes on although it was
-        cancelled, nothing of it can be brought back.
+        The work's context variables are copied back, unless the work goes on although it was
+        cancelled.
         """
         if not self.is_finished:
             self._is_abandoned = True
@@ -207,18 +209,18 @@ class Job(Generic[T]):
         self._is_unentered = False
         try:
             if self._task is None:
-                self._task = asyncio.current_task()  # begun at once, while it was being created
+                self._task = asyncio.current_task()  # it began eagerly, while it was created
             else:
                 self._task.remove_done_callback(self._task_is_done)
             self._call.enter()
             if not self._is_handed_over:
                 forget_the_waiting_thread()
-            # Taken after our own changes, so that these are not mistaken for the work's.
+            # Copied after our own changes, so that they do not count as the work's.
             self._before = copy_context()
             self._result = await self._awaitable
             error = None
         except BaseException as raised:
-            # All of them: SystemExit too belongs to the thread that waits, not to this loop.
+            # All errors: SystemExit, too, belongs to the thread that waits, not to this loop.
             error = self._translate_cancellation(raised)
         self._after = copy_context()
         self._finish(self._result, error)
@@ -228,7 +230,7 @@ class Job(Generic[T]):
         if task is None:
             return error
         if isinstance(error, GeneratorExit) and task.get_loop().is_closed():
-            return _loop_gone_error("was closed")  # the garbage collector ends what it left behind
+            return _loop_gone_error("was closed")  # the garbage collector ends the work
         if not isinstance(error, asyncio.CancelledError) or self._is_cancelled:
             return error
         if _loop_is_ending(task):
@@ -253,7 +255,7 @@ class Job(Generic[T]):
         try:
             self._to_finish.pop()
         except IndexError:
-            return  # the loop went in the meantime, and the waiting thread with it
+            return  # the loop was closed in the meantime, and the job has ended
         self._result, self._error = result, error
         self._task = self._work_coroutine = None  # they refer to us
         self.is_finished = True
@@ -297,10 +299,10 @@ def _loop_gone_error(what: str) -> LoopGoneError:
 
 
 def _loop_is_ending(task: asyncio.Task[Any]) -> bool:
-    """Return whether ``task`` was cancelled because its loop ends, and not for its own sake."""
+    """Return whether ``task`` was cancelled because its loop shuts down."""
     if is_shutting_down(task.get_loop()):
         return True
-    # asyncio.run and its kin cancel all tasks before any of them takes another step.
+    # asyncio.run and Runner cancel all tasks before any of them takes another step.
     others = asyncio.all_tasks(task.get_loop())
     return (task.cancelled() or task.cancelling() > 0) and all(
         other.cancelling() > 0 for other in others
@@ -308,10 +310,11 @@ def _loop_is_ending(task: asyncio.Task[Any]) -> bool:
 
 
 def create_eager_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Create a task on a loop of ours, as ``asyncio.create_task`` does.
+    """Create a task on a managed loop, and take its first step while it is created.
 
-    For the loop's own thread and outside of any task. Returns after the first step, and perhaps
-    when all is done.
+    Submitted work is thus done, or on its way to the server, one iteration of the loop earlier. A
+    loop of other code may rely on tasks that begin later. Call it in the loop's thread, outside of
+    any task. It returns after the first step, and perhaps when the work is done.
     """
     loop = asyncio.get_running_loop()
     if _HAS_EAGER_TASKS:
@@ -329,8 +332,8 @@ def _create_and_step(
 ) -> asyncio.Task[T]:
     """Create a task and take its first step.
 
-    Python 3.11 has no eager tasks. But a new task asks its loop to take its first step soon, and
-    does nothing else with it; so we listen, and take that step.
+    Python 3.11 has no eager tasks. There a new task schedules its first step by ``call_soon`` of
+    its loop, and does nothing else with the loop. So that call is caught, and the step taken.
     """
     first: list[tuple[Callable[[], object], Context]] = []
 

@@ -1,8 +1,9 @@
 """Ctrl-C while the main thread waits below a running event loop.
 
 ``asyncio.run`` replaces the handler of SIGINT by one that only cancels its main task on the first
-press. Cancelling does nothing while the loop stands still, so the first press would be lost. For
-as long as we wait, Python's own handler is put back. Other handlers (a server's) are not touched.
+press. Cancelling does nothing while the loop is blocked, so the first press would be lost. For as
+long as ``run_sync`` waits, Python's own handler is put back. Other handlers (a server's) are not
+touched.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Final
 __all__ = ["interrupt_count", "raise_on_first_interrupt"]
 
 
-# What `signal.getsignal` calls. That one first tries to find a name for the handler, up to
+# The function below `signal.getsignal`. That one first tries to find a name for the handler, up to
 # Python 3.12, and fails by writing out the whole handler: ten microseconds for each wait.
 _getsignal: Final[Callable[[int], Any]] = import_module("_signal").getsignal
 

@@ -1,9 +1,14 @@
-"""Being told that an event loop is gone, closed or garbage-collected, without ever asking it.
+"""State per event loop, and callbacks when a loop shuts down or is closed, without polling.
 
-``loop.close()`` drops what the loop still had to do, and a loop that is garbage-collected takes it
-along. So an object that only the loop's own list of timers refers to dies with the loop, and its
-death is the message. asyncio's loops and uvloop both keep to that; an unclosed uvloop is never
-collected, so of those only the closing is noticed.
+A **shutdown hook** still runs on the loop. ``asyncio.run``, ``Runner``, uvloop and anyio all call
+``loop.shutdown_asyncgens()`` before they close their loop, and that finalises async generators
+*inside* the loop. So a generator suspended at its ``yield`` is a clean-up hook, made of public
+behaviour only.
+
+A **close watcher** is told when the loop was closed or garbage-collected. ``loop.close()`` drops
+the loop's timers, and so does the garbage collector. So an object that only a timer refers to dies
+with the loop, and its finaliser tells. asyncio's loops and uvloop both behave so. An unclosed
+uvloop is never collected: of those only the closing is noticed.
 """
 
 from __future__ import annotations
@@ -31,10 +36,10 @@ T = TypeVar("T")
 
 
 class ShutdownHook:
-    """A guard that calls ``clean_up`` on the running loop once, when that loop shuts down.
+    """A hook that calls ``clean_up`` on the running loop once, when that loop shuts down.
 
-    Lives until then or until :meth:`dismiss`. Hold on to it: a guard that is garbage-collected
-    fires too early. Make it while the loop runs, and dismiss it there.
+    It lives until then or until :meth:`cancel`. Keep a reference to it: a hook that is
+    garbage-collected runs too early. Make it and cancel it while the loop runs, in its thread.
     """
 
     def __init__(self, clean_up: Callable[[], Awaitable[None]]) -> None:
@@ -44,13 +49,13 @@ class ShutdownHook:
         _step(self._suspended.__anext__())
 
     def cancel(self) -> None:
-        """Forget the clean-up, which happens otherwise. Does nothing if it comes too late."""
+        """Drop the clean-up, which happens otherwise. Do nothing if the loop is closed already."""
         if self._clean_up is not None and not self._loop.is_closed():
             self._clean_up = None
             _step(self._suspended.aclose())
 
     def disable(self) -> None:
-        """Do as :meth:`dismiss` does, from outside of the loop: the generator stays as it is."""
+        """Do as :meth:`cancel` does, from outside of the loop: the generator stays as it is."""
         self._clean_up = None
 
     async def _wait_for_shutdown(self) -> AsyncGenerator[None, None]:
@@ -63,17 +68,17 @@ class ShutdownHook:
 
 
 def _step(awaitable: Awaitable[None]) -> None:
-    # Up to its `yield`, and from there to its end once dismissed, the generator awaits nothing,
-    # so it can be moved without being awaited itself.
+    # Up to its `yield`, and from there to its end once it is cancelled, the generator awaits
+    # nothing. So it can be advanced without being awaited.
     with suppress(StopIteration, StopAsyncIteration):
         awaitable.__await__().send(None)
 
 
 class PerLoop(Generic[T]):
-    """The values of a module by event loop, safe from every thread.
+    """Values of a module by event loop. For any thread.
 
-    A value must not refer to its loop, or neither ever goes. After a fork the child starts with
-    none: the values speak of threads that it does not have.
+    A value must not refer to its loop, or neither is ever collected. A forked child starts without
+    values: they speak of threads that it does not have.
     """
 
     def __init__(self, make: Callable[[asyncio.AbstractEventLoop], T]) -> None:
@@ -82,11 +87,11 @@ class PerLoop(Generic[T]):
         after_every_fork(self._in_child)
 
     def get(self, loop: asyncio.AbstractEventLoop) -> T | None:
-        """Return the loop's value if it has one already."""
+        """Return the value of ``loop``, or None."""
         return self._values.get(weakref.ref(loop))
 
     def get_or_create(self, loop: asyncio.AbstractEventLoop) -> T:
-        """Return the loop's value. The first caller has it made; all others wait for that one."""
+        """Return the value of ``loop``. The first caller makes it, and all others wait for that."""
         value = self._values.get(weakref.ref(loop))
         if value is None:
             with self._lock:
@@ -97,7 +102,7 @@ class PerLoop(Generic[T]):
         return value
 
     def forget(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Forget the loop's value, so that the next caller has another one made."""
+        """Forget the value of ``loop``, so that the next caller makes another one."""
         with self._lock:
             self._values.pop(weakref.ref(loop), None)
 
@@ -121,18 +126,18 @@ _YEARS: Final = 3e8
 
 
 class CloseWatcher:
-    """A watch over one loop, which tells its listeners once that the loop is gone."""
+    """A watcher that calls its listeners once when its loop is closed or collected."""
 
     def __init__(self) -> None:
         self.is_shutting_down = False
         self.is_closed = False
         self.is_told = False
-        """True if anything would tell it that the loop is gone."""
+        """True if a sentinel would tell it that the loop is closed."""
         self._listeners: set[Callable[[], None]] = set()
         self._generation = fork_count()
 
     def add(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` when the loop is gone, immediately if it is already.
+        """Call ``listener`` when the loop is closed, immediately if it is already.
 
         It is called in any thread, possibly by the garbage collector: it must take no lock.
         """
@@ -150,7 +155,7 @@ class CloseWatcher:
             self._tell()
 
     def _tell(self) -> None:
-        # One at a time, each taken out in a single step, for several threads may do this at once.
+        # One at a time, each popped in one atomic step: several threads may do this together.
         while True:
             try:
                 listener = self._listeners.pop()
@@ -160,24 +165,24 @@ class CloseWatcher:
 
 
 class _Sentinel:
-    """An object that lives in a loop's list of things to do, and nowhere else."""
+    """An object that only a timer of the loop refers to."""
 
-    __slots__ = ("_watch",)
+    __slots__ = ("_watcher",)
 
-    def __init__(self, watch: CloseWatcher) -> None:
-        self._watch = watch
+    def __init__(self, watcher: CloseWatcher) -> None:
+        self._watcher = watcher
 
     def __call__(self) -> None:
-        # An empty context, so that the timer keeps nothing of its surroundings alive.
+        # An empty context, so that the timer keeps no context variables alive.
         asyncio.get_running_loop().call_later(_YEARS, self, context=Context())
 
     def __del__(self) -> None:
-        self._watch.notify()
+        self._watcher.notify()
 
 
-def _place_sentinel(loop: asyncio.AbstractEventLoop, watch: CloseWatcher) -> None:
-    watch.is_told = True
-    sentinel = _Sentinel(watch)
+def _place_sentinel(loop: asyncio.AbstractEventLoop, watcher: CloseWatcher) -> None:
+    watcher.is_told = True
+    sentinel = _Sentinel(watcher)
     if asyncio._get_running_loop() is loop:
         sentinel()
     else:
@@ -190,19 +195,19 @@ _watchers: Final = PerLoop(lambda _: CloseWatcher())
 
 
 def watcher_of(loop: asyncio.AbstractEventLoop) -> CloseWatcher:
-    """Return the watch over ``loop``, from any thread; it begins with the first call."""
-    watch = _watchers.get_or_create(loop)
-    if not watch.is_told:  # two threads may place one each: the second message is no news
-        _place_sentinel(loop, watch)
-    return watch
+    """Return the watcher of ``loop``, which begins with the first call. For any thread."""
+    watcher = _watchers.get_or_create(loop)
+    if not watcher.is_told:  # two threads may place one each: the second message is no news
+        _place_sentinel(loop, watcher)
+    return watcher
 
 
 def begin_shutdown(loop: asyncio.AbstractEventLoop) -> None:
-    """Note that we are ending ``loop``."""
+    """Note that this package shuts ``loop`` down."""
     _watchers.get_or_create(loop).is_shutting_down = True
 
 
 def is_shutting_down(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether we are ending ``loop``; what is cancelled there now, is so for good."""
-    watch = _watchers.get(loop)
-    return watch is not None and watch.is_shutting_down
+    """Return whether this package shuts ``loop`` down, so that a cancellation there is final."""
+    watcher = _watchers.get(loop)
+    return watcher is not None and watcher.is_shutting_down

@@ -24,15 +24,15 @@ class LoopState(Enum):
     NONE = auto()
     """There is no loop: none given, none running, no environment."""
     CLOSED = auto()
-    """It will never run again; or it belongs to the process that we were forked from."""
+    """It will never run again, or it belongs to the process that this one was forked from."""
     BLOCKED = auto()
-    """It stands still until we return: it runs in this thread, or a call above waits for us."""
+    """It cannot run until this call returns: it runs in this thread, or an enclosing call waits."""
     RUNNING = auto()
     """It runs in another thread, or will immediately."""
     OURS_ELSEWHERE = auto()
-    """It is idle, we made it, and another thread is the one that runs it."""
+    """It is idle and managed, and belongs to another thread."""
     IDLE = auto()
-    """No thread runs it, except perhaps another call of run_sync for a job of its own."""
+    """No thread runs it, except perhaps another call of run_sync for its own job."""
 
 
 def inspect_loop(
@@ -56,7 +56,7 @@ def inspect_from_outside(loop: asyncio.AbstractEventLoop) -> LoopState:
     if loop.is_running():
         if _was_left_by_fork(loop):
             return LoopState.CLOSED
-        # Run by another call of run_sync, it is idle again as soon as that one has returned.
+        # A loop that another run_sync runs is idle again as soon as that call returns.
         return LoopState.IDLE if ownership_of(loop).is_open else LoopState.RUNNING
     if managed is not None and managed.owner != threading.get_ident():
         return LoopState.OURS_ELSEWHERE
@@ -68,7 +68,7 @@ def _was_left_by_fork(loop: asyncio.AbstractEventLoop) -> bool:
 
     The loop still says that it runs, but no thread runs it.
 
-    asyncio's loops know their thread. uvloop's do not tell, and are believed.
+    asyncio's loops know their thread. uvloop's do not, and their word is taken.
     """
     if fork_count() == 0:
         return False

@@ -1,4 +1,9 @@
-"""An event loop that we made, and therefore have to end: run where it is needed, or in a thread."""
+"""Managed loops: event loops that this package makes and closes. Subloops are among them.
+
+A managed loop is run by the thread that owns it, or in a thread of its own. A subloop is the
+managed loop, in a thread of its own, for code that blocks its parent: one per parent. It ends when
+its parent is closed or collected, which needs no polling.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +29,16 @@ _log = logging.getLogger("asgi_dbconn")
 
 
 class WakeupQueue:
-    """A mailbox made before its loop runs and closed when that has stopped; any thread may post."""
+    """A queue of callbacks for a loop that another thread runs. Any thread may put.
+
+    It does what ``call_soon_threadsafe`` does, for less. uvloop's wakes its thread while the caller
+    still holds the interpreter's lock: that thread sleeps again immediately, and the two change
+    places three times instead of once. A byte through a socket wakes a thread without the lock.
+    It is made before its loop runs, and closed after the loop has stopped.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Make the mailbox.
+        """Make the queue.
 
         Raises OSError if the process has no descriptors left, NotImplementedError if the loop
         cannot wait for sockets: Windows' proactor.
@@ -43,9 +54,9 @@ class WakeupQueue:
             raise
 
     def put(self, callback: Callable[..., object], *args: Any, context: Context) -> None:
-        """Call ``callback(*args)`` in ``context`` on the loop, soon and in the order of posting.
+        """Call ``callback(*args)`` in ``context`` on the loop, soon and in the order of the calls.
 
-        Raises OSError if the box is closed. What was not read by then is dropped.
+        Raises OSError if the queue is closed. Callbacks that were not called by then are dropped.
         """
         self._callbacks.append((callback, args, context))
         try:
@@ -54,12 +65,12 @@ class WakeupQueue:
             return  # thousands of bytes wait there already: the loop knows
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Close the mailbox, in the loop's thread, while the loop stands still."""
+        """Close the queue, in the loop's thread, while the loop does not run."""
         loop.remove_reader(self._receiver.fileno())
         self._close_sockets()
 
     def _run_all(self) -> None:
-        # As many as there were bytes, at least: a letter is in the box before its byte is sent.
+        # At least as many as there were bytes: a callback is in the queue before its byte is sent.
         self._receiver.recv(4096)
         for _ in range(len(self._callbacks)):
             callback, args, context = self._callbacks.popleft()
@@ -75,9 +86,8 @@ def shut_down(
 ) -> None:
     """Run the clean-ups, cancel every task, end the async generators and the default executor.
 
-    In the thread that calls, which is the one to run the idle ``loop``. Each step gets a bounded
-    time, so that a loop ends whatever its tasks think of it; what fails is logged, and the next
-    step is taken.
+    In the calling thread, which owns the idle ``loop``. Each step has a time limit, so that the
+    loop ends although a task refuses to. A failure is logged, and the next step follows.
     """
     for clean_up in clean_ups:
         _step(loop, _run_to_end(clean_up), "a clean-up")
@@ -123,10 +133,10 @@ _KNOWN_KINDS: Final = {"asyncio", "uvloop", "winloop"}
 
 
 class ManagedLoop:
-    """A loop that lives from its making to :meth:`end`, or to :meth:`stop` once it has a thread.
+    """A loop that lives until :meth:`close`, or until :meth:`stop` once it has a thread.
 
-    Without a thread it is run by the thread that has its turn, as any idle loop is. In its thread
-    it runs until it is told to end, and the exit of the interpreter tells it, too.
+    Without a thread it is run by its owner, as any idle loop is. In its thread it runs until it is
+    stopped, at the latest by the exit of the interpreter.
     """
 
     def __init__(self, like: asyncio.AbstractEventLoop | None = None) -> None:
@@ -136,68 +146,66 @@ class ManagedLoop:
         """
         self.loop = _same_kind(like)
         self.owner = threading.get_ident()
-        """The thread that may run it without asking."""
+        """The identifier of the thread that it belongs to."""
         self.has_thread = False
-        """True if it runs by itself, so that work is handed over to it."""
+        """True if it runs in a thread of its own, so that work is submitted to it."""
         self._thread: threading.Thread | None = None
-        self._mailbox: WakeupQueue | None = None
-        self._is_ending = False
-        self._ends = threading.Lock()
+        self._queue: WakeupQueue | None = None
+        self._is_closing = False
+        self._close_lock = threading.Lock()
         self._clean_ups: list[Callable[[], Awaitable[object]]] = []
         _all.add(self)
 
     @property
     def is_closing(self) -> bool:
-        return self._is_ending
+        return self._is_closing
 
     @property
     def submit(self) -> Submit:
-        """A function that calls something on the loop soon, as ``call_soon_threadsafe``.
+        """A function that does what ``call_soon_threadsafe`` does. The loop has a thread.
 
-        For use once the loop has a thread.
-
-        Raises RuntimeError or OSError if the loop is closed.
+        It raises RuntimeError or OSError if the loop is closed.
         """
-        return self.loop.call_soon_threadsafe if self._mailbox is None else self._mailbox.put
+        return self.loop.call_soon_threadsafe if self._queue is None else self._queue.put
 
     def add_cleanup(self, clean_up: Callable[[], Awaitable[object]]) -> None:
         """Await ``clean_up()`` on the loop when it ends, before its tasks are cancelled.
 
-        Any thread may say so. The last one comes first; each gets some seconds, and a failure is
-        logged. A loop that is ending already runs none.
+        For any thread. The last one comes first. Each has CANCEL_GRACE seconds, and a failure is
+        logged. A loop that is closing already runs none.
         """
         self._clean_ups.append(clean_up)
 
     def start(self, name: str) -> None:
-        """Give it a thread, once, and only while no thread runs it: the caller has its turn.
+        """Give it a thread, once, and only while no thread runs it: the caller owns it.
 
         Raises RuntimeError if no thread can be started, as late in the interpreter's exit, and
         OSError if the process has no descriptors left.
         """
         thread = threading.Thread(target=self._serve, name=f"asgi-dbconn {name}", daemon=True)
         with suppress(NotImplementedError):
-            self._mailbox = WakeupQueue(self.loop)
+            self._queue = WakeupQueue(self.loop)
         try:
             thread.start()
         except BaseException:
-            self._close_mailbox()
+            self._close_queue()
             raise
         self._thread = thread
         self.has_thread = True
 
     def stop(self) -> None:
-        """Tell the thread to end the loop; do not wait for that.
+        """Tell the thread to close the loop, and do not wait for that.
 
         Takes no lock, so that the garbage collector may call it, in any thread.
         """
-        self._is_ending = True
+        self._is_closing = True
         with suppress(RuntimeError):  # closed already
             self.loop.call_soon_threadsafe(self.loop.stop, context=Context())
 
     def close(self) -> None:
-        """Finish with the loop and close it; returns when it is closed. Any thread but its own.
+        """Shut the loop down and close it. Returns when it is closed. For any thread but its own.
 
-        What still waits for it gets LoopGoneError. The second call waits for the first one.
+        Calls that still wait for it raise LoopGoneError. The second call waits for the first one.
         """
         thread = self._thread
         if thread is not None:
@@ -208,40 +216,40 @@ class ManagedLoop:
         ownership.acquire(None)
         try:
             if self._thread is None:
-                self._is_ending = True
+                self._is_closing = True
                 self._finish()
                 return
         finally:
             ownership.release()
-        self.close()  # it was given a thread while we waited for our turn
+        self.close()  # it was given a thread while this one waited for the ownership
 
     def _serve(self) -> None:
-        while not self._is_ending:
+        while not self._is_closing:
             # A task may stop the loop, or raise SystemExit through it. Others still need it.
             with suppress(SystemExit, KeyboardInterrupt):
                 self.loop.run_forever()
         self._finish()
 
     def _finish(self) -> None:
-        with self._ends:
+        with self._close_lock:
             if self.loop.is_closed():
                 return
             begin_shutdown(self.loop)
             try:
                 shut_down(self.loop, reversed(self._clean_ups))
             finally:
-                self._close_mailbox()
+                self._close_queue()
                 self.loop.close()
                 _all.remove(self)
 
-    def _close_mailbox(self) -> None:
-        mailbox, self._mailbox = self._mailbox, None
-        if mailbox is not None:
-            mailbox.close(self.loop)
+    def _close_queue(self) -> None:
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            queue.close(self.loop)
 
 
 class _All:
-    """Every loop of ours that is not closed, so that exit ends them and a child leaves them."""
+    """All managed loops that are not closed, so that exit closes them and a child leaves them."""
 
     def __init__(self) -> None:
         self.by_loop: Final[dict[asyncio.AbstractEventLoop, ManagedLoop]] = {}
@@ -250,8 +258,8 @@ class _All:
 
     def add(self, managed: ManagedLoop) -> None:
         if not self._is_registered:
-            # Late, so that it is called before what was registered earlier: such code cannot start
-            # a thread any more, but it can still run a loop of its own.
+            # Late, so that it is called before the hooks that were registered earlier: they cannot
+            # start a thread any more, but they can still run a loop.
             self._is_registered = True
             atexit.register(self._at_exit)
         self.by_loop[managed.loop] = managed
@@ -275,12 +283,12 @@ class _All:
 
 _all: Final = _All()
 managed_loop_of: Final = _all.by_loop.get
-"""The record of a loop if it is one of ours and not closed, else None."""
+"""The record of a loop if it is managed and not closed, else None."""
 
 
 def _same_kind(like: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
     for kind in type(like).__mro__:
-        # Not the user's own subclass: it may want arguments that we cannot know.
+        # Not the user's own subclass: it may need arguments.
         if kind.__module__.partition(".")[0] in _KNOWN_KINDS:
             loop: asyncio.AbstractEventLoop = kind()
             return loop
@@ -288,7 +296,7 @@ def _same_kind(like: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventL
 
 
 def subloop_of(parent: asyncio.AbstractEventLoop) -> ManagedLoop:
-    """Return the subloop of ``parent``, from any thread; the same one as long as both live.
+    """Return the subloop of ``parent``, the same one as long as both live. For any thread.
 
     Raises OSError if the process has no descriptors left, RuntimeError if it gets no thread.
     """

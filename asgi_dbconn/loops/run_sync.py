@@ -1,4 +1,4 @@
-"""``run_sync``: the result of an awaitable, for synchronous code, wherever that code runs."""
+"""``run_sync``: run an awaitable from synchronous code, in any thread."""
 
 from __future__ import annotations
 
@@ -31,9 +31,11 @@ T = TypeVar("T")
 
 
 def try_fast_path(job: Job[Any], loop: asyncio.AbstractEventLoop, call: SyncCall) -> bool:
-    """Return whether ``loop`` was idle and its turn free; then the job has been done.
+    """Do the job on ``loop`` if that is idle and has no owner; return whether it was done.
 
-    For a thread in which no loop runs and that is inside of no other call.
+    For a thread in which no loop runs, and without an enclosing call or a deadline. Most calls are
+    of this kind. The ownership comes first: its owner sees the loop as it is, and need not inspect
+    it again.
     """
     if loop.is_running():
         return False
@@ -72,7 +74,7 @@ def run_sync(
     closed, NestingError if such calls call each other too deeply, and TypeError if ``awaitable``
     is none. What is refused was not begun.
     """
-    is_coroutine = type(awaitable) is CoroutineType  # nearly always, and sooner asked than the rest
+    is_coroutine = type(awaitable) is CoroutineType  # nearly always, and the cheapest question
     if not (is_coroutine or isawaitable(awaitable)):
         raise TypeError(
             f"run_sync needs something to await, not {type(awaitable).__name__}. "
@@ -98,7 +100,7 @@ def run_sync(
             else:
                 dispatch(job, wanted, state, call, NEVER if timeout is None else Deadline(timeout))
     except BaseException:
-        job.refuse(asyncio.CancelledError())  # nobody asks for it any more
+        job.refuse(asyncio.CancelledError())  # no caller waits for it any more
         raise
     finally:
         call.close()
@@ -113,7 +115,7 @@ def _choose_loop(
 ) -> asyncio.AbstractEventLoop | None:
     if future is not None:
         loop: asyncio.AbstractEventLoop = future.get_loop()
-        return loop  # whatever was asked for: a future cannot be awaited anywhere else
+        return loop  # a future cannot be awaited on another loop
     found = explicit or here
     if found is not None:
         return found

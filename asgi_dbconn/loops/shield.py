@@ -1,4 +1,4 @@
-"""Bringing something to its end although the task that awaits it is cancelled meanwhile."""
+"""A shield for work that has to finish although the task that awaits it is cancelled."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ Task = asyncio.Task[Any]
 async def finish_despite_cancellation(
     work: Coroutine[Any, Any, T], begin: Callable[[Task], object] | None = None
 ) -> tuple[T, asyncio.CancelledError | None]:
-    """Await ``work`` in a task of its own; return its result, and the cancellation meanwhile.
+    """Await ``work`` in a task of its own. Return its result, and a cancellation that came
+    meanwhile.
 
-    ``work`` has to bound its time by itself. ``begin`` is called with the task before it runs.
-    Raises what ``work`` raises.
+    ``work`` has to limit its time itself. ``begin`` is called with the task before it runs. Raises
+    what ``work`` raises.
     """
     task = asyncio.ensure_future(work)
     if begin is not None:
