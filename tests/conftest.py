@@ -21,7 +21,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # so takes its time: whole folders, and in the others these files.
 SLOW = {
     *("benchmarks", "cli", "conformance", "docs", "faults", "frameworks", "migrations", "orm"),
-    *("blocks", "histories", "suites", "sync", "tenants", "test_support", "wsgi"),
+    *("blocks", "histories", "registry_sync", "suites", "support", "tenants", "wsgi"),
     *("databases/test_random_programs.py", "settings/test_light_import.py"),
     *("loops/test_processes.py", "loops/test_timeouts.py", "loops/test_waiting.py"),
     *("testing/test_page.py", "testing/test_plugin.py"),

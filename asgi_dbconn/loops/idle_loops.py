@@ -96,7 +96,7 @@ class LoopOwnership:
             return not self.is_open
 
     def close(self) -> None:
-        """Let the owner leave. The guests that are left are woken: one of them becomes the owner."""
+        """Let the owner leave. The guests that are left are woken: one becomes the owner."""
         with self._guest_lock:
             self.is_open = self._waits_for_guests = False
             guests, self._guests = self._guests, set()

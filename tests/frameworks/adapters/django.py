@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.asgi import get_asgi_application
 
+from tests.connection_page import django_project  # one process has one Django project
 from tests.frameworks.parts import Framework, Parts
-from tests.seed import django_project  # one process has one Django project
 
 
 class DjangoAdapter(Framework):

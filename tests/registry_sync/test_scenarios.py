@@ -14,7 +14,7 @@ TESTS = Path(__file__).parents[1]
 
 def test_every_scenario_is_shown_somewhere() -> None:
     shown: set[int] = set()
-    for folder in ("loops", "sync", "wsgi"):
+    for folder in ("loops", "registry_sync", "wsgi"):
         for path in (TESTS / folder).glob("test_*.py"):
             for numbers in NAMED.findall(path.read_text()):
                 shown |= {int(number) for number in re.findall(r"\d+", numbers)}

@@ -102,7 +102,7 @@ def django_integration(DATABASE: str) -> Sample:
 
     models = Registry(database=DATABASE, echo=True)
     # The view finds the model here; in a project it would import it.
-    from tests.seed import django_project
+    from tests.connection_page import django_project
 
     django_project.User = make_user(models)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asgi_dbconn import Instance, Registry, monkay, run_sync
-from tests.seed.samples import make_user
+from tests.connection_page.samples import make_user
 
 
 @dataclass

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from asgi_dbconn import DatabaseNotConnectedWarning, Registry, monkay, run_sync
-from tests.seed import sync_samples
-from tests.seed.samples import make_user
-from tests.seed.sync_samples import SyncSample
+from tests.connection_page import sync_samples
+from tests.connection_page.samples import make_user
+from tests.connection_page.sync_samples import SyncSample
 
 Make = Callable[[str], SyncSample]
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from asgi_dbconn import DatabaseNotConnectedWarning, Registry, monkay
-from tests.seed import samples
-from tests.seed.samples import Sample, make_user
+from tests.connection_page import samples
+from tests.connection_page.samples import Sample, make_user
 from tests.support.lifespan import running
 
 Make = Callable[[str], Sample]
