@@ -111,12 +111,12 @@ class _AppLoops:
     def thread_of(self, loop: asyncio.AbstractEventLoop) -> int | None:
         return next((thread for ref, thread in self._registered if ref() is loop), None)
 
-    def _drop(self, gone: asyncio.AbstractEventLoop) -> None:
+    def _drop(self, dropped: asyncio.AbstractEventLoop) -> None:
         # A new list each time: readers take no lock.
         self._registered = [
             (reference, thread)
             for reference, thread in self._registered
-            if (loop := reference()) is not None and loop is not gone and not loop.is_closed()
+            if (loop := reference()) is not None and loop is not dropped and not loop.is_closed()
         ]
 
     def _start_empty(self) -> None:

@@ -16,7 +16,7 @@ __all__ = ["after_every_fork", "after_fork", "fork_count", "keep_forever"]
 
 _permanent: Final[list[Callable[[], None]]] = []
 _listeners: Final[list[tuple[weakref.ref[Any], Callable[[Any], None]]]] = []
-_kept: Final[list[Any]] = []
+_inherited: Final[list[Any]] = []
 _generation = 0
 
 
@@ -48,7 +48,7 @@ def after_every_fork(method: Callable[[], None]) -> None:
 
 def keep_forever(value: Any) -> None:
     """Keep ``value`` alive and untouched for as long as the process lives."""
-    _kept.append(value)
+    _inherited.append(value)
 
 
 def _in_child() -> None:

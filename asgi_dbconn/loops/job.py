@@ -234,9 +234,9 @@ class Job(Generic[T]):
         if not isinstance(error, asyncio.CancelledError) or self._is_cancelled:
             return error
         if _loop_is_ending(task):
-            gone = _loop_gone_error("ended, and cancelled its work")
-            gone.__cause__ = error
-            return gone
+            cancelled = _loop_gone_error("ended, and cancelled its work")
+            cancelled.__cause__ = error
+            return cancelled
         return error
 
     def _task_is_done(self, task: asyncio.Task[None]) -> None:
