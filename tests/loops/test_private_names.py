@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from asgiref.sync import AsyncToSync, SyncToAsync, ThreadPoolExecutor
+from asgiref.sync import AsyncToSync, SyncToAsync
 
 from tests.architecture.private_names import private_names
 
