@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from asgi_dbconn import Registry
-from tests.cast import Cast, make_cast
+from tests.models import Cast, make_cast
 
 
 @asynccontextmanager

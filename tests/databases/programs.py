@@ -19,7 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from asgi_dbconn import TransactionAborted
-from tests.cast import Cast
+from tests.models import Cast
 
 JOINING = ("connection", "session")
 DEPTH = 4

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
 from asgi_dbconn import TransactionAborted
-from tests.cast import Cast
 from tests.databases.connected import connected, names
+from tests.models import Cast
 
 
 async def test_a_failed_statement_aborts_the_transaction(database_url: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import bindparam, select
 
 from asgi_dbconn import Registry
-from tests.cast import Cast, make_cast
+from tests.models import Cast, make_cast
 from tests.orm.counting import calls_of_ours
 from tests.support.proxy import Proxy
 

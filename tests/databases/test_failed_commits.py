@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
 
 from asgi_dbconn import TransactionAborted
-from tests.cast import Cast
 from tests.databases.connected import connected, names
+from tests.models import Cast
 
 TABLES = (
     "CREATE TABLE parents (id INTEGER PRIMARY KEY)",

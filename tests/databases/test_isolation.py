@@ -12,8 +12,8 @@ from asgi_dbconn import (
     Registry,
     TransactionAborted,
 )
-from tests.cast import make_cast
 from tests.databases.connected import add_in_vain, connected, names, rolled_back
+from tests.models import make_cast
 
 
 async def test_single_queries_are_rolled_back_at_the_end(database_url: str) -> None:

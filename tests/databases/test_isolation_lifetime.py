@@ -18,8 +18,8 @@ from asgi_dbconn import (
     TransactionAborted,
     TransactionError,
 )
-from tests.cast import Cast, make_cast
 from tests.databases.connected import connected, names, rolled_back
+from tests.models import Cast, make_cast
 from tests.support.postgres import PostgresServer
 
 

@@ -22,8 +22,8 @@ from asgi_dbconn import (
     UnclosedDatabaseWarning,
     run_sync,
 )
-from tests.cast import Cast, make_cast
 from tests.databases.connected import add_in_vain, connected, names
+from tests.models import Cast, make_cast
 from tests.support.environments import ROOT
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import wait_until_async

@@ -17,7 +17,7 @@ from asgi_dbconn import (
     Registry,
     run_sync,
 )
-from tests.cast import Cast, make_cast
+from tests.models import Cast, make_cast
 from tests.support.postgres import PostgresServer
 
 

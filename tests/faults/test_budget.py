@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from asgi_dbconn import Database, PoolTimeout
-from tests.faults.crowds import kill_all
+from tests.faults.backends import kill_all
 from tests.support.loop_thread import LoopThread
 from tests.support.postgres import PostgresServer
 

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from asgi_dbconn import Database
-from tests.faults.crowds import active, alive, pids, sampled
+from tests.faults.backends import active, alive, pids, sampled
 from tests.support.environments import ROOT
 from tests.support.leftovers import wait_until, wait_until_async
 from tests.support.postgres import PostgresServer

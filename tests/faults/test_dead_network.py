@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from asgi_dbconn import ConnectionLost, ConnectTimeout, Database, PoolTimeout
-from tests.faults.crowds import pids
+from tests.faults.backends import pids
 from tests.support.leftovers import wait_until_async
 from tests.support.proxy import Proxy
 from tests.support.stopwatch import taking

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from asgi_dbconn import Database, PoolOverloaded, PoolTimeout
-from tests.faults.crowds import alive, pids, sampled
+from tests.faults.backends import alive, pids, sampled
 from tests.support.leftovers import wait_until_async
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy

@@ -8,8 +8,7 @@ import logging
 import pytest
 
 from asgi_dbconn import ConnectionLost, Database, DatabaseUnavailable, PoolTimeout
-from tests.faults.backends import is_sleeping, sleep_on
-from tests.faults.crowds import kill_all
+from tests.faults.backends import is_sleeping, kill_all, sleep_on
 from tests.support.leftovers import wait_until_async
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from asgi_dbconn import ConnectionLost, Database, DatabaseUnavailable, PoolTimeout
-from tests.faults.crowds import pids
+from tests.faults.backends import pids
 from tests.support.leftovers import wait_until_async
 from tests.support.postgres import PostgresServer, StopMode
 

@@ -9,7 +9,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from asgi_dbconn import ConnectionLost, Database
-from tests.faults.crowds import active, alive, kill_all, pids
+from tests.faults.backends import active, alive, kill_all, pids
 from tests.support.leftovers import wait_until_async
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy

@@ -13,8 +13,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from asgi_dbconn import Database, Registry
-from tests.cast import make_cast
 from tests.faults.sqlite_signals import make_table, numbers
+from tests.models import make_cast
 from tests.support.stopwatch import taking
 
 INSERT = text("INSERT INTO t VALUES (:n)")

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from asgi_dbconn import Database, Registry, TransactionAborted
-from tests.cast import make_cast
 from tests.faults.sqlite_signals import ENDLESS, HELD_WRITE, Signals, make_table, numbers
+from tests.models import make_cast
 from tests.support.stopwatch import taking
 
 INSERT = text("INSERT INTO t VALUES (5)")

@@ -12,8 +12,8 @@ import httpx
 from asgi_dbconn import Registry
 from asgi_dbconn.testing import LifespanDriver
 from asgi_dbconn.types import Message
-from tests.cast import make_cast
 from tests.frameworks.parts import Framework, Parts
+from tests.models import make_cast
 
 GOOD_LIFE: Final = (
     "lifespan.startup, disconnected",

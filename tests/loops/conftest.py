@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.loops.places import KINDS, PLACES, LoopFactory, Place
+from tests.loops.situations import KINDS, PLACES, LoopFactory, Place
 
 
 @pytest.fixture(params=sorted(KINDS))

@@ -25,7 +25,15 @@ from asgi_dbconn.loops.environment import (
     process_default,
     register_app_loop,
 )
-from tests.loops.places import KINDS, LoopFactory, Place, forever, loop_in_thread, open_loop, run
+from tests.loops.situations import (
+    KINDS,
+    LoopFactory,
+    Place,
+    forever,
+    loop_in_thread,
+    open_loop,
+    run,
+)
 
 
 async def thread_name() -> str:

@@ -17,7 +17,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from asgi_dbconn import loops, run_sync
 from asgi_dbconn.loops.environment import Environment
-from tests.loops.places import LoopFactory, loop_in_thread, open_loop, run
+from tests.loops.situations import LoopFactory, loop_in_thread, open_loop, run
 
 OURS = str(Path(loops.__file__).parent)
 Calls = Counter[str]

@@ -12,7 +12,7 @@ import pytest
 from asgi_dbconn import DeadlockError, run_sync
 from asgi_dbconn.loops import deadlines, deadlocks
 from asgi_dbconn.loops.deadlocks import is_blocked
-from tests.loops.places import LoopFactory, in_threads, loop_in_thread, open_loop, run
+from tests.loops.situations import LoopFactory, in_threads, loop_in_thread, open_loop, run
 from tests.support.waiting import wait_until_async
 
 

@@ -16,7 +16,7 @@ from asgi_dbconn import LoopGoneError, run_sync
 from asgi_dbconn.loops import deadlines, environment
 from asgi_dbconn.loops.environment import Environment, current_environment, process_default
 from asgi_dbconn.loops.managed_loop import ManagedLoop, managed_loop_of
-from tests.loops.places import LoopFactory, forever, in_threads, open_loop, run
+from tests.loops.situations import LoopFactory, forever, in_threads, open_loop, run
 from tests.support.stopwatch import taking
 
 

@@ -17,7 +17,7 @@ from asgi_dbconn.loops.job import Job
 from asgi_dbconn.loops.loop_state import LoopState, inspect_loop
 from asgi_dbconn.loops.managed_loop import ManagedLoop
 from asgi_dbconn.loops.run_sync import try_fast_path
-from tests.loops.places import LoopFactory, forever, in_threads, loop_in_thread, open_loop
+from tests.loops.situations import LoopFactory, forever, in_threads, loop_in_thread, open_loop
 
 colour: ContextVar[str] = ContextVar("colour", default="none")
 

@@ -12,7 +12,7 @@ import pytest
 
 from asgi_dbconn import LoopGoneError, run_sync
 from asgi_dbconn.loops import deadlines
-from tests.loops.places import LoopFactory, loop_in_thread, open_loop, run
+from tests.loops.situations import LoopFactory, loop_in_thread, open_loop, run
 from tests.support.waiting import wait_until_async
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from asgi_dbconn import RunSyncTimeout, run_sync
 from asgi_dbconn.loops.environment import Environment
-from tests.loops.places import LoopFactory, Place, forever, in_threads, open_loop, run
+from tests.loops.situations import LoopFactory, Place, forever, in_threads, open_loop, run
 
 colour: ContextVar[str] = ContextVar("colour", default="none")
 

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from asgi_dbconn import run_sync
-from tests.loops.places import LoopFactory, in_threads, open_loop, run
+from tests.loops.situations import LoopFactory, in_threads, open_loop, run
 
 
 async def here() -> asyncio.AbstractEventLoop:

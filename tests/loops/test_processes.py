@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.loops.places import KINDS
+from tests.loops.situations import KINDS
 
 ROOT = Path(__file__).parents[2]
 each_kind = pytest.mark.parametrize("kind", sorted(KINDS))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asgi_dbconn import run_sync
-from tests.loops.places import LoopFactory, Place, open_loop, run
+from tests.loops.situations import LoopFactory, Place, open_loop, run
 
 colour: ContextVar[str] = ContextVar("colour", default="none")
 

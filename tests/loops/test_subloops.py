@@ -14,7 +14,7 @@ import pytest
 
 from asgi_dbconn import NestingError, run_sync
 from asgi_dbconn.loops.managed_loop import managed_loop_of, subloop_of
-from tests.loops.places import LoopFactory, forever, in_threads, open_loop, run
+from tests.loops.situations import LoopFactory, forever, in_threads, open_loop, run
 from tests.support.waiting import wait_until
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from asgi_dbconn import RunSyncTimeout, run_sync
 from asgi_dbconn.loops import deadlines
-from tests.loops.places import LoopFactory, Place, forever, loop_in_thread, open_loop, run
+from tests.loops.situations import LoopFactory, Place, forever, loop_in_thread, open_loop, run
 from tests.support.stopwatch import taking
 from tests.support.waiting import wait_until
 

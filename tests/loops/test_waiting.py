@@ -13,7 +13,7 @@ import pytest
 
 from asgi_dbconn import run_sync
 from asgi_dbconn.loops.environment import Environment
-from tests.loops.places import LoopFactory, Place, in_threads, loop_in_thread, open_loop, run
+from tests.loops.situations import LoopFactory, Place, in_threads, loop_in_thread, open_loop, run
 
 
 def test_a_waiting_thread_sleeps(place: Place) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from asgi_dbconn import Registry
-from tests.cast import Cast, make_cast
+from tests.models import Cast, make_cast
 
 __all__ = ["people", "vanished"]
 

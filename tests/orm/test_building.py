@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import aliased, selectinload
 
 from asgi_dbconn import ConfigurationError, FieldError, QuerySet, Registry
-from tests.cast import make_cast
+from tests.models import make_cast
 
 CAST = make_cast(Registry("sqlite://"))
 User, Post = CAST.User, CAST.Post

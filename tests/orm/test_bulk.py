@@ -20,7 +20,7 @@ from sqlalchemy.orm import (
 )
 
 from asgi_dbconn import ConfigurationError, FieldError, Queryable, Registry
-from tests.cast import make_cast
+from tests.models import make_cast
 from tests.orm.people import people
 
 

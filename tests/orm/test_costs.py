@@ -14,7 +14,7 @@ from sqlalchemy.pool import StaticPool
 
 from asgi_dbconn import Registry
 from asgi_dbconn.orm.fast_path.read_plans import read_plan
-from tests.cast import Cast, make_cast
+from tests.models import Cast, make_cast
 from tests.orm.counting import calls, calls_of_ours
 from tests.orm.things import thing, thing_with
 

@@ -30,7 +30,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from asgi_dbconn import Database, Queryable, Registry
 from asgi_dbconn.orm.fast_path.execution import execute
-from tests.cast import Cast, make_cast
+from tests.models import Cast, make_cast
 
 pytestmark = pytest.mark.postgres
 

@@ -24,7 +24,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from asgi_dbconn import ConnectionLost, Database, Queryable, QueryTimeout, Registry
 from asgi_dbconn.orm.fast_path.execution import execute
-from tests.cast import make_cast
+from tests.models import make_cast
 from tests.support.leftovers import wait_until_async
 from tests.support.postgres import PostgresServer
 

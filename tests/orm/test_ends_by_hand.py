@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from asgi_dbconn import Registry, TransactionClosed
-from tests.cast import make_cast
+from tests.models import make_cast
 
 
 class _BlockError(Exception):

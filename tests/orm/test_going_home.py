@@ -11,7 +11,7 @@ from sqlalchemy import ForeignKey, inspect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from asgi_dbconn import ConfigurationError, Queryable, Registry
-from tests.cast import make_cast
+from tests.models import make_cast
 from tests.orm.people import people
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from asgi_dbconn import ConfigurationError, FieldError, Queryable, Registry
-from tests.cast import make_cast
+from tests.models import make_cast
 from tests.orm.library import library
 
 ROWS = [("Ada", 36), ("adam", 20), ("bob_1", None), ("b%b", 50), ("bxb", 7)]

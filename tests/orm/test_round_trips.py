@@ -12,7 +12,7 @@ from sqlalchemy import ForeignKey, func
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from asgi_dbconn import Queryable, Registry
-from tests.cast import Cast, make_cast
+from tests.models import Cast, make_cast
 from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.postgres

@@ -40,7 +40,7 @@ from sqlalchemy.orm.events import SessionEvents
 from asgi_dbconn import Queryable, QuerySet, Registry
 from asgi_dbconn.orm.fast_path.hydration import CHANGING_EVENTS, memoize
 from asgi_dbconn.orm.query import Query, cached_statement
-from tests.cast import make_cast
+from tests.models import make_cast
 from tests.orm.things import declared, listening
 
 

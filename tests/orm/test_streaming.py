@@ -23,7 +23,7 @@ from asgi_dbconn import (
     TransactionAborted,
     TransactionClosed,
 )
-from tests.cast import Cast, make_cast
+from tests.models import Cast, make_cast
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until_async
 

@@ -19,7 +19,7 @@ from asgi_dbconn import (
     ObjectNotFound,
     Registry,
 )
-from tests.cast import Cast, make_cast
+from tests.models import Cast, make_cast
 
 
 @asynccontextmanager

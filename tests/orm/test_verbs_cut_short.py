@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import inspect
 
 from asgi_dbconn import ConnectionLost, Registry
-from tests.cast import Cast, make_cast
+from tests.models import Cast, make_cast
 from tests.orm.test_changes_while_saving import while_executing
 from tests.support.proxy import Proxy
 

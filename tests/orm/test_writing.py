@@ -22,7 +22,7 @@ from asgi_dbconn import (
     Registry,
     TransactionAborted,
 )
-from tests.cast import make_cast
+from tests.models import make_cast
 from tests.orm.people import people
 
 # -- create

@@ -20,7 +20,7 @@ from asgi_dbconn import (
     Registry,
     UnknownDatabase,
 )
-from tests.cast import make_cast
+from tests.models import make_cast
 from tests.support.postgres import PostgresServer
 
 

@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from asgi_dbconn import ConfigurationError, TransactionError
 from asgi_dbconn.pools.driver_errors import driver_error, is_conflict
-from tests.cast import Cast
 from tests.databases.connected import connected, names
+from tests.models import Cast
 
 
 class Conflict:

@@ -21,7 +21,7 @@ from asgi_dbconn import (
     UnclosedDatabaseWarning,
     run_sync,
 )
-from tests.cast import Cast, make_cast
+from tests.models import Cast, make_cast
 from tests.support.leftovers import wait_until
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy

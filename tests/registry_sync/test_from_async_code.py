@@ -14,8 +14,8 @@ import pytest
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
 from asgi_dbconn import DeadlockError, Registry, run_sync
-from tests.cast import Cast, make_cast
-from tests.loops.places import loop_in_thread, open_loop
+from tests.loops.situations import loop_in_thread, open_loop
+from tests.models import Cast, make_cast
 from tests.support.leftovers import threads_now
 
 COLOUR: ContextVar[str] = ContextVar("colour", default="grey")

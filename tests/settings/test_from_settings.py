@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asgi_dbconn import ConfigurationError, Database, DatabaseURL, Registry, Settings, monkay
-from tests.cast import make_cast
+from tests.models import make_cast
 from tests.support.postgres import SECRET_PASSWORD, PostgresServer
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from asgi_dbconn import Queryable, QuerySet, Registry
-from tests.cast import Cast, make_cast
+from tests.models import Cast, make_cast
 from tests.tenants.http import client
 
 

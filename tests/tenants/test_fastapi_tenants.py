@@ -13,7 +13,7 @@ from asgi_dbconn import ConfigurationError, Registry, run_sync
 from asgi_dbconn.testing import LifespanDriver
 from tests.support.postgres import PostgresServer
 from tests.tenants.http import client
-from tests.tenants.letting import Letting, build_each, letting, rows
+from tests.tenants.models import Letting, build_each, letting, rows
 
 
 class TenantMiddleware:

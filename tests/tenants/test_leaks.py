@@ -15,7 +15,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
 from tests.support.postgres import PostgresServer
-from tests.tenants.letting import Letting, letting, rows
+from tests.tenants.models import Letting, letting, rows
 
 pytestmark = pytest.mark.postgres
 

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from asgi_dbconn import InvalidSchemaName, Registry
 from tests.support.postgres import PostgresServer
 from tests.tenants.hostile_names import hostile_names
-from tests.tenants.letting import Letting, build, letting, make_letting, rows
+from tests.tenants.models import Letting, build, letting, make_letting, rows
 
 pytestmark = pytest.mark.postgres
 

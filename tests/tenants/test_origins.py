@@ -12,9 +12,9 @@ from sqlalchemy import inspect, select
 
 from asgi_dbconn import ConfigurationError, Database, Registry, UnknownDatabase
 from asgi_dbconn.orm.origin import origin_of
-from tests.cast import make_cast
+from tests.models import make_cast
 from tests.support.postgres import PostgresServer
-from tests.tenants.letting import Letting, build, build_each, letting, rows
+from tests.tenants.models import Letting, build, build_each, letting, rows
 
 OTHERS = ("b", None)
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import registry
 
 from asgi_dbconn import InvalidSchemaName, Registry
 from tests.support.postgres import PostgresServer
-from tests.tenants.letting import Letting, build, build_each, letting, make_letting, rows
+from tests.tenants.models import Letting, build, build_each, letting, make_letting, rows
 
 
 async def names(made: Letting, **using: str | None) -> list[str]:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from asgi_dbconn import ConfigurationError, Registry, run_sync
 from tests.support.postgres import PostgresServer
-from tests.tenants.letting import Letting, build, build_each, letting, make_letting, rows
+from tests.tenants.models import Letting, build, build_each, letting, make_letting, rows
 
 pytestmark = pytest.mark.postgres
 

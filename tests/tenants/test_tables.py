@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 
 from asgi_dbconn import Registry
 from tests.support.postgres import PostgresServer
-from tests.tenants.letting import Letting, build, letting, make_letting, rows
+from tests.tenants.models import Letting, build, letting, make_letting, rows
 
 pytestmark = pytest.mark.postgres
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asgi_dbconn.loops.context_task import ContextTask
-from tests.loops.places import LoopFactory, open_loop
+from tests.loops.situations import LoopFactory, open_loop
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asgi_dbconn.loops.job import create_eager_task
-from tests.loops.places import LoopFactory, open_loop
+from tests.loops.situations import LoopFactory, open_loop
 
 colour: ContextVar[str] = ContextVar("colour", default="none")
 

@@ -12,7 +12,7 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, syn
 
 from asgi_dbconn import run_sync
 from asgi_dbconn.loops import environment
-from tests.loops.places import LoopFactory, open_loop, run
+from tests.loops.situations import LoopFactory, open_loop, run
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from asgi_dbconn import run_sync
 from asgi_dbconn.loops.managed_loop import ManagedLoop, WakeupQueue
-from tests.loops.places import LoopFactory, in_threads, open_loop
+from tests.loops.situations import LoopFactory, in_threads, open_loop
 
 number: ContextVar[int] = ContextVar("number", default=0)
 
