@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
 from asgi_dbconn import Registry
-from tests.cast import Cast, make_cast
+from tests.models import Cast, make_cast
 
 __all__ = [
     "CONNECTION",

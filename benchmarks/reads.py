@@ -19,7 +19,7 @@ from benchmarks.harness import Comparison, Contender, Effort, Run, compare
 from benchmarks.readers import MANY, Reader, driver_pool, key_of, query_sets, sessions
 from benchmarks.report import Outcome
 from benchmarks.spreading import spread
-from tests.cast import make_cast
+from tests.models import make_cast
 from tests.support.postgres import PostgresServer
 
 __all__ = ["run"]
