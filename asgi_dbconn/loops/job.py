@@ -93,7 +93,7 @@ class Job(Generic[T]):
 
         The context comes from ``asgiref_compat.context_for_another_thread``.
         """
-        if not _taken(ticket):
+        if not _take_ticket(ticket):
             return  # withdrawn
         if is_shutting_down(asyncio.get_running_loop()):
             self._refuse(_loop_gone_error("is being closed"))
@@ -102,7 +102,7 @@ class Job(Generic[T]):
 
     def start_on(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin the work on a loop that this thread is about to run."""
-        if _taken(self.ticket):
+        if _take_ticket(self.ticket):
             self._is_handed_over = False
             self._start(loop.create_task)
 
@@ -126,14 +126,14 @@ class Job(Generic[T]):
 
     def withdraw(self) -> bool:
         """Withdraw it. Return whether it had not begun, and may therefore begin elsewhere."""
-        if not _taken(self.ticket):
+        if not _take_ticket(self.ticket):
             return False
         self.ticket = [None]
         return True
 
     def refuse(self, error: BaseException) -> bool:
         """Refuse it. Return whether it had not begun. Then it ends with ``error``."""
-        if not _taken(self.ticket):
+        if not _take_ticket(self.ticket):
             return False
         self._refuse(error)
         return True
@@ -283,7 +283,7 @@ class Job(Generic[T]):
                     variable.set(value)
 
 
-def _taken(ticket: list[None]) -> bool:
+def _take_ticket(ticket: list[None]) -> bool:
     try:
         ticket.pop()
     except IndexError:
