@@ -23,12 +23,8 @@ from asgi_dbconn.errors import LoopError, PoolClosed, TransactionAborted, Transa
 from asgi_dbconn.loops.fork import keep_forever
 from asgi_dbconn.loops.loop_lifetime import ShutdownHook
 from asgi_dbconn.pools.budget import Budget
-from asgi_dbconn.pools.dialects.isolation_profiles import (
-    IsolatedPostgreSQL,
-    IsolatedProfile,
-    IsolatedSQLite,
-    Undo,
-)
+from asgi_dbconn.pools.dialects.drivers import isolated_profile
+from asgi_dbconn.pools.dialects.isolation_profiles import IsolatedProfile, Undo
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.pool_config import PoolConfig
 from asgi_dbconn.pools.statement_lock import driver_of
@@ -61,7 +57,7 @@ class IsolatedConfig(PoolConfig):
 
     @cached_property
     def profile(self) -> IsolatedProfile:
-        return IsolatedSQLite() if self.url.dialect == "sqlite" else IsolatedPostgreSQL()
+        return isolated_profile(self.url)
 
 
 Leave = Callable[[], Awaitable[None]]
