@@ -19,6 +19,7 @@ from typing import Final, Generic, TypeVar
 from asgi_dbconn.loops.fork import after_every_fork, fork_count, keep_forever
 
 __all__ = [
+    "YEARS",
     "CloseWatcher",
     "PerLoop",
     "ShutdownHook",
@@ -28,6 +29,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+YEARS: Final = 3e8
+"""Almost ten years in seconds: the time after which something that needs a time never happens."""
 
 
 class ShutdownHook:
@@ -117,9 +121,6 @@ class PerLoop(Generic[T]):
         self._start_empty()
 
 
-_YEARS: Final = 3e8
-
-
 class CloseWatcher:
     """A watch over one loop, which tells its listeners once that the loop is gone."""
 
@@ -169,7 +170,7 @@ class _Sentinel:
 
     def __call__(self) -> None:
         # An empty context, so that the timer keeps nothing of its surroundings alive.
-        asyncio.get_running_loop().call_later(_YEARS, self, context=Context())
+        asyncio.get_running_loop().call_later(YEARS, self, context=Context())
 
     def __del__(self) -> None:
         self._watch.notify()
