@@ -20,7 +20,7 @@ from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
 from asgi_dbconn.databases.scopes import Scope, is_outside_scopes
 from asgi_dbconn.errors import NestingError, TransactionAborted
 from asgi_dbconn.loops.greenlets import spawn
-from asgi_dbconn.loops.shield import finish_despite_cancellation
+from asgi_dbconn.loops.tasks import finish_despite_cancellation
 from asgi_dbconn.pools.aborted_transactions import mark_aborted
 from asgi_dbconn.pools.driver_errors import note_cleanup_failure
 from asgi_dbconn.pools.loop_pool import LoopPool

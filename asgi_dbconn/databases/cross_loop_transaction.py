@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from asgi_dbconn.databases.blocks import Entry
 from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
 from asgi_dbconn.databases.cross_loop_calls import CrossLoopCaller
 from asgi_dbconn.databases.transactions import Transaction, scope_of
 from asgi_dbconn.errors import LoopError
+from asgi_dbconn.loops.tasks import retrieve_error, wait_entered
 
 __all__ = ["CrossLoopTransaction"]
 
@@ -68,16 +68,7 @@ class _Holder:
         self._task = asyncio.create_task(
             self._hold(entered), name="holding a transaction open for another loop"
         )
-        try:
-            either: set[asyncio.Future[Any]] = {self._task, entered}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-            raise
-        if not entered.done():
-            await self._task  # raises
-        return entered.result()
+        return await wait_entered(self._task, entered)
 
     def end(self, error: BaseException | None) -> None:
         """Let the block end, because of ``error`` if there is one."""
@@ -92,7 +83,7 @@ class _Holder:
     async def _hold(self, entered: asyncio.Future[Transaction]) -> None:
         entry = self._make_entry()
         await entry.enter()
-        self._task.add_done_callback(_retrieve_error)  # which is nobody's if nobody waits
+        self._task.add_done_callback(retrieve_error)  # the caller may wait no more
         try:
             entered.set_result(entry.value)
             error = await self._ended
@@ -100,8 +91,3 @@ class _Holder:
             await entry.leave(interruption)
             raise
         await entry.leave(error)
-
-
-def _retrieve_error(task: asyncio.Task[None]) -> None:
-    if not task.cancelled():
-        task.exception()

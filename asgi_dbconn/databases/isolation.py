@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -21,14 +21,10 @@ from asgi_dbconn.databases.split_context import SplitContext
 from asgi_dbconn.databases.startup import verify_once
 from asgi_dbconn.errors import LoopError, PoolClosed, TransactionAborted, TransactionError
 from asgi_dbconn.loops.fork import keep_forever
-from asgi_dbconn.loops.loop_lifetime import ShutdownHook
+from asgi_dbconn.loops.loop_lifetime import YEARS, ShutdownHook
 from asgi_dbconn.pools.budget import Budget
-from asgi_dbconn.pools.dialects.isolation_profiles import (
-    IsolatedPostgreSQL,
-    IsolatedProfile,
-    IsolatedSQLite,
-    Undo,
-)
+from asgi_dbconn.pools.dialects.drivers import isolated_profile
+from asgi_dbconn.pools.dialects.isolation_profiles import IsolatedProfile, Undo
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.pool_config import PoolConfig
 from asgi_dbconn.pools.statement_lock import driver_of
@@ -39,10 +35,6 @@ __all__ = ["IsolatedConfig", "Isolation", "IsolationManager", "Leave"]
 T = TypeVar("T")
 
 
-_YEARS: Final = 3e8
-"""Seconds. The connection must not be replaced for its age: everything would be lost."""
-
-
 @dataclass(frozen=True)
 class IsolatedConfig(PoolConfig):
     """The target of one isolation."""
@@ -51,7 +43,8 @@ class IsolatedConfig(PoolConfig):
 
     @classmethod
     def of(cls, origin: PoolConfig) -> IsolatedConfig:
-        options = replace(origin.options, pool_size=1, max_lifetime=_YEARS, optional=False)
+        # The connection must not be replaced for its age: everything would be lost.
+        options = replace(origin.options, pool_size=1, max_lifetime=YEARS, optional=False)
         name = f"{origin.name} (isolated)"  # in messages about a queue for a single connection
         return cls(name, origin.url, origin.address, options, origin.observers, origin)
 
@@ -61,7 +54,7 @@ class IsolatedConfig(PoolConfig):
 
     @cached_property
     def profile(self) -> IsolatedProfile:
-        return IsolatedSQLite() if self.url.dialect == "sqlite" else IsolatedPostgreSQL()
+        return isolated_profile(self.url)
 
 
 Leave = Callable[[], Awaitable[None]]

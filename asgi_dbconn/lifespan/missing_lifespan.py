@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, get_args
 
 from asgi_dbconn.errors import ConfigurationError, DatabaseNotConnectedWarning, LifespanError
 from asgi_dbconn.loops.loop_lifetime import ShutdownHook
+from asgi_dbconn.loops.tasks import retrieve_error
 
 __all__ = ["MissingLifespanPolicy", "WithoutLifespan"]
 
@@ -100,7 +101,7 @@ class _Start:
         self._loop = asyncio.get_running_loop()
         self._guard: ShutdownHook | None = None
         self._connecting = asyncio.create_task(self._connect(), name="connecting at first request")
-        self._connecting.add_done_callback(_retrieve_error)
+        self._connecting.add_done_callback(retrieve_error)
 
     async def wait_connected(self) -> None:
         # Shielded: the request that came first may go away while others wait for the same thing.
@@ -117,9 +118,3 @@ class _Start:
     async def _disconnect(self) -> None:
         self._forget(self._loop)
         await self._lifetime.__aexit__(None, None, None)
-
-
-def _retrieve_error(connecting: asyncio.Task[None]) -> None:
-    # Every request that waits gets it; where all of them went away, asyncio would complain.
-    if not connecting.cancelled():
-        connecting.exception()

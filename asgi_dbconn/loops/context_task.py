@@ -9,6 +9,7 @@ from typing import Any
 from asgi_dbconn.errors import LoopGoneError
 from asgi_dbconn.loops.managed_loop import ManagedLoop
 from asgi_dbconn.loops.run_sync import run_sync
+from asgi_dbconn.loops.tasks import wait_entered
 
 __all__ = ["ContextTask"]
 
@@ -57,16 +58,9 @@ class ContextTask:
 
     async def _begin(self) -> None:
         self._leave = asyncio.Event()
-        entered = asyncio.get_running_loop().create_future()
+        entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(self._hold(entered), name="context manager")
-        try:
-            await asyncio.wait({task, entered}, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait({task})
-            raise
-        if not entered.done():
-            await task  # raises
+        await wait_entered(task, entered)
         self._task = task
 
     async def _hold(self, entered: asyncio.Future[None]) -> None:

@@ -24,6 +24,7 @@ from typing import Final, Generic, TypeVar
 from asgi_dbconn.loops.fork import after_every_fork, fork_count, keep_forever
 
 __all__ = [
+    "YEARS",
     "CloseWatcher",
     "PerLoop",
     "ShutdownHook",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+YEARS: Final = 3e8
+"""Almost ten years in seconds: the time after which something that needs a time never happens."""
 
 
 class ShutdownHook:
@@ -122,9 +126,6 @@ class PerLoop(Generic[T]):
         self._start_empty()
 
 
-_YEARS: Final = 3e8
-
-
 class CloseWatcher:
     """A watcher that calls its listeners once when its loop is closed or collected."""
 
@@ -174,7 +175,7 @@ class _Sentinel:
 
     def __call__(self) -> None:
         # An empty context, so that the timer keeps no context variables alive.
-        asyncio.get_running_loop().call_later(_YEARS, self, context=Context())
+        asyncio.get_running_loop().call_later(YEARS, self, context=Context())
 
     def __del__(self) -> None:
         self._watcher.notify()

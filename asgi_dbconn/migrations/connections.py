@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateSchema
 from asgi_dbconn.databases.database import Database, dedicated
 from asgi_dbconn.databases.scopes import current_scope
 from asgi_dbconn.errors import ConfigurationError, MigrationError, TransactionError
-from asgi_dbconn.pools.dialects.sqlite import AUTOCOMMIT, WRITES
+from asgi_dbconn.pools.dialects.profile import AUTOCOMMIT, WRITES
 
 __all__ = ["SQLiteForeignKeys", "migration_connection"]
 

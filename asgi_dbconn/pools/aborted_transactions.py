@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Dialect, Engine, ExceptionContext
 from sqlalchemy.pool import PoolProxiedConnection
 
 from asgi_dbconn.errors import TransactionAborted
-from asgi_dbconn.pools.dialects.sqlite import AUTOCOMMIT
+from asgi_dbconn.pools.dialects.profile import AUTOCOMMIT
 from asgi_dbconn.pools.pooled_connection import PooledConnection
 
 __all__ = ["ABORTED", "clear_aborted", "install", "mark_aborted", "raise_if_aborted"]

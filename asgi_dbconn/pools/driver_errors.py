@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
-from typing import Final
 
 from sqlalchemy.exc import DBAPIError
 
 from asgi_dbconn.errors import DatabaseUnavailable
+from asgi_dbconn.pools.dialects import drivers
 
 __all__ = ["driver_error", "is_conflict", "note_cleanup_failure"]
 
 _log = logging.getLogger("asgi_dbconn")
-
-# Serialization failure and deadlock: the server rolled one transaction back so that another could
-# go on (https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html).
-_CONFLICTS: Final = frozenset({"40001", "40P01"})
-_PRIMARY_CODE: Final = 0xFF
-"""SQLITE_BUSY_SNAPSHOT and its like are SQLITE_BUSY with a reason in the higher bits."""
 
 
 def driver_error(error: BaseException) -> BaseException | None:
@@ -31,10 +24,7 @@ def driver_error(error: BaseException) -> BaseException | None:
 def is_conflict(error: BaseException) -> bool:
     """Return whether the same transaction may well succeed if it is run once more as a whole."""
     original = driver_error(error)
-    code = getattr(original, "sqlite_errorcode", None)
-    if isinstance(code, int):
-        return code & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
-    return getattr(original, "sqlstate", None) in _CONFLICTS
+    return original is not None and drivers.is_conflict(original)
 
 
 def note_cleanup_failure(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExceptionContext
@@ -91,9 +90,6 @@ def _timeout_error(config: PoolConfig, gate: Gate, *, is_kept: bool) -> QueryTim
     )
 
 
-_READ_ONLY_SERVER: Final = "25006"
-
-
 def translate_lost_connections(engine: Engine, config: PoolConfig, events: Events) -> None:
     """Turn such errors on ``engine`` and its views into ConnectionLost."""
 
@@ -101,7 +97,7 @@ def translate_lost_connections(engine: Engine, config: PoolConfig, events: Event
         error = context.original_exception
         if context.connection is None or not isinstance(error, context.dialect.loaded_dbapi.Error):
             return None
-        if _is_demoted(context):
+        if _is_read_only_server(config, context):
             # After a failover the old primary answers pings happily and refuses every write. All
             # connections of the pool lead to it.
             context.is_disconnect = True
@@ -121,13 +117,10 @@ def translate_lost_connections(engine: Engine, config: PoolConfig, events: Event
     event.listen(engine, "handle_error", translate, retval=True)
 
 
-def _is_demoted(context: ExceptionContext) -> bool:
+def _is_read_only_server(config: PoolConfig, context: ExceptionContext) -> bool:
     connection = context.connection
-    options = {} if connection is None else connection.get_execution_options()
-    return (
-        getattr(context.original_exception, "sqlstate", None) == _READ_ONLY_SERVER
-        and connection is not None
-        and not options.get("postgresql_readonly")
+    return connection is not None and config.profile.is_read_only_server(
+        context.original_exception, connection.get_execution_options()
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
+from asgi_dbconn.loops.tasks import retrieve_error
 from asgi_dbconn.pools.connection_closer import CLOSE_TIMEOUT, ConnectionCloser
 from asgi_dbconn.pools.observer import Events
 from asgi_dbconn.pools.pool_config import PoolConfig
@@ -95,7 +96,7 @@ class Liveness:
         ping = asyncio.create_task(
             self._config.profile.ping(driver), name=f"ping of {self._config.name}"
         )
-        ping.add_done_callback(_retrieve_error)
+        ping.add_done_callback(retrieve_error)
         try:
             await asyncio.wait({ping}, timeout=max(limit, 0))
         finally:
@@ -106,8 +107,3 @@ class Liveness:
                 # cancel, and closing politely would wait: both over the same dead network.
                 self._config.profile.terminate(driver)
         return answered
-
-
-def _retrieve_error(ping: asyncio.Task[None]) -> None:
-    if not ping.cancelled():
-        ping.exception()

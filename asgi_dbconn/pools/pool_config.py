@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
 
 from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.pools.budget import Budget
-from asgi_dbconn.pools.dialects.postgresql import PostgreSQLProfile
+from asgi_dbconn.pools.dialects.drivers import profile_of
 from asgi_dbconn.pools.dialects.profile import DialectProfile
-from asgi_dbconn.pools.dialects.sqlite import SQLiteProfile
 from asgi_dbconn.pools.observer import Observers
 from asgi_dbconn.urls import DatabaseURL
 
 __all__ = ["PoolConfig"]
-
-_PROFILES: Final[dict[str, DialectProfile]] = {
-    "postgresql": PostgreSQLProfile(),
-    "sqlite": SQLiteProfile(),
-}
 
 
 @dataclass(frozen=True)
@@ -41,7 +34,7 @@ class PoolConfig:
 
     @cached_property
     def profile(self) -> DialectProfile:
-        return _PROFILES[self.url.dialect]
+        return profile_of(self.url)
 
     def __str__(self) -> str:
         return f"{self.name!r} ({self.url})"

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from asgi_dbconn.errors import TransactionAborted
 from asgi_dbconn.loops.fifo_lock import FifoLock
-from asgi_dbconn.loops.shield import finish_despite_cancellation
+from asgi_dbconn.loops.tasks import finish_despite_cancellation
 
 __all__ = ["CANCEL_LIMIT", "StatementLock", "Stop", "driver_of", "lock_of"]
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import tempfile
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from asgi_dbconn.pools.dialects.sqlite import copy_file
 from asgi_dbconn.testing.database_names import Mark
 from asgi_dbconn.urls import DatabaseURL
 
@@ -66,12 +65,7 @@ class SQLiteFiles:
         (folder / _MARK).write_text(Mark().text)
         (folder / _FILE).touch()
         if template is not None:
-            original = f"{Path(template).absolute().as_uri()}?mode=ro"
-            with (
-                closing(sqlite3.connect(original, uri=True)) as source,
-                closing(sqlite3.connect(folder / _FILE)) as copy,
-            ):
-                source.backup(copy)  # with what is in its journal, which copying the file is not
+            copy_file(Path(template), folder / _FILE)
 
     def _folder(self, name: str) -> Path:
         return self._temporary / f"asgi_dbconn-{name}"

@@ -21,14 +21,13 @@ from sqlalchemy import Column, Executable
 from sqlalchemy.engine import Connection
 from sqlalchemy.util import immutabledict
 
-from asgi_dbconn.pools.dialects.sqlite import AUTOCOMMIT
+from asgi_dbconn.pools.dialects.drivers import BUFFERING_DRIVERS
+from asgi_dbconn.pools.dialects.profile import AUTOCOMMIT
 
 __all__ = ["Result", "execute"]
 
 Rows = Sequence[Sequence[Any]]
 
-# Its cursor has all rows in memory when it has executed, and nothing to be closed.
-_DRIVER: Final = "asyncpg"
 _NO_OPTIONS: Final[immutabledict[str, Any]] = immutabledict()
 
 
@@ -56,7 +55,7 @@ def execute(
     options: Mapping[str, Any],
 ) -> Result:
     """Execute ``statement`` with these execution options, and read all of its rows."""
-    if not options and connection.dialect.driver == _DRIVER and _can_bypass(connection):
+    if not options and connection.dialect.driver in BUFFERING_DRIVERS and _can_bypass(connection):
         compiled = _cached_compiled(connection, statement, parameters)
         if compiled is not None:
             return _execute_compiled(connection, statement, parameters, compiled)

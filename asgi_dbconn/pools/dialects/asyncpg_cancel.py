@@ -12,10 +12,13 @@ from typing import Any, Final
 
 from asgi_dbconn.pools.statement_lock import StatementLock
 
-__all__ = ["cancel_and_wait", "wait_cancelled"]
+__all__ = ["REPEAT_CANCEL_AFTER", "cancel_and_wait", "wait_cancelled"]
 
-_OVERTAKEN_AFTER: Final = 0.25
-"""Seconds after which a request is repeated."""
+REPEAT_CANCEL_AFTER: Final = 0.25
+"""Seconds after which a request is sent again.
+
+One that overtook its statement found nothing to cancel and was ignored.
+"""
 
 
 async def wait_cancelled(driver: Any, limit: float) -> bool:
@@ -66,7 +69,7 @@ async def _repeat_until(
             left = give_up_at - clock()
             if left <= 0:
                 return False
-            await asyncio.wait({ended}, timeout=min(left, _OVERTAKEN_AFTER))
+            await asyncio.wait({ended}, timeout=min(left, REPEAT_CANCEL_AFTER))
             if not ended.done() and not driver.is_closed():
                 requests.append(_request(driver))
         if requests:

@@ -9,15 +9,13 @@ from typing import Any, Final
 
 import asyncpg
 
+from asgi_dbconn.pools.dialects.asyncpg_cancel import REPEAT_CANCEL_AFTER
+
 __all__ = ["Connection", "connect"]
 
 # What the kernel does about a peer that has vanished: asked after half a minute of silence, given
 # up after another. The system's own default would be two hours.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-
-_OVERTAKEN_AFTER: Final = 0.25
-"""Seconds after which the request to cancel is sent again: one that overtook its statement, on a
-connection of its own, found nothing to cancel and was ignored."""
 
 _WATCH_SETTING: Final = "client_connection_check_interval"
 _WATCH: Final = f"SET {_WATCH_SETTING} = '10s'"
@@ -75,7 +73,7 @@ class Connection(asyncpg.Connection):
         self._closing = loop.create_future()
         closing = loop.create_task(super().close(timeout=timeout))
         try:
-            while closing not in (await asyncio.wait({closing}, timeout=_OVERTAKEN_AFTER))[0]:
+            while closing not in (await asyncio.wait({closing}, timeout=REPEAT_CANCEL_AFTER))[0]:
                 self._cancel_current_command(loop.create_future())  # type: ignore[attr-defined]
             await closing
         except asyncio.CancelledError:

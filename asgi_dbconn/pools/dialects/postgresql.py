@@ -32,6 +32,13 @@ __all__ = ["PostgreSQLProfile"]
 # (https://www.postgresql.org/docs/current/errcodes-appendix.html).
 _PERMANENT: Final = frozenset({"28000", "28P01", "3D000", "42501"})
 
+# Serialization failure and deadlock: the server rolled one transaction back so that another could
+# go on (https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html).
+_CONFLICTS: Final = frozenset({"40001", "40P01"})
+
+_READ_ONLY: Final = "25006"
+_READONLY_OPTION: Final = "postgresql_readonly"  # SQLAlchemy's
+
 
 class PostgreSQLProfile:
     """The profile of PostgreSQL, stateless; one for all pools."""
@@ -46,6 +53,7 @@ class PostgreSQLProfile:
         InternalClientError,
         OSError,
     )
+    buffers_rows = True
     can_be_lost = True
 
     def connect_args(self, timeout: float, options: DatabaseOptions) -> dict[str, Any]:
@@ -68,6 +76,12 @@ class PostgreSQLProfile:
     def install(self, engine: Engine, options: DatabaseOptions) -> None:
         """Attach nothing: a new connection is ready for use."""
 
+    def is_conflict(self, error: BaseException) -> bool:
+        return getattr(error, "sqlstate", None) in _CONFLICTS
+
+    def is_read_only_server(self, error: BaseException, options: Mapping[str, Any]) -> bool:
+        return getattr(error, "sqlstate", None) == _READ_ONLY and not options.get(_READONLY_OPTION)
+
     def is_stale_plan(self, error: DBAPIError) -> bool:
         cause = getattr(error.orig, "__cause__", None)
         return isinstance(cause, InvalidCachedStatementError)
@@ -76,7 +90,7 @@ class PostgreSQLProfile:
         return isinstance(error, TimeoutError)
 
     def transaction_options(self, *, readonly: bool) -> Mapping[str, Any]:
-        return {"postgresql_readonly": True} if readonly else {}
+        return {_READONLY_OPTION: True} if readonly else {}
 
     def is_permanent(self, error: BaseException) -> bool:
         return getattr(error, "sqlstate", None) in _PERMANENT

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from asgi_dbconn.options import DatabaseOptions
 
-__all__ = ["DialectProfile"]
+__all__ = ["AUTOCOMMIT", "READONLY", "WRITES", "DialectProfile"]
+
+AUTOCOMMIT: Final = "asgi_dbconn_autocommit"
+READONLY: Final = "asgi_dbconn_readonly"
+WRITES: Final = "asgi_dbconn_writes"
+"""Execution options of our own for profiles whose transactions we begin ourselves.
+
+They choose between no BEGIN, one that cannot write, and one that takes the write lock first. Where
+the driver begins transactions, SQLAlchemy's options say the same, and these are not set.
+"""
 
 
 class DialectProfile(Protocol):
@@ -24,6 +33,12 @@ class DialectProfile(Protocol):
 
     driver_errors: tuple[type[Exception], ...]
     """The errors that the driver raises by itself, below SQLAlchemy's adapted connection."""
+
+    buffers_rows: bool
+    """True if a cursor has all rows in memory once it has executed, and nothing to be closed.
+
+    The fast path of the ORM reads such a cursor without a Result of SQLAlchemy's.
+    """
 
     can_be_lost: bool
     """True if a network, or a server of its own life, lies between us and the database."""
@@ -52,6 +67,21 @@ class DialectProfile(Protocol):
 
     def remedy(self, error: BaseException) -> str:
         """Return what to look at when connecting failed with ``error``, as a question."""
+        ...
+
+    def is_conflict(self, error: BaseException) -> bool:
+        """Return whether ``error`` of the driver ended a transaction in favour of another one.
+
+        The same transaction may well succeed if it is run once more as a whole.
+        """
+        ...
+
+    def is_read_only_server(self, error: BaseException, options: Mapping[str, Any]) -> bool:
+        """Return whether ``error`` of the driver says that its server has become a standby.
+
+        Such a server answers pings, and refuses every write. ``options`` are the execution options
+        of the connection: a transaction that was meant to be read-only proves nothing.
+        """
         ...
 
     def is_stale_plan(self, error: DBAPIError) -> bool:

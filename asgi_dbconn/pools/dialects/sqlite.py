@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any, Final, cast
 
 from sqlalchemy import event
@@ -21,19 +23,14 @@ from sqlalchemy.exc import DBAPIError
 from asgi_dbconn.options import DatabaseOptions
 from asgi_dbconn.pools.dialects import sqlite_deadline
 from asgi_dbconn.pools.dialects.aiosqlite_adapter import AdaptedConnection, adapt
+from asgi_dbconn.pools.dialects.profile import AUTOCOMMIT, READONLY, WRITES
 from asgi_dbconn.pools.dialects.sqlite_driver import DriverConnection
 from asgi_dbconn.pools.dialects.sqlite_statements import LOCKING
-from asgi_dbconn.pools.dialects.sqlite_transaction import Terms
+from asgi_dbconn.pools.dialects.sqlite_transaction import Terms, is_busy
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, driver_of, lock_of
 from asgi_dbconn.urls import DatabaseURL
 
-__all__ = ["AUTOCOMMIT", "READONLY", "WRITES", "MemoryKeeper", "SQLiteProfile", "memory_url"]
-
-
-AUTOCOMMIT: Final = "asgi_dbconn_autocommit"
-READONLY: Final = "asgi_dbconn_readonly"
-WRITES: Final = "asgi_dbconn_writes"
-"""Execution options that choose between no BEGIN, BEGIN DEFERRED and BEGIN IMMEDIATE."""
+__all__ = ["MemoryKeeper", "SQLiteProfile", "copy_file", "memory_url"]
 
 _BUSY_TIMEOUT: Final = 5.0
 """Seconds that a statement waits for a lock, unless its query_timeout is shorter."""
@@ -60,6 +57,7 @@ class SQLiteProfile:
     autocommit_options: Mapping[str, Any] = {AUTOCOMMIT: True}
 
     driver_errors: tuple[type[Exception], ...] = (sqlite3.Error,)
+    buffers_rows = False
     can_be_lost = False
 
     def connect_args(self, timeout: float, options: DatabaseOptions) -> dict[str, Any]:
@@ -78,6 +76,12 @@ class SQLiteProfile:
         engine.dialect.statement_compiler = _Compiler
         if options.query_timeout is not None:
             sqlite_deadline.install(engine, options.query_timeout)
+
+    def is_conflict(self, error: BaseException) -> bool:
+        return is_busy(error)
+
+    def is_read_only_server(self, error: BaseException, options: Mapping[str, Any]) -> bool:
+        return False  # there is no server
 
     def is_stale_plan(self, error: DBAPIError) -> bool:
         return False  # SQLite prepares anew by itself
@@ -232,3 +236,14 @@ class MemoryKeeper:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def copy_file(original: Path, copy: Path) -> None:
+    """Copy the database in the file ``original``, with what is in its journal, into ``copy``.
+
+    Waits in the calling thread. To copy the file alone would leave the journal behind.
+    """
+    address = f"{original.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True)) as source:
+        with closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
