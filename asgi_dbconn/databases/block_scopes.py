@@ -170,7 +170,7 @@ class BlockScope(Scope, ABC):
             checkout.calm()
             mark_aborted(checkout.connection, "the database rolled back all of it at once")
             return
-        await checkout.give_up()
+        await checkout.discard()
         await spawn(self._abandon)
 
     async def _stop_statements(self) -> None:
@@ -265,7 +265,7 @@ class InnerScope(BlockScope):
             if not self.open():
                 raise self.make_closed_error()
         except BaseException:
-            self.give_up_opening()
+            self.cancel_opening()
             self.lock.release()
             outer.lock.release()
             raise

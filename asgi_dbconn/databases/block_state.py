@@ -57,7 +57,7 @@ class BlockState:
             self.phase = Phase.OPEN
         return self.phase is Phase.OPEN
 
-    def give_up_opening(self) -> None:
+    def cancel_opening(self) -> None:
         """Undo :meth:`begin_to_open`."""
         if self.outer is not None and self.outer.inner is self:
             self.outer.inner = None

@@ -37,10 +37,10 @@ class Checkout:
         "name",
     )
 
-    def __init__(self, database: object, name: str, crossing: CrossLoopCaller | None) -> None:
+    def __init__(self, database: object, name: str, cross_loop: CrossLoopCaller | None) -> None:
         self.database = database
         self.name = name
-        self.cross_loop = crossing
+        self.cross_loop = cross_loop
         """The way to it from other loops, if there is any."""
         self.loop = asyncio.get_running_loop()
         self.enders: set[asyncio.Task[Any] | None] = set()
@@ -54,12 +54,12 @@ class Checkout:
         self,
         pool: LoopPool,
         refusal: Callable[[], Exception | None],
-        turn: Callable[[], FifoLock | None],
+        lock: Callable[[], FifoLock | None],
     ) -> None:
         """Take a connection of ``pool``; see ``PooledConnection.reserve``."""
         connection = connect(pool.engine.sync_engine)
         self._pool, self._connection, self._refusal = pool, connection, refusal
-        connection.reserve(refusal, turn)
+        connection.reserve(refusal, lock)
 
     def transaction_options(self, *, readonly: bool) -> Mapping[str, Any]:
         """Return the execution options that make a transaction what the dialect wants it to be."""
@@ -121,20 +121,20 @@ class Checkout:
 
         Raises TimeoutError if the server does not answer.
         """
-        pooled = self._pooled_connection()
+        pooled = self._find_pooled()
         if pooled is None or not self.is_in_use:
             return
         stopped = await self._pool.config.profile.stop(pooled.dbapi_connection, CANCEL_LIMIT)
         if not stopped:
             raise TimeoutError
 
-    async def give_up(self) -> None:
+    async def discard(self) -> None:
         """Let go of the connection, without waiting for anything. Its blocks are aborted."""
-        pooled = self._pooled_connection()
+        pooled = self._find_pooled()
         if pooled is None:
             return
         lock_of(pooled.dbapi_connection).is_lost = True
-        self._pool.give_up(pooled.dbapi_connection)
+        self._pool.discard(pooled.dbapi_connection)
         await spawn(self._connection.invalidate)
 
     def hurry(self) -> None:
@@ -152,8 +152,8 @@ class Checkout:
     @property
     def _lock(self) -> StatementLock | None:
         # Not kept: a connection that was lost may be followed by another.
-        pooled = self._pooled_connection()
+        pooled = self._find_pooled()
         return None if pooled is None else lock_of(pooled.dbapi_connection)
 
-    def _pooled_connection(self) -> Any:
+    def _find_pooled(self) -> Any:
         return getattr(self._connection, "_dbapi_connection", None)

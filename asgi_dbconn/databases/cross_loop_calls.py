@@ -26,10 +26,10 @@ class CrossLoopCaller:
     ends, stops or stands still is an error.
     """
 
-    def __init__(self, subject: str, patience: float) -> None:
+    def __init__(self, subject: str, start_timeout: float) -> None:
         self.loop = asyncio.get_running_loop()
         self._subject = subject
-        self._start_timeout = patience
+        self._start_timeout = start_timeout
         """Seconds in which the loop has to begin what it is given."""
 
     @property
@@ -43,20 +43,20 @@ class CrossLoopCaller:
         Raises LoopError, LoopGoneError or DeadlockError instead of waiting in vain.
         """
         self._check_loop()
-        errand = _RemoteCall(work)
-        answer = asyncio.wrap_future(errand.outcome)
+        remote_call = _RemoteCall(work)
+        answer = asyncio.wrap_future(remote_call.outcome)
         try:
-            self.loop.call_soon_threadsafe(errand.begin)
+            self.loop.call_soon_threadsafe(remote_call.begin)
         except RuntimeError as error:
             raise self._loop_gone_error() from error  # closed in this very moment
         try:
-            await self._wait(errand, answer)
+            await self._wait(remote_call, answer)
         finally:
             if not answer.done():
                 answer.cancel()
-                with suppress(RuntimeError):  # closed, and the errand with it
-                    self.loop.call_soon_threadsafe(errand.cancel)
-        if errand.was_cancelled:
+                with suppress(RuntimeError):  # closed, and the call with it
+                    self.loop.call_soon_threadsafe(remote_call.cancel)
+        if remote_call.was_cancelled:
             raise self._loop_gone_error()
         return answer.result()
 

@@ -21,16 +21,16 @@ MakeEntry = Callable[[], Entry[Transaction]]
 class CrossLoopTransaction:
     """An entry whose block is entered and left on its home loop, in one task there."""
 
-    __slots__ = ("_crossing", "_holder", "value")
+    __slots__ = ("_cross_loop", "_holder", "value")
 
-    def __init__(self, crossing: CrossLoopCaller, make_entry: MakeEntry) -> None:
-        self._crossing = crossing
+    def __init__(self, cross_loop: CrossLoopCaller, make_entry: MakeEntry) -> None:
+        self._cross_loop = cross_loop
         self._holder = _Holder(make_entry)
         self.value: Transaction
 
     async def enter(self) -> None:
         """Enter it there. Raises what that raises, or LoopError if the loop cannot."""
-        self.value = await self._crossing.call(self._holder.enter)
+        self.value = await self._cross_loop.call(self._holder.enter)
         scope_of(self.value).enter_context()
 
     async def leave(self, error: BaseException | None) -> None:
@@ -38,8 +38,8 @@ class CrossLoopTransaction:
         scope = scope_of(self.value)
         try:
             # Said first, so that it ends there whatever happens to this task.
-            self._crossing.call_soon(partial(self._holder.end, error))
-            await self._crossing.call(self._holder.wait)
+            self._cross_loop.call_soon(partial(self._holder.end, error))
+            await self._cross_loop.call(self._holder.wait)
         except LoopError as failure:
             if error is None:
                 raise

@@ -101,8 +101,8 @@ class Database:
     @property
     def home_loop(self) -> asyncio.AbstractEventLoop | None:
         """The loop that it was connected on, while it has a pool there; ``run_sync`` goes there."""
-        crossing = self._isolations.cross_loop
-        return self._pools.home_loop if crossing is None else crossing.loop
+        cross_loop = self._isolations.cross_loop
+        return self._pools.home_loop if cross_loop is None else cross_loop.loop
 
     # -- connecting and disconnecting
 

@@ -23,7 +23,7 @@ from asgi_dbconn.errors import LoopError, PoolClosed, TransactionAborted, Transa
 from asgi_dbconn.loops.fork import keep_forever
 from asgi_dbconn.loops.loop_lifetime import YEARS, ShutdownHook
 from asgi_dbconn.pools.budget import Budget
-from asgi_dbconn.pools.dialects.drivers import isolated_profile
+from asgi_dbconn.pools.dialects.drivers import make_isolation_profile
 from asgi_dbconn.pools.dialects.isolation_profiles import IsolatedProfile, Undo
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.pool_config import PoolConfig
@@ -54,7 +54,7 @@ class IsolatedConfig(PoolConfig):
 
     @cached_property
     def profile(self) -> IsolatedProfile:
-        return isolated_profile(self.url)
+        return make_isolation_profile(self.url)
 
 
 Leave = Callable[[], Awaitable[None]]
@@ -218,14 +218,14 @@ class IsolationManager:
         except BaseException:
             await self._end(isolation)
             raise
-        guard = ShutdownHook(partial(self._loop_ends, isolation))
-        return partial(self._leave, isolation, guard)
+        hook = ShutdownHook(partial(self._loop_ends, isolation))
+        return partial(self._leave, isolation, hook)
 
-    async def _leave(self, isolation: Isolation, guard: ShutdownHook) -> None:
+    async def _leave(self, isolation: Isolation, hook: ShutdownHook) -> None:
         if isolation.cross_loop.is_needed:
-            guard.disable()
+            hook.disable()
         else:
-            guard.cancel()
+            hook.cancel()
         await self._end(isolation)
 
     async def _end(self, isolation: Isolation) -> None:

@@ -33,7 +33,7 @@ _HARD_LIMIT: Final = 2.5
 @dataclass(slots=True)
 class _Member:
     pool: LoopPool
-    guard: ShutdownHook
+    hook: ShutdownHook
 
 
 class LoopPools:
@@ -156,7 +156,7 @@ class LoopPools:
                     )
             else:
                 member.pool.abort()
-                member.guard.disable()
+                member.hook.disable()
             self._past_stats.add(member.pool.counters)
         self._members.clear()
         self._home = None
@@ -166,7 +166,7 @@ class LoopPools:
         for member in list(self._members.values()):
             if not member.pool.ended.done():
                 member.pool.abort()
-            member.guard.disable()  # nothing is left to do for a loop that stands still
+            member.hook.disable()  # nothing is left to do for a loop that stands still
             self._past_stats.add(member.pool.counters)
         self._members.clear()
         self._home = None
@@ -174,16 +174,16 @@ class LoopPools:
     def abandon_after_fork(self) -> None:
         """Forget the pools in a child after a fork, without touching them."""
         for member in self._members.values():
-            member.guard.disable()  # a child may end the loop that it inherited
+            member.hook.disable()  # a child may end the loop that it inherited
         keep_forever((self._members, self._background_connect))
         self._members, self._background_connect, self._home = {}, None, None
 
     def _add(self, loop: asyncio.AbstractEventLoop, pool: LoopPool) -> LoopPool:
         self.sweep()
-        guard = ShutdownHook(partial(self._loop_ends, pool))
+        hook = ShutdownHook(partial(self._loop_ends, pool))
         # Only once it is drained: a loop that ends in the meantime has to wait for that.
-        pool.on_drained(guard.cancel)
-        self._members[loop] = _Member(pool, guard)
+        pool.on_drained(hook.cancel)
+        self._members[loop] = _Member(pool, hook)
         return pool
 
     def sweep(self) -> None:

@@ -178,9 +178,9 @@ class Scope(BlockState):
         Raises TransactionAborted if an earlier statement of the transaction failed, and
         TransactionClosed if the block ends before the work is done.
         """
-        crossing = self.checkout.cross_loop
-        if crossing is not None and crossing.is_needed:
-            return await crossing.call(partial(self.run, work))
+        cross_loop = self.checkout.cross_loop
+        if cross_loop is not None and cross_loop.is_needed:
+            return await cross_loop.call(partial(self.run, work))
         lock = self.lock
         await self.acquire()
         try:

@@ -33,13 +33,13 @@ async def verify_with_retries(pool: LoopPool) -> None:
     another attempt would not change, as a wrong password or an unknown database.
     """
     config, clock = pool.config, pool.loop.time
-    give_up_at = clock() + config.options.startup_timeout
+    deadline = clock() + config.options.startup_timeout
     for attempt, delay in enumerate(backoff(_FIRST_DELAY, _MAX_DELAY), 1):
         try:
             await _ping(pool)
         except DatabaseUnavailable as error:
             permanent = error.__cause__ is not None and config.profile.is_permanent(error.__cause__)
-            pause = min(delay, give_up_at - clock())
+            pause = min(delay, deadline - clock())
             if permanent or pause <= 0:
                 raise _final_error(error, attempt, permanent=permanent) from error.__cause__
             _log.warning("%s; attempt %d, next in %.1f s", error, attempt, pause)

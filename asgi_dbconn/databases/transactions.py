@@ -70,8 +70,8 @@ class Transaction:
 
         Raises LoopError on another loop than the connection's: an isolated database may have one.
         """
-        crossing = self._scope.checkout.cross_loop
-        if crossing is not None and crossing.is_needed:
+        cross_loop = self._scope.checkout.cross_loop
+        if cross_loop is not None and cross_loop.is_needed:
             raise LoopError(
                 f"Database {self._scope.name!r} is isolated on another event loop, and its "
                 "connection cannot leave that. Query through models here, or begin the isolation "
@@ -84,9 +84,9 @@ class Transaction:
 
         Inside another scope that is everything since this block began.
         """
-        crossing = self._scope.checkout.cross_loop
-        if crossing is not None and crossing.is_needed:
-            return await crossing.call(self.rollback)
+        cross_loop = self._scope.checkout.cross_loop
+        if cross_loop is not None and cross_loop.is_needed:
+            return await cross_loop.call(self.rollback)
         await self._scope.acquire()
         try:
             return await spawn(self._restart)

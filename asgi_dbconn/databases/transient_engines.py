@@ -83,5 +83,5 @@ class TransientEngines:
             finally:
                 gate.release(permit)
         finally:
-            if not gate.in_use and not gate.waiting:
+            if not gate.in_use and not gate.queue_length:
                 self._gates.pop(loop, None)

@@ -38,7 +38,7 @@ class Slot:
         """Give it back; any thread may, and more than once."""
         budget, self._budget = self._budget, None
         if budget is not None:
-            budget._give_back()
+            budget._release()
 
 
 class _Waiter:
@@ -47,11 +47,11 @@ class _Waiter:
         self.since = time.monotonic()  # looked at in other threads, so not a loop's clock
         self.granted: asyncio.Future[Slot] = loop.create_future()
 
-    def grant(self, share: Slot) -> None:
+    def grant(self, slot: Slot) -> None:
         if self.granted.done():  # it went away at this very moment
-            share.release()
+            slot.release()
         else:
-            self.granted.set_result(share)
+            self.granted.set_result(slot)
 
 
 class Budget:
@@ -76,7 +76,7 @@ class Budget:
         return lambda: self._askers.remove(ask) if ask in self._askers else None
 
     async def acquire(self, database: str, deadline: float) -> Slot:
-        """Return a share; raise PoolTimeout when the running loop's clock shows ``deadline``."""
+        """Return a slot; raise PoolTimeout when the running loop's clock shows ``deadline``."""
         with self._lock:
             if self._taken < self._limit and not self._waiters:
                 self._taken += 1
@@ -94,7 +94,7 @@ class Budget:
                 raise self._timeout_error(database, waiter) from None
             raise
 
-    def should_give_up_one(self, *, from_busy_loop: bool) -> bool:
+    def should_close_one(self, *, from_busy_loop: bool) -> bool:
         """Return whether to give up a connection now. A caller that is told so has to end one.
 
         ``from_busy_loop``: others on the same loop wait for it as well.
@@ -110,7 +110,7 @@ class Budget:
             self._leaving += 1
             return True
 
-    def _give_back(self) -> None:
+    def _release(self) -> None:
         with self._lock:
             self._leaving = max(self._leaving - 1, 0)
             while self._waiters:

@@ -47,25 +47,25 @@ class ConnectAttempts:
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._slots: set[Slot] = set()
 
-    async def start(self, share: Slot, *positional: Any, **arguments: Any) -> Any:
+    async def start(self, slot: Slot, *positional: Any, **arguments: Any) -> Any:
         """Do the driver's connect in a task; SQLAlchemy's dialect calls this in its place.
 
-        ``share`` is given back when the connection has ended, or has not come about.
+        ``slot`` is given back when the connection has ended, or has not come about.
         """
         attempt = asyncio.create_task(
-            self._open(share, positional, arguments), name=f"connecting to {self._config.name}"
+            self._open(slot, positional, arguments), name=f"connecting to {self._config.name}"
         )
         # Not in the task itself: one that is cancelled before its first step never runs.
-        attempt.add_done_callback(partial(self._note_done, share))
-        share.is_used = True
-        self._slots.add(share)
+        attempt.add_done_callback(partial(self._note_done, slot))
+        slot.is_used = True
+        self._slots.add(slot)
         permit = permit_of_acquire.get()
         try:
             connection = await asyncio.shield(attempt)
         except asyncio.CancelledError:
-            aftermath = self._abandon(attempt)
+            cleanup = self._abandon(attempt)
             if permit is not None:
-                permit.cleanup = aftermath
+                permit.cleanup = cleanup
             raise
         else:
             if permit is not None:
@@ -89,11 +89,11 @@ class ConnectAttempts:
             self._slots.pop().release()
 
     async def _open(
-        self, share: Slot, positional: tuple[Any, ...], arguments: dict[str, Any]
+        self, slot: Slot, positional: tuple[Any, ...], arguments: dict[str, Any]
     ) -> Any:
         profile = self._config.profile
         connection = await profile.open(self._config.options, *positional, **arguments)
-        profile.on_closed(connection, partial(self._release, share))
+        profile.on_closed(connection, partial(self._release, slot))
         if asyncio.current_task() in self._abandoned:
             task = self._closer.close_in_background(connection)
             if task is not None:
@@ -111,15 +111,15 @@ class ConnectAttempts:
             attempt.result()
         )  # it succeeded at this very moment
 
-    def _note_done(self, share: Slot, attempt: asyncio.Task[Any]) -> None:
+    def _note_done(self, slot: Slot, attempt: asyncio.Task[Any]) -> None:
         self._abandoned.discard(attempt)
         # To ask is to have looked at the error, which may be nobody else's.
         if attempt.cancelled() or attempt.exception() is not None:
-            self._release(share)
+            self._release(slot)
 
-    def _release(self, share: Slot, *_: object) -> None:
-        self._slots.discard(share)
-        share.release()
+    def _release(self, slot: Slot, *_: object) -> None:
+        self._slots.discard(slot)
+        slot.release()
 
 
 _LEAST_TIME: Final = 0.01
@@ -158,13 +158,13 @@ class Connector:
     def _attempt(
         self, dialect: Dialect, positional: list[Any], arguments: dict[str, Any], deadline: float
     ) -> Any:
-        share = self._acquire_slot(deadline)
+        slot = self._acquire_slot(deadline)
         now = self._loop.time()
         timeout = min(self._config.options.connect_timeout, deadline - now)
         try:
             if timeout < _LEAST_TIME:
                 raise self._timeout_error(timeout)  # sparing the server what nobody waits for
-            connect = partial(self._attempts.start, share)
+            connect = partial(self._attempts.start, slot)
             connection = _open(dialect, self._config, positional, arguments, timeout, connect)
         except Exception as error:
             drop_frames(error)
@@ -175,8 +175,8 @@ class Connector:
             self._events.note_opened(self._loop.time() - now)
             return connection
         finally:
-            if not share.is_used:
-                share.release()
+            if not slot.is_used:
+                slot.release()
         raise failure from cause
 
     def _acquire_slot(self, deadline: float) -> Slot:

@@ -35,7 +35,7 @@ def translate_interruptions(
 ) -> None:
     """Treat such statements on ``engine`` and its views."""
 
-    def give_up(context: ExceptionContext) -> QueryTimeout | None:
+    def translate(context: ExceptionContext) -> QueryTimeout | None:
         error, connection = context.original_exception, context.connection
         if connection is None or connection.invalidated or connection.closed:
             return None
@@ -52,17 +52,17 @@ def translate_interruptions(
             _discard(connection, gate, closer)
         return _timeout_error(config, gate, is_kept=is_kept) if timed_out else None
 
-    event.listen(engine, "handle_error", give_up, retval=True)
+    event.listen(engine, "handle_error", translate, retval=True)
 
 
 def _is_idle(connection: Connection) -> bool:
     """Return whether the driver has come to an end with the statement, and was waited for."""
-    lock = lock_of(_adapted_of(connection))
+    lock = lock_of(_get_adapted(connection))
     return lock.cancel_limit is not None and not lock.is_lost
 
 
 def _discard(connection: Connection, gate: Gate, closer: ConnectionCloser) -> None:
-    adapted = _adapted_of(connection)
+    adapted = _get_adapted(connection)
     if lock_of(adapted).is_lost:
         begin_discard(driver_of(adapted), gate, closer)  # it was waited for, and nobody waits again
         return
@@ -71,7 +71,7 @@ def _discard(connection: Connection, gate: Gate, closer: ConnectionCloser) -> No
         discard(driver_of(adapted), gate, closer)
 
 
-def _adapted_of(connection: Connection) -> object:
+def _get_adapted(connection: Connection) -> object:
     return getattr(connection, "_dbapi_connection").dbapi_connection  # noqa: B009
 
 

@@ -88,7 +88,7 @@ class Gate:
         return len(self._holders)
 
     @property
-    def waiting(self) -> int:
+    def queue_length(self) -> int:
         return len(self._waiters)
 
     def holders(self) -> Iterable[Permit]:
@@ -101,7 +101,7 @@ class Gate:
         Raises PoolClosed once the gate is closed.
         """
         if self.is_closed:
-            raise self._closed_error()
+            raise self._make_closed_error()
         if len(self._holders) >= self.size or self._waiters:
             return None
         now = self._loop.time()
@@ -138,7 +138,7 @@ class Gate:
         permit.holder = _current_task_name()
         return permit
 
-    def hand_out(self, permit: Permit) -> None:
+    def confirm(self, permit: Permit) -> None:
         """Let the connection belong to its holder from now on: the acquire has succeeded."""
         permit.is_out = True
         self.events.counters.acquired += 1
@@ -161,7 +161,7 @@ class Gate:
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
-                waiter.set_exception(self._closed_error())
+                waiter.set_exception(self._make_closed_error())
 
     async def wait_until_unused(self, timeout: float) -> bool:
         """Return whether every permit came back within ``timeout`` seconds. For a closed gate."""
@@ -208,7 +208,7 @@ class Gate:
             waiter.set_exception(self._timeout_error(waited))
             self.events.note_timeout(waited)
 
-    def _closed_error(self) -> PoolClosed:
+    def _make_closed_error(self) -> PoolClosed:
         return PoolClosed(
             f"Database {self.name!r} is disconnecting and takes no new work. "
             "Connect it again, or finish the work before the application shuts down."
@@ -216,7 +216,7 @@ class Gate:
 
     def _overload_error(self) -> PoolOverloaded:
         return PoolOverloaded(
-            f"Database {self.name!r}: {self.waiting} acquires wait already (max_waiting). "
+            f"Database {self.name!r}: {self.queue_length} acquires wait already (max_waiting). "
             f"All {self.size} connections (pool_size) are in use. Try again later, or raise either."
         )
 
@@ -228,7 +228,7 @@ class Gate:
         )
         return PoolTimeout(
             f"Database {self.name!r}: no connection came free within {waited:.2f} s "
-            f"(acquire_timeout). All {self.size} (pool_size) are in use, {self.waiting} more "
+            f"(acquire_timeout). All {self.size} (pool_size) are in use, {self.queue_length} more "
             f"acquires wait; held longest by {oldest}. Give connections back sooner, "
             "or raise pool_size."
         )

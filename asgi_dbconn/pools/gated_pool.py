@@ -78,7 +78,7 @@ class GatedPool(AsyncAdaptedQueuePool):
             permit.alarm = LeakDetector(
                 self.gate.name, permit.holder, self.leak_after, self.gate.events
             )
-        self.gate.hand_out(permit)
+        self.gate.confirm(permit)
         return connection
 
     def _usable(self, permit: Permit) -> PoolProxiedConnection:

@@ -46,7 +46,7 @@ def make_engine(
     gate: Gate,
     events: Events,
     liveness: Liveness,
-    opener: Connector,
+    connector: Connector,
     closer: ConnectionCloser,
 ) -> AsyncEngine:
     """Make an engine whose every connection passes ``gate``. Opens nothing."""
@@ -64,7 +64,7 @@ def make_engine(
         "leak_after": config.options.leak_after,
     }
     engine = create_async_engine(config.address.without_password(), **arguments)
-    event.listen(engine.sync_engine, "do_connect", opener)
+    event.listen(engine.sync_engine, "do_connect", connector)
     # Before all others that are told of a new connection: they may use it.
     event.listen(engine.sync_engine.pool, "connect", _adapt(config), insert=True)
     pooled_connection.install(engine.sync_engine)
@@ -104,17 +104,17 @@ class LoopPool:
         )
         self._closer = ConnectionCloser(config)
         self._liveness = Liveness(config, events, self._closer)
-        self._opener = Connector(config, events, self._closer)
+        self._connector = Connector(config, events, self._closer)
         self.engine: AsyncEngine = make_engine(
-            config, self.gate, events, self._liveness, self._opener, self._closer
+            config, self.gate, events, self._liveness, self._connector, self._closer
         )
         # SQLAlchemy's pool does not list what is checked out; ending a pool needs to know.
         # In the order of their last use.
         self._opened: dict[Any, None] = {}
         event.listen(self.engine.sync_engine.pool, "connect", self._note_opened)
         if options.max_connections is not None:
-            event.listen(self.engine.sync_engine.pool, "checkin", self._acquire_slot)
-        self._leave_budget = config.budget.join(self._ask_for_one)
+            event.listen(self.engine.sync_engine.pool, "checkin", self._close_surplus)
+        self._leave_budget = config.budget.join(self._request_slot)
         self._draining: asyncio.Task[DrainReport] | None = None
         self._when_drained: Callable[[], None] | None = None
         self.ended: Future[DrainReport] = Future()
@@ -131,7 +131,7 @@ class LoopPool:
         options = profile.autocommit_options if autocommit else _NO_OPTIONS
         return await spawn(partial(_run_and_commit, engine, options, work))
 
-    def give_up(self, connection: Any) -> None:
+    def discard(self, connection: Any) -> None:
         """Close an adapted connection in the background, whatever is under way on it."""
         begin_discard(driver_of(connection), self.gate, self._closer)
 
@@ -148,7 +148,7 @@ class LoopPool:
             size=gate.size,
             in_use=gate.in_use,
             idle=max(len(self._open_connections()) - gate.in_use, 0),
-            waiting=gate.waiting,
+            waiting=gate.queue_length,
         )
 
     def mark_outdated(self) -> None:
@@ -200,16 +200,16 @@ class LoopPool:
 
     async def _drain(self, grace: float) -> DrainReport:
         self.gate.close()
-        await self._opener.wait_done()  # what nobody waits for is not waited for
+        await self._connector.wait_done()  # what nobody waits for is not waited for
         report = await drain(
             self.gate,
             grace,
-            connections=self._settled_connections,
+            connections=self._remaining_connections,
             end=self.config.profile.close,
             terminate=self.config.profile.terminate,
         )
         await self._closer.wait_closed()
-        await self._opener.wait_done()
+        await self._connector.wait_done()
         return report
 
     def _finish_drain(self, draining: asyncio.Task[DrainReport]) -> None:
@@ -226,7 +226,7 @@ class LoopPool:
 
     def _finish(self, report: DrainReport) -> None:
         self._leave_budget()
-        self._opener.note_closed()
+        self._connector.note_closed()
         with suppress(InvalidStateError):  # drained and cut at once: one of them came first
             self.ended.set_result(report)
 
@@ -235,30 +235,28 @@ class LoopPool:
         self._opened = dict.fromkeys(self._open_connections())
         self._opened[driver_of(connection)] = None
 
-    def _ask_for_one(self) -> None:
+    def _request_slot(self) -> None:
         # From any thread: another loop of the process lacks a connection (max_connections).
         with suppress(RuntimeError):  # this loop was closed a moment ago
-            self.loop.call_soon_threadsafe(self._give_up_idle)
+            self.loop.call_soon_threadsafe(self._close_idle)
 
-    def _give_up_idle(self) -> None:
+    def _close_idle(self) -> None:
         used = {permit.connection for permit in self.gate.holders()}
-        for connection in self._settled_connections():
-            if connection not in used and self.config.budget.should_give_up_one(
-                from_busy_loop=False
-            ):
+        for connection in self._remaining_connections():
+            if connection not in used and self.config.budget.should_close_one(from_busy_loop=False):
                 self._closer.close_in_background(connection)
 
-    def _acquire_slot(self, connection: Any, _: Any) -> None:
+    def _close_surplus(self, connection: Any, _: Any) -> None:
         # At check-in.
         if connection is None:
             return  # it was invalidated, and has ended anyway
         driver = driver_of(connection)
         self._opened.pop(driver, None)
         self._opened[driver] = None
-        if self.config.budget.should_give_up_one(from_busy_loop=self.gate.waiting > 0):
+        if self.config.budget.should_close_one(from_busy_loop=self.gate.queue_length > 0):
             self._closer.close_in_background(driver)
 
-    def _settled_connections(self) -> list[Any]:
+    def _remaining_connections(self) -> list[Any]:
         return [
             connection
             for connection in self._open_connections()

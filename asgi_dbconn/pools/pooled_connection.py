@@ -66,14 +66,14 @@ class PooledConnection(Connection):
         return super().connection.info if pooled is None else pooled.info
 
     def reserve(
-        self, refusal: Callable[[], Exception | None], turn: Callable[[], FifoLock | None]
+        self, refusal: Callable[[], Exception | None], lock: Callable[[], FifoLock | None]
     ) -> None:
         """Let a block have the connection.
 
-        ``refusal`` is asked for each statement, and ``turn`` before a commit or rollback by hand:
+        ``refusal`` is asked for each statement, and ``lock`` before a commit or rollback by hand:
         that must not come between two statements of another task's verb.
         """
-        self.refusal, self.lock = refusal, turn
+        self.refusal, self.lock = refusal, lock
         lock_of(super().connection.dbapi_connection).reserve(refusal)
 
     def _revalidate_connection(self) -> PoolProxiedConnection:

@@ -40,9 +40,11 @@ _MAX_PAUSE: Final = 0.5
 class SharedRetry:
     """The patience of one pool; lives as long as it, on its loop."""
 
-    def __init__(self, database: str, may_pass: Callable[[DatabaseUnavailable], bool]) -> None:
+    def __init__(
+        self, database: str, is_transient_error: Callable[[DatabaseUnavailable], bool]
+    ) -> None:
         self._database = database
-        self._is_transient_error = may_pass
+        self._is_transient_error = is_transient_error
         self._loop = asyncio.get_running_loop()
         self._lock = asyncio.Lock()
         self._failure: DatabaseUnavailable | None = None

@@ -32,7 +32,7 @@ class StatementLock(FifoLock):
 
     __slots__ = (
         "_default_limit",
-        "_settle",
+        "_wait_idle",
         "cancel_limit",
         "checkouts",
         "insists",
@@ -44,9 +44,9 @@ class StatementLock(FifoLock):
         "refusal",
     )
 
-    def __init__(self, settle: Stop, *, keeps_connection: bool = False) -> None:
+    def __init__(self, wait_idle: Stop, *, keeps_connection: bool = False) -> None:
         super().__init__()
-        self._settle = settle
+        self._wait_idle = wait_idle
         self._default_limit = CANCEL_LIMIT if keeps_connection else None
         self.cancel_limit = self._default_limit
         """Seconds to wait for an interrupted statement, so that its connection can stay in use.
@@ -140,14 +140,14 @@ class StatementLock(FifoLock):
             self.is_lost = not is_idle
         elif limit:
             try:
-                self.is_lost = not await self._settle(limit)
+                self.is_lost = not await self._wait_idle(limit)
             except BaseException:
                 # Cancelled again: the connection is given up without waiting for it.
                 self.release()
                 raise
 
     async def _stop_within(self, limit: float) -> bool:
-        return await self._settle(limit)
+        return await self._wait_idle(limit)
 
 
 def _interruption_error(what: str) -> TransactionAborted:

@@ -169,4 +169,4 @@ def adapt(
 ) -> None:
     """Turn SQLAlchemy's adapted connection into one of ``kind``."""
     driver: Any = connection._connection
-    lock(connection, kind, driver.settle, keeps_connection=True)
+    lock(connection, kind, driver.wait_or_interrupt, keeps_connection=True)

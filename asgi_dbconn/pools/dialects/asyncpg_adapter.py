@@ -41,14 +41,14 @@ class _LockedCursor:
         lock = lock_of(self._adapted)
         async with lock:
             if lock.checkouts != self._checkout or lock.refusal is not self._refusal:
-                raise self._closed_error()
+                raise self._make_closed_error()
             try:
                 rows = await self._cursor.fetch(count)
             except Exception as error:
                 self._adapted._handle_exception(error)  # translated, as that of a statement is
         return rows
 
-    def _closed_error(self) -> Exception:
+    def _make_closed_error(self) -> Exception:
         ended = None if self._refusal is None else self._refusal()
         return ended or TransactionClosed(
             "The connection of this cursor has been given back to its pool, so no more rows can be "

@@ -97,7 +97,7 @@ class Connection(asyncpg.Connection):
 
 async def connect(*positional: Any, watch_client: bool, **arguments: Any) -> Any:
     """Open such a connection by ``asyncpg.connect``, within its ``timeout``."""
-    give_up_at = time.monotonic() + arguments["timeout"]
+    deadline = time.monotonic() + arguments["timeout"]
     arguments = {"connection_class": Connection, **arguments}
     settings = arguments.get("server_settings") or {}
     connection = await asyncpg.connect(*positional, **arguments)
@@ -106,7 +106,7 @@ async def connect(*positional: Any, watch_client: bool, **arguments: Any) -> Any
         is_able = connection.get_server_version().major >= _WATCH_SINCE
         is_ours = isinstance(connection, Connection)  # else connect_args chose another class
         if watch_client and is_ours and is_able and _WATCH_SETTING not in settings:
-            await connection.watch_client(max(give_up_at - time.monotonic(), 0.001))
+            await connection.watch_client(max(deadline - time.monotonic(), 0.001))
     except BaseException:
         connection.terminate()
         raise

@@ -134,7 +134,7 @@ def _set_isolation_level(connection: Any, level: str) -> None:
 
 
 _TRANSACTION: Final = "asgi_dbconn_transaction"
-_PATIENCE: Final = CANCEL_LIMIT - 0.5
+_INTERRUPT_AFTER: Final = CANCEL_LIMIT - 0.5
 """Seconds for which a statement that writes is not interrupted: the isolation would be over."""
 _numbers: Final = count(1)
 
@@ -175,11 +175,11 @@ class IsolatedSQLite(SQLiteProfile):
     def adapt(self, connection: Any) -> None:
         aiosqlite_adapter.adapt(connection, _SQLiteConnection)
         lock_of(connection).insists = True
-        driver_of(connection).patience = _PATIENCE
+        driver_of(connection).interrupt_after = _INTERRUPT_AFTER
 
     async def savepoint(self, connection: Any) -> Undo:
         refuse_another(not connection.in_transaction)
-        name = f"asgi_dbconn_mark_{next(_numbers)}"  # savepoints of one name hide each other
+        name = f"asgi_dbconn_savepoint_{next(_numbers)}"  # savepoints of one name hide each other
         await connection.execute_fetchall(f"SAVEPOINT {name}")
         return partial(_undo, connection, name)
 

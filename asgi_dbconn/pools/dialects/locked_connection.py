@@ -56,11 +56,11 @@ class LockedConnection:
 def lock(
     connection: AsyncAdapt_dbapi_connection,
     kind: type[LockedConnection],
-    settle: Stop,
+    wait_idle: Stop,
     *,
     keeps_connection: bool,
 ) -> None:
     """Turn SQLAlchemy's adapted connection into one of ``kind``, with a lock of its own."""
     adapted: Any = connection
     adapted.__class__ = kind
-    adapted._execute_mutex = StatementLock(settle, keeps_connection=keeps_connection)
+    adapted._execute_mutex = StatementLock(wait_idle, keeps_connection=keeps_connection)

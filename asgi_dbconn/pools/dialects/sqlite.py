@@ -88,7 +88,7 @@ class SQLiteProfile:
 
     def begin(self, connection: Connection) -> None:
         """Begin the transaction in SQLite that SQLAlchemy has begun on ``connection``."""
-        adapted = _adapted_of(connection)
+        adapted = _get_adapted(connection)
         options = connection.get_execution_options()
         readonly = bool(options.get(READONLY))
         if options.get(AUTOCOMMIT) or adapted.is_autocommit:
@@ -205,7 +205,7 @@ def _configure(busy_timeout: float, connection: Any, _: Any) -> None:
     cursor.close()
 
 
-def _adapted_of(connection: Connection) -> AdaptedConnection:
+def _get_adapted(connection: Connection) -> AdaptedConnection:
     # It is about to begin, so this only connects anew where the connection before it was lost.
     adapted: Any = connection.connection.dbapi_connection
     return cast("AdaptedConnection", adapted)

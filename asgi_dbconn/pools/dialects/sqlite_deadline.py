@@ -55,7 +55,7 @@ def install(engine: Engine, seconds: float) -> None:
         driver = driver_of(connection)
         await_only(driver.set_progress_handler(deadline.has_passed, _STEPS))
 
-    def failed(context: ExceptionContext) -> None:
+    def note_failure(context: ExceptionContext) -> None:
         connection = context.connection
         if connection is not None and not connection.invalidated and not connection.closed:
             deadline: _Deadline = connection.info[_KEY]
@@ -65,7 +65,7 @@ def install(engine: Engine, seconds: float) -> None:
     event.listen(engine, "connect", watch)
     event.listen(engine, "before_cursor_execute", begin)
     event.listen(engine, "after_cursor_execute", end)
-    event.listen(engine, "handle_error", failed)
+    event.listen(engine, "handle_error", note_failure)
 
 
 def has_passed(connection: Connection, error: BaseException) -> bool:

@@ -33,13 +33,13 @@ __all__ = ["DriverConnection", "Outcome"]
 
 T = TypeVar("T")
 
-_READING_PATIENCE: Final = 0.01
+_INTERRUPT_READ_AFTER: Final = 0.01
 """Seconds after which a statement that reads is interrupted; nothing else is lost with it."""
-_WRITING_PATIENCE: Final = 0.1
+_INTERRUPT_WRITE_AFTER: Final = 0.1
 """The same for one that may write: SQLite rolls its whole transaction back."""
-_REPEATED_AFTER: Final = 0.05
+_REPEAT_INTERRUPT_AFTER: Final = 0.05
 """Seconds between two interrupts; one that comes before its statement is ignored."""
-_LOCK_PATIENCE: Final = 0.4
+_LOCK_WAIT_LIMIT: Final = 0.4
 """Seconds after which a statement is given up that waits for a lock: no interrupt reaches it."""
 _PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.025, 0.025, 0.05, 0.05, 0.1)
 """Seconds between two attempts to get the write lock; SQLite's own."""
@@ -64,7 +64,7 @@ class DriverConnection(ThreadedConnection):
     def __init__(self, connect: Callable[[], sqlite3.Connection], iter_chunk_size: int) -> None:
         super().__init__(connect, iter_chunk_size)
         self.transaction = SQLiteTransaction()
-        self.patience = _WRITING_PATIENCE
+        self.interrupt_after = _INTERRUPT_WRITE_AFTER
         """Seconds for which a statement that may write is not interrupted."""
         self.is_autocommit = False
         """True if SQLAlchemy was asked for the isolation level AUTOCOMMIT."""
@@ -110,7 +110,7 @@ class DriverConnection(ThreadedConnection):
         commit of what SQLite has rolled back by itself."""
         await self._execute_kind(Kind.WRITES, self._end_transaction, statements)
 
-    async def settle(self, limit: float) -> bool:
+    async def wait_or_interrupt(self, limit: float) -> bool:
         """Wait until the thread is idle; interrupt what takes long.
 
         Return False if that takes more than ``limit`` seconds, or if the connection is closed.
@@ -130,7 +130,7 @@ class DriverConnection(ThreadedConnection):
 
     async def put_in_order(self, limit: float) -> bool:
         """Roll back whatever was left on it. Return False if it has to be closed."""
-        if not await self.settle(limit):
+        if not await self.wait_or_interrupt(limit):
             return False
         try:
             await self.submit(self._put_in_order)
@@ -140,7 +140,7 @@ class DriverConnection(ThreadedConnection):
 
     async def finish(self, limit: float) -> None:
         """End whatever goes on, roll it back, and close the file."""
-        await self.settle(limit)
+        await self.wait_or_interrupt(limit)
         await self.close()
 
     def interrupt_now(self) -> None:
@@ -160,11 +160,13 @@ class DriverConnection(ThreadedConnection):
     async def _hurry(self, ended: asyncio.Future[Any], limit: float) -> bool:
         clock = asyncio.get_running_loop().time
         begun_at = clock()
-        patience = _READING_PATIENCE if self._kind is Kind.READS else self.patience
+        interrupt_after = (
+            _INTERRUPT_READ_AFTER if self._kind is Kind.READS else self.interrupt_after
+        )
         if self._kind is Kind.WRITES and self.transaction.may_wait_for_lock:
-            limit = min(limit, patience + _LOCK_PATIENCE)
+            limit = min(limit, interrupt_after + _LOCK_WAIT_LIMIT)
         self._is_waiting_over.set()
-        await asyncio.wait({ended}, timeout=min(patience, limit))
+        await asyncio.wait({ended}, timeout=min(interrupt_after, limit))
         if ended.done():
             return self.is_open
         while not ended.done():
@@ -172,7 +174,7 @@ class DriverConnection(ThreadedConnection):
             if left <= 0:
                 return False
             self.interrupt_now()
-            await asyncio.wait({ended}, timeout=min(left, _REPEATED_AFTER))
+            await asyncio.wait({ended}, timeout=min(left, _REPEAT_INTERRUPT_AFTER))
         try:
             await self.submit(self._recover)
         except (ValueError, sqlite3.Error):
@@ -302,14 +304,14 @@ class DriverConnection(ThreadedConnection):
             (busy_timeout,) = execute("PRAGMA busy_timeout").fetchone()
             self._busy_timeout = busy_timeout
         self._is_waiting_over.clear()
-        give_up_at = time.monotonic() + busy_timeout / 1000
+        deadline = time.monotonic() + busy_timeout / 1000
         execute("PRAGMA busy_timeout=0")
         try:
             for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
                 try:
                     execute("BEGIN IMMEDIATE")
                 except sqlite3.OperationalError as error:
-                    left = give_up_at - time.monotonic()
+                    left = deadline - time.monotonic()
                     if not is_busy(error) or left <= 0:
                         raise
                     if self._is_waiting_over.wait(min(pause, left)):

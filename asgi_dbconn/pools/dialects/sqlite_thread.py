@@ -66,7 +66,7 @@ class ThreadedConnection(aiosqlite.Connection):
     def wait_idle(self) -> asyncio.Future[None]:
         """Return a future that is done after everything that was submitted before."""
         idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._tx.put_nowait((idle, _nothing))
+        self._tx.put_nowait((idle, _do_nothing))
         return idle
 
     def close_cursor(self, cursor: sqlite3.Cursor) -> None:
@@ -146,7 +146,7 @@ class ThreadedConnection(aiosqlite.Connection):
         return _STOP
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Do nothing, after everything that came before."""
 
 

@@ -83,7 +83,7 @@ class SQLiteTransaction:
         if (self.is_begun or self.is_permanent) and not connection.in_transaction:
             by_hand = self.ended_by is None and not self.is_permanent
             if not (by_hand and statement[:5].upper() == "BEGIN"):
-                raise self._aborted_error()
+                raise self._make_aborted_error()
 
     def note_success(self, kind: Kind, statement: str) -> None:
         """Note that ``statement`` has been executed."""
@@ -116,7 +116,7 @@ class SQLiteTransaction:
             self.can_restart and self._done is Kind.READS and kind is Kind.WRITES and is_busy(error)
         )
 
-    def _aborted_error(self) -> TransactionAborted:
+    def _make_aborted_error(self) -> TransactionAborted:
         """Return the error for a task that goes on in a transaction that is no more."""
         if self.ended_by is None:
             why = "it was ended by a COMMIT or ROLLBACK that was sent by hand"
