@@ -1,6 +1,6 @@
-"""Doing something on another event loop that runs, and awaiting it on this one.
+"""Call a coroutine function on another running loop, and await its result here.
 
-Only for what is inherently one connection, and so cannot have one on each loop.
+Only for an isolated database: it is one connection, and cannot have one on each loop.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ Work = Callable[[], Coroutine[Any, Any, T]]
 
 
 class CrossLoopCaller:
-    """The way to the loop on which it was made, from any other. Never waits for ever: a loop that
-    ends, stops or stands still is an error.
+    """Calls from other loops to the loop on which it was made.
+
+    They never wait for ever: a loop that ends, stops or is blocked is an error.
     """
 
     def __init__(self, subject: str, start_timeout: float) -> None:
         self.loop = asyncio.get_running_loop()
         self._subject = subject
         self._start_timeout = start_timeout
-        """Seconds in which the loop has to begin what it is given."""
+        """Seconds in which the loop has to begin a call."""
 
     @property
     def is_needed(self) -> bool:
@@ -38,7 +39,7 @@ class CrossLoopCaller:
         return asyncio.get_running_loop() is not self.loop
 
     async def call(self, work: Work[T]) -> T:
-        """Return what ``work`` returns there, in this context. Cancelled, it is cancelled there.
+        """Run ``work`` there, in this context, and return its result. Cancelled, cancel it there.
 
         Raises LoopError, LoopGoneError or DeadlockError instead of waiting in vain.
         """
@@ -61,7 +62,7 @@ class CrossLoopCaller:
         return answer.result()
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Call ``function`` there, soon, and do not wait for it. Raises as :meth:`do` does."""
+        """Call ``function`` there soon, and do not wait for it. Raises as :meth:`call` does."""
         self._check_loop()
         try:
             self.loop.call_soon_threadsafe(function)
@@ -107,7 +108,7 @@ class CrossLoopCaller:
 
 
 class _RemoteCall(Generic[T]):
-    """One piece of work on its way. ``begin`` and ``cancel`` belong to the loop that does it."""
+    """One call to another loop. ``begin`` and ``cancel`` run on that loop."""
 
     def __init__(self, work: Work[T]) -> None:
         self.outcome: Future[T] = Future()
@@ -121,7 +122,7 @@ class _RemoteCall(Generic[T]):
         return self._task is not None
 
     def begin(self) -> None:
-        if not self.outcome.cancelled():  # nobody waits any more
+        if not self.outcome.cancelled():  # no task waits any more
             self._task = asyncio.create_task(self._work())
             self._task.add_done_callback(self._finish)
 
@@ -131,7 +132,7 @@ class _RemoteCall(Generic[T]):
 
     def _finish(self, task: asyncio.Task[T]) -> None:
         error = None if task.cancelled() else task.exception()
-        with suppress(InvalidStateError):  # given up meanwhile
+        with suppress(InvalidStateError):  # the caller was cancelled meanwhile
             if task.cancelled():
                 self.was_cancelled = True
                 self.outcome.cancel()

@@ -1,4 +1,4 @@
-"""The blocks of one database: each opens a scope, or joins the one that is open in its context."""
+"""Open ``connection()``, ``session()``, ``transaction()``, or join the open scope of a context."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["ScopeManager"]
 
 
 class ScopeManager:
-    """The maker of the blocks of one database; for any task, thread and loop."""
+    """The blocks of one database; for any task, thread and loop."""
 
     def __init__(
         self, database: object, name: str, cross_loop: Callable[[], CrossLoopCaller | None]

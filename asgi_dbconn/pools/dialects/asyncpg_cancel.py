@@ -38,7 +38,7 @@ async def wait_cancelled(driver: Any, limit: float) -> bool:
     )
     under_way = {request for request in requests if not request.done()}
     if under_way and driver.is_closed():
-        # The pool has hung up meanwhile: its loop is about to end, and would take them along.
+        # The pool has terminated it: its loop is about to end, and would end the requests, too.
         await asyncio.wait(under_way, timeout=limit)
     return has_answered
 
