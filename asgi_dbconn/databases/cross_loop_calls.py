@@ -102,7 +102,7 @@ class CrossLoopCaller:
 
     def _deadlock_error(self) -> DeadlockError:
         return DeadlockError(
-            f"{self._subject} on an event loop that stands still, blocked by synchronous code, and "
+            f"{self._subject} on an event loop that is blocked by synchronous code, and "
             "may be waiting for this one. Await that code's work, or run it in a thread."
         )
 

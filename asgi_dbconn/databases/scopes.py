@@ -337,8 +337,8 @@ class Scope(BlockState):
     def _other_loop_error(self) -> LoopError:
         if is_blocked(self.checkout.loop) or is_waiting(self.checkout.loop):
             return DeadlockError(
-                f"The scope of database {self.name!r} was opened on an event loop that stands "
-                "still in a run_sync, so its connection could be waited for for ever. Call that "
+                f"The scope of database {self.name!r} was opened on an event loop that is "
+                "blocked in a run_sync, so its connection could be waited for for ever. Call that "
                 "synchronous code by `await models.sync(...)`: it then runs on the same loop, "
                 "connection and transaction."
             )

@@ -70,7 +70,7 @@ async def test_an_idle_connection_of_another_loop_is_given_up_at_once(
     postgres_url: str, other: LoopThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What only a busy loop may wait for is not waited for.
-    monkeypatch.setattr("asgi_dbconn.pools.budget._PATIENCE", 60.0)
+    monkeypatch.setattr("asgi_dbconn.pools.budget._RETURN_WAIT", 60.0)
     async with Database(postgres_url, pool_size=2, max_connections=2) as database:
         async with database.connection():
             async with database.engine.connect():

@@ -32,23 +32,23 @@ class Connection(asyncpg.Connection):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._closing: asyncio.Future[None] | None = None
-        self._is_taken_care_of = False
+        self._closes_explicitly = False
         self._requests: set[asyncio.Task[None]] = set()
         """The requests to cancel a statement that were under way when it was closed."""
         self.session_setup = ""
         """The statements that a reset of the session has to repeat."""
 
     async def close(self, *, timeout: float | None = None) -> None:
-        if not self._is_taken_care_of:
+        if not self._closes_explicitly:
             await self._close(timeout)
 
     def terminate(self) -> None:
-        if not self._is_taken_care_of:
+        if not self._closes_explicitly:
             super().terminate()
 
     def disable_implicit_close(self) -> None:
         """Let only :meth:`end` and :meth:`terminate_socket` end it from now on."""
-        self._is_taken_care_of = True
+        self._closes_explicitly = True
 
     async def end(self, timeout: float) -> None:
         """Close it, or wait for the task that closes it already."""
