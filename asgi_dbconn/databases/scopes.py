@@ -351,8 +351,8 @@ class Scope(BlockState):
 def _veto_blocking(loop: asyncio.AbstractEventLoop, _: object) -> str | None:
     # Code on another loop would wait for locks that this one cannot release meanwhile, or try to
     # use a connection that cannot leave it.
-    for found in _scopes.get().values():
-        scope = found.innermost_open() if isinstance(found, _HiddenScope) else found
+    for entry in _scopes.get().values():
+        scope = entry.innermost_open() if isinstance(entry, _HiddenScope) else entry
         if scope is not None and scope.is_open and scope.checkout.loop is loop:
             return f"an open scope of database {scope.name!r}"
     return None

@@ -68,7 +68,10 @@ async def drain(
         _log.debug("database %r: no time is left to close connections", gate.name)
     finally:
         report = _report(closes, interrupted)
-        for connection in [*connections(), *(c for c, task in closes.items() if not task.done())]:
+        for connection in [
+            *connections(),
+            *(driver for driver, task in closes.items() if not task.done()),
+        ]:
             terminate(connection)
         for task in closes.values():
             task.cancel()

@@ -76,9 +76,9 @@ class Level:
 
     def add(self, participant: Participant, owners: Iterable[Any]) -> None:
         """Pass ``owners`` to ``participant`` when the level ends, as far as they live then."""
-        known = self._owners.setdefault(participant, {})
+        references = self._owners.setdefault(participant, {})
         # One that dies removes itself. All of it runs in C: a level may have a hundred thousand.
-        known.update(zip(map(ref, owners, repeat(known.pop)), repeat(None)))
+        references.update(zip(map(ref, owners, repeat(references.pop)), repeat(None)))
 
     @property
     def size(self) -> int:
@@ -91,28 +91,28 @@ class Level:
 
     def undo(self, *, uncertain: bool) -> None:
         """Restore all that it has changed."""
-        for participant, known in self._owners.items():
+        for participant, references in self._owners.items():
             try:
-                participant.undo(_alive_owner(known), self, uncertain=uncertain)
+                participant.undo(_alive_owners(references), self, uncertain=uncertain)
             except Exception:  # the rollback itself has happened, and others wait to be restored
                 _log.exception("objects could not be restored after a rollback")
 
     def promote(self, outer: Level) -> None:
         """Be a part of ``outer`` from now on."""
-        for participant, known in self._owners.items():
-            participant.promote(_alive_owner(known), self, outer)
+        for participant, references in self._owners.items():
+            participant.promote(_alive_owners(references), self, outer)
         for table, key in self.first_keys.items():
             outer.note_key(table, key)
 
     def forget(self) -> None:
         """Forget all of it: it is committed."""
-        for participant, known in self._owners.items():
+        for participant, references in self._owners.items():
             if participant.has_notes:
-                participant.forget(_alive_owner(known), self)
+                participant.forget(_alive_owners(references), self)
 
 
-def _alive_owner(known: dict[ref[Any], None]) -> list[Any]:
-    return [owner for reference in list(known) if (owner := reference()) is not None]
+def _alive_owners(references: dict[ref[Any], None]) -> list[Any]:
+    return [owner for reference in list(references) if (owner := reference()) is not None]
 
 
 class UndoLog:
