@@ -1,1 +1,1 @@
-"""One database: who counts on it, its pools by loop, and the scopes in which it is used."""
+"""One database: its reference count, its pools by loop, and the scopes in which it is used."""

@@ -1,9 +1,9 @@
-"""Scopes that open and end: outermost ones with a connection of their own, and inner ones.
+"""The begin and the end of a scope: outermost ones with a connection of their own, and inner ones.
 
-The end closes the block to newcomers, waits for the statement under way, and only then commits.
-What is waited for is a statement, never a block. An end by an error stops that statement on the
-server and rolls back, within two seconds. If the server does not answer, the connection is given
-up. What ended the block is what leaves it.
+The end refuses new statements, waits for the one under way, and only then commits. It waits for a
+statement, never for a block. An end by an error stops that statement on the server and rolls back,
+within two seconds. If the server does not answer, the connection is discarded. The error that ended
+the block is the one that leaves it.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT
 __all__ = ["BlockScope", "InnerScope", "OutermostScope", "PoolSource"]
 
 PoolSource = Callable[[], LoopPool | AbstractAsyncContextManager[LoopPool]]
-"""A function that returns the pool for a block, or what has to be entered around it for one."""
+"""A function that returns the pool for a block, or a context manager around the block that does."""
 
 
 class BlockScope(Scope, ABC):
-    """A scope with its beginning and its end. Methods without ``async`` run in the greenlet."""
+    """A scope with its begin and its end. Methods without ``async`` run in the greenlet."""
 
     __slots__ = ("ended_by", "rolls_back")
 
     def __init__(self, checkout: Checkout, outer: Scope | None = None) -> None:
         super().__init__(checkout, outer)
         self.rolls_back = False
-        """True if a clean end takes everything back."""
+        """True if a clean end rolls back."""
         self.ended_by: BaseException | None = None
         """The error that has ended the block."""
 
     async def leave(self, error: BaseException | None) -> None:
-        """End the block, which ``error`` ended, if anything did.
+        """End the block, because of ``error`` if there is one.
 
-        Raises what prevented a clean end. Raises nothing instead of ``error`` but CancelledError,
-        if the task is cancelled while this goes on.
+        Raises what prevented a clean end. The only error that replaces ``error`` is CancelledError,
+        if the task is cancelled meanwhile.
         """
         self.is_left = True
         ending = self.begin_to_end(is_clean=error is None)
@@ -60,7 +60,7 @@ class BlockScope(Scope, ABC):
             return
         self.ended_by = error
         if ending is not Ending.COMMIT:
-            self.checkout.enders.clear()  # inner blocks that are about to end do so no more
+            self.checkout.enders.clear()  # inner blocks that were about to end stop there
         self.checkout.enders.add(asyncio.current_task())
         scopes = cast("list[Scope]", self.chain())
         for scope in scopes:
@@ -84,30 +84,30 @@ class BlockScope(Scope, ABC):
 
     @abstractmethod
     def _begin(self) -> None:
-        """Begin the part of the transaction that the block is."""
+        """Begin the transaction or savepoint of the block."""
 
     @abstractmethod
     def _commit(self) -> None:
-        """Keep what was done in the block. Raises what prevents it."""
+        """Commit the work of the block. Raises what prevents it."""
 
     @abstractmethod
     def _roll_back(self) -> None:
-        """Take back what was done in the block. Raises what the driver raises."""
+        """Roll back the work of the block. Raises what the driver raises."""
 
     @abstractmethod
     def _finish(self) -> None:
-        """Let go of the connection, which may have been given up before."""
+        """Release the connection, which may have been discarded before."""
 
     def _abandon(self) -> None:
-        """Let go of the connection that was given up, whatever other tasks are doing with it."""
+        """Release the discarded connection, even while other tasks use it."""
         self._finish()
 
     @abstractmethod
     def _release(self) -> None:
-        """Let siblings go on."""
+        """Let sibling blocks go on."""
 
     async def _leave_pool(self) -> None:
-        """Undo what entering the block had to do for its pool."""
+        """Leave the context manager that the pool came from, if any."""
 
     async def _end_cleanly(self) -> None:
         try:
@@ -141,7 +141,7 @@ class BlockScope(Scope, ABC):
         checkout.hurry()
         try:
             if checkout.is_isolated:
-                # The one connection cannot be replaced. Cancelled again, this still takes its time.
+                # The one connection cannot be replaced. A second cancellation has to wait, too.
                 _, cancelled = await finish_despite_cancellation(
                     self._clean_up(), checkout.add_ender
                 )
@@ -166,11 +166,11 @@ class BlockScope(Scope, ABC):
     async def _abandon_connection(self, failure: BaseException) -> None:
         checkout = self.checkout
         if self.outer is not None and isinstance(failure, TransactionAborted):
-            # The database has taken the outer blocks back as well. The connection is in order.
+            # The database has rolled back the outer blocks as well. The connection is usable.
             checkout.calm()
-            mark_aborted(checkout.connection, "the database rolled back all of it at once")
+            mark_aborted(checkout.connection, "the database rolled the whole transaction back")
             return
-        await checkout.give_up()
+        await checkout.discard()
         await spawn(self._abandon)
 
     async def _stop_statements(self) -> None:
@@ -196,7 +196,7 @@ class OutermostScope(BlockScope):
         self._entered: AbstractAsyncContextManager[LoopPool] | None = None
 
     async def enter(self) -> None:
-        """Take a connection and begin. Raises what either raises, and then holds nothing."""
+        """Acquire a connection and begin. If either raises, nothing is held."""
         source = self._source()
         if isinstance(source, LoopPool):
             await self._enter(source)
@@ -232,14 +232,14 @@ class OutermostScope(BlockScope):
             await entered.__aexit__(None, None, None)
 
     def _take_back(self) -> None:
-        self._roll_back()  # with all that is inside
+        self._roll_back()  # with all blocks inside
         self._finish()
 
     def _finish(self) -> None:
         self.checkout.release()
 
     def _release(self) -> None:
-        """Do nothing: there are no siblings, as others have connections of their own."""
+        """Do nothing: blocks beside it have connections of their own."""
 
 
 class InnerScope(BlockScope):
@@ -254,10 +254,10 @@ class InnerScope(BlockScope):
         self.transaction = outer.transaction
 
     async def enter(self) -> None:
-        """Take the connection of the outer scope, and begin. Raises what either raises."""
+        """Take the lock of the outer scope, and begin. Raises what either raises."""
         outer = self._outer_scope
         await outer.acquire()
-        # From here on the end of an outer block knows of this one, and waits for its statement.
+        # From here on the end of an outer block sees this one, and waits for its statement.
         self.begin_to_open()
         self.lock.holder = self.owner
         try:
@@ -265,7 +265,7 @@ class InnerScope(BlockScope):
             if not self.open():
                 raise self.make_closed_error()
         except BaseException:
-            self.give_up_opening()
+            self.cancel_opening()
             self.lock.release()
             outer.lock.release()
             raise

@@ -1,7 +1,7 @@
-"""The life of a block: open, ending, ended; and what its end does. No I/O, and no loop.
+"""The state of a block: open, ending, ended; and what its end has to do. No I/O, and no loop.
 
-Blocks inside each other form a chain: at any moment at most one inner block has the connection of
-its outer one to itself.
+Blocks inside each other form a chain: at any moment at most one inner block uses the connection of
+its outer one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Ending(Enum):
 
 
 class BlockState:
-    """One block. ``outer`` is the block that it stands in, ``inner`` the one that stands in it."""
+    """One block. ``outer`` is the block around it, ``inner`` the open block inside it."""
 
     __slots__ = ("inner", "is_waited_for", "outer", "phase")
 
@@ -47,7 +47,7 @@ class BlockState:
         return self.phase is Phase.OPEN
 
     def begin_to_open(self) -> None:
-        """Be the inner block of the outer one, which has no other block inside."""
+        """Become the inner block of the outer one, which has no other block inside."""
         if self.outer is not None:
             self.outer.inner = self
 
@@ -57,7 +57,7 @@ class BlockState:
             self.phase = Phase.OPEN
         return self.phase is Phase.OPEN
 
-    def give_up_opening(self) -> None:
+    def cancel_opening(self) -> None:
         """Undo :meth:`begin_to_open`."""
         if self.outer is not None and self.outer.inner is self:
             self.outer.inner = None
@@ -70,14 +70,14 @@ class BlockState:
         return blocks
 
     def begin_to_end(self, *, is_clean: bool) -> Ending:
-        """Close the block, and all blocks inside it, to newcomers. Return what is to be done."""
+        """Refuse new work in the block and all blocks inside it. Return what the end has to do."""
         if self.phase is not Phase.OPEN:
             return Ending.NOTHING
         blocks = self.chain()
         if is_clean and all(
             block.is_waited_for or block.phase is Phase.NEW for block in blocks[1:]
         ):
-            # What is waited for may finish. What is about to open does so no more.
+            # A block that is waited for may finish. One that is about to open will be refused.
             for block in blocks:
                 if block is self or not block.is_waited_for:
                     block.phase = Phase.ENDING
@@ -87,7 +87,7 @@ class BlockState:
         return Ending.REFUSE if is_clean else Ending.ROLL_BACK
 
     def end(self) -> None:
-        """Leave the block; what was open inside it has ended with it."""
+        """End the block, with the blocks that were open inside it."""
         for block in reversed(self.chain()):
             block.phase = Phase.ENDED
             block.inner = None

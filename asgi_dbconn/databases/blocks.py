@@ -1,4 +1,4 @@
-"""Blocks: ``async with models.transaction():``, again and again, and around async functions."""
+"""Blocks: ``async with models.transaction():``, entered again, or around async functions."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _require_async_function(function: Any) -> None:
 
 
 class Entry(Protocol[V]):
-    """One entering of a block."""
+    """One use of a block, from entering to leaving it."""
 
     @property
     def value(self) -> V:
@@ -70,7 +70,7 @@ class Entry(Protocol[V]):
         ...
 
     def enter(self) -> Coroutine[Any, Any, None]:
-        """Enter. Raises what prevents it, and then holds nothing."""
+        """Enter the block. If it raises, nothing is held."""
         ...
 
     def leave(self, error: BaseException | None) -> Coroutine[Any, Any, None]:
@@ -78,7 +78,7 @@ class Entry(Protocol[V]):
         ...
 
     def callbacks_after_commit(self) -> CommitCallbacks | None:
-        """Return what is to be called after a clean end, if it was a commit."""
+        """Return the callbacks for after a clean end, if that was a commit."""
         ...
 
 
@@ -97,7 +97,7 @@ class Block(AbstractAsyncContextManager[T], Generic[T]):
         self._entries: list[tuple[asyncio.Task[Any] | None, Entry[T]]] = []
 
     def new_entry(self) -> Entry[T]:
-        """Return one entering of the block, which belongs to the current context."""
+        """Return a new entry of the block, which belongs to the current context."""
         return self._make_entry()
 
     async def __aenter__(self) -> T:

@@ -1,4 +1,4 @@
-"""The connection of an outermost block, from its acquire to its release."""
+"""The connection of an outermost block, from its acquire to its release or discard."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Checkout:
         "name",
     )
 
-    def __init__(self, database: object, name: str, crossing: CrossLoopCaller | None) -> None:
+    def __init__(self, database: object, name: str, cross_loop: CrossLoopCaller | None) -> None:
         self.database = database
         self.name = name
-        self.cross_loop = crossing
-        """The way to it from other loops, if there is any."""
+        self.cross_loop = cross_loop
+        """The caller for other loops, if the connection can be used from there."""
         self.loop = asyncio.get_running_loop()
         self.enders: set[asyncio.Task[Any] | None] = set()
         """The tasks that end a block at this moment; their statements are not refused."""
@@ -54,27 +54,27 @@ class Checkout:
         self,
         pool: LoopPool,
         refusal: Callable[[], Exception | None],
-        turn: Callable[[], FifoLock | None],
+        lock: Callable[[], FifoLock | None],
     ) -> None:
-        """Take a connection of ``pool``; see ``PooledConnection.reserve``."""
+        """Acquire a connection of ``pool``; see ``PooledConnection.reserve``."""
         connection = connect(pool.engine.sync_engine)
         self._pool, self._connection, self._refusal = pool, connection, refusal
-        connection.reserve(refusal, turn)
+        connection.reserve(refusal, lock)
 
     def transaction_options(self, *, readonly: bool) -> Mapping[str, Any]:
-        """Return the execution options that make a transaction what the dialect wants it to be."""
+        """Return the execution options with which the dialect begins a transaction."""
         return self._pool.config.profile.transaction_options(readonly=readonly)
 
     def roll_back(self) -> None:
         """Roll back the whole transaction, if there is one."""
         connection = self._connection
-        # Also after a COMMIT that failed: SQLAlchemy keeps its transaction, which is not active any
-        # more, and some databases keep theirs.
+        # Also after a COMMIT that failed: SQLAlchemy keeps its transaction, though inactive, and
+        # some databases keep theirs.
         if not connection.closed and connection.get_transaction() is not None:
             connection.rollback()
 
     def release(self) -> None:
-        """Give the connection back, whatever is left of its transaction rolled back."""
+        """Release the connection, and roll back what is left of its transaction."""
         lock = self._lock
         if lock is not None:
             lock.unreserve()
@@ -95,7 +95,7 @@ class Checkout:
 
     @property
     def async_connection(self) -> AsyncConnection:
-        """The same for code that awaits; one object for all blocks."""
+        """The asynchronous connection; one object for all blocks."""
         if self._async_connection is None:
             self._async_connection = AsyncConnection(self._pool.engine, self._connection)
         return self._async_connection
@@ -106,7 +106,7 @@ class Checkout:
         return self.cross_loop is not None
 
     def add_ender(self, task: asyncio.Task[Any]) -> None:
-        """Let ``task`` end a block as long as it runs."""
+        """Let ``task`` end a block; its statements are not refused until it is done."""
         self.enders.add(task)
         task.add_done_callback(self.enders.discard)
 
@@ -121,30 +121,30 @@ class Checkout:
 
         Raises TimeoutError if the server does not answer.
         """
-        pooled = self._pooled_connection()
+        pooled = self._find_pooled()
         if pooled is None or not self.is_in_use:
             return
         stopped = await self._pool.config.profile.stop(pooled.dbapi_connection, CANCEL_LIMIT)
         if not stopped:
             raise TimeoutError
 
-    async def give_up(self) -> None:
-        """Let go of the connection, without waiting for anything. Its blocks are aborted."""
-        pooled = self._pooled_connection()
+    async def discard(self) -> None:
+        """Discard the connection, without waiting for anything. Its blocks are aborted."""
+        pooled = self._find_pooled()
         if pooled is None:
             return
         lock_of(pooled.dbapi_connection).is_lost = True
-        self._pool.give_up(pooled.dbapi_connection)
+        self._pool.discard(pooled.dbapi_connection)
         await spawn(self._connection.invalidate)
 
     def hurry(self) -> None:
-        """Let an interrupted statement cost the connection from now on, and not be waited for."""
+        """From now on discard the connection with an interrupted statement, without waiting."""
         lock = self._lock
         if lock is not None:
             lock.cancel_limit = 0.0
 
     def calm(self) -> None:
-        """Undo :meth:`hurry`; an inner block has ended, and the connection is in order."""
+        """Undo :meth:`hurry`; an inner block has ended, and the connection is usable."""
         lock = self._lock
         if lock is not None:
             lock.cancel_limit = CANCEL_LIMIT
@@ -152,8 +152,8 @@ class Checkout:
     @property
     def _lock(self) -> StatementLock | None:
         # Not kept: a connection that was lost may be followed by another.
-        pooled = self._pooled_connection()
+        pooled = self._find_pooled()
         return None if pooled is None else lock_of(pooled.dbapi_connection)
 
-    def _pooled_connection(self) -> Any:
+    def _find_pooled(self) -> Any:
         return getattr(self._connection, "_dbapi_connection", None)

@@ -1,4 +1,4 @@
-"""Callbacks that wait for the commit of their transaction, and are dropped with its rollback."""
+"""Commit callbacks: called after the commit of their transaction, dropped with its rollback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from asgi_dbconn.pools.pooled_connection import PooledConnection
 __all__ = ["Callback", "CommitCallbacks"]
 
 Callback = Callable[[], object]
-"""A function called without arguments; what it returns is awaited if it can be."""
+"""A function called without arguments; an awaitable result is awaited."""
 
 
 class CommitCallbacks:
@@ -52,14 +52,14 @@ class CommitCallbacks:
         self._waiting.clear()
 
     def follow(self, connection: PooledConnection) -> None:
-        """Notice where the block's user commits or rolls back ``connection`` by hand."""
+        """Notice when the user of the block commits or rolls back ``connection`` by hand."""
         self._follows = connection
 
     async def run(self, error: BaseException | None) -> None:
-        """Call them one after the other. The first error is raised, and the rest not called.
+        """Call them in order. After the first error, raise it and skip the rest.
 
-        If ``error`` has ended the block, call those whose transaction was committed by hand before.
-        What they raise is a note on it.
+        If ``error`` has ended the block, call those whose transaction was committed by hand before,
+        and add their errors to it as notes.
         """
         callbacks = self._kept + self._waiting if error is None else self._kept
         if callbacks:

@@ -33,7 +33,7 @@ class ScopeSession(Session):
 
 
 class OutermostConnection(OutermostScope):
-    """A connection for the block; what is open at its end is committed."""
+    """A connection for the block; the end commits the open transaction."""
 
     __slots__ = ()
 
@@ -56,7 +56,7 @@ class OutermostConnection(OutermostScope):
 
 
 class OutermostSession(OutermostScope):
-    """A session for the block, on a connection of its own; committed at its end."""
+    """A session for the block, on a connection of its own; the end commits."""
 
     __slots__ = ("value",)
 
@@ -90,7 +90,7 @@ class OutermostSession(OutermostScope):
         super()._finish()
 
     def _abandon(self) -> None:
-        with suppress(IllegalStateChangeError):  # another task is about to begin in it, and fails
+        with suppress(IllegalStateChangeError):  # another task is about to begin in it
             self.value.sync_session.close()
         super()._finish()
 
@@ -98,7 +98,7 @@ class OutermostSession(OutermostScope):
 class JoinedConnection(InnerScope):
     """The connection of the outer scope, for the block alone; nothing is committed at its end.
 
-    What such a block leaves half done must not be committed by those who catch its error.
+    If its error is caught outside, the half of its work must not be committed.
     """
 
     __slots__ = ()
@@ -138,7 +138,7 @@ class JoinedSession(InnerScope):
     def _begin(self) -> None:
         connection = self.checkout.connection
         if not connection.in_transaction():
-            connection.begin()  # or the session would begin one of its own, and commit it
+            connection.begin()  # otherwise the session would begin its own, and commit it
         self.value = _JoinedAsyncSession(
             self.checkout.async_connection,
             sync_session_class=ScopeSession,
@@ -166,7 +166,7 @@ class JoinedSession(InnerScope):
 
 
 class _JoinedAsyncSession(AsyncSession):
-    """A session of the block's transaction: a commit flushes, a rollback takes all of it back."""
+    """A session in the block's transaction: a commit flushes, a rollback aborts all of it."""
 
     async def rollback(self) -> None:
         await super().rollback()

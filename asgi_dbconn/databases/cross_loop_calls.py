@@ -1,6 +1,6 @@
-"""Doing something on another event loop that runs, and awaiting it on this one.
+"""Call a coroutine function on another running loop, and await its result here.
 
-Only for what is inherently one connection, and so cannot have one on each loop.
+Only for an isolated database: it is one connection, and cannot have one on each loop.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ Work = Callable[[], Coroutine[Any, Any, T]]
 
 
 class CrossLoopCaller:
-    """The way to the loop on which it was made, from any other. Never waits for ever: a loop that
-    ends, stops or stands still is an error.
+    """Calls from other loops to the loop on which it was made.
+
+    They never wait for ever: a loop that ends, stops or is blocked is an error.
     """
 
-    def __init__(self, subject: str, patience: float) -> None:
+    def __init__(self, subject: str, start_timeout: float) -> None:
         self.loop = asyncio.get_running_loop()
         self._subject = subject
-        self._start_timeout = patience
-        """Seconds in which the loop has to begin what it is given."""
+        self._start_timeout = start_timeout
+        """Seconds in which the loop has to begin a call."""
 
     @property
     def is_needed(self) -> bool:
@@ -39,30 +40,30 @@ class CrossLoopCaller:
         return asyncio.get_running_loop() is not self.loop
 
     async def call(self, work: Work[T]) -> T:
-        """Return what ``work`` returns there, in this context. Cancelled, it is cancelled there.
+        """Run ``work`` there, in this context, and return its result. Cancelled, cancel it there.
 
         Raises LoopError, LoopGoneError or DeadlockError instead of waiting in vain.
         """
         self._check_loop()
-        errand = _RemoteCall(work)
-        answer = asyncio.wrap_future(errand.outcome)
+        remote_call = _RemoteCall(work)
+        answer = asyncio.wrap_future(remote_call.outcome)
         try:
-            self.loop.call_soon_threadsafe(errand.begin)
+            self.loop.call_soon_threadsafe(remote_call.begin)
         except RuntimeError as error:
             raise self._loop_gone_error() from error  # closed in this very moment
         try:
-            await self._wait(errand, answer)
+            await self._wait(remote_call, answer)
         finally:
             if not answer.done():
                 answer.cancel()
-                with suppress(RuntimeError):  # closed, and the errand with it
-                    self.loop.call_soon_threadsafe(errand.cancel)
-        if errand.was_cancelled:
+                with suppress(RuntimeError):  # closed, and the call with it
+                    self.loop.call_soon_threadsafe(remote_call.cancel)
+        if remote_call.was_cancelled:
             raise self._loop_gone_error()
         return answer.result()
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Call ``function`` there, soon, and do not wait for it. Raises as :meth:`do` does."""
+        """Call ``function`` there soon, and do not wait for it. Raises as :meth:`call` does."""
         self._check_loop()
         try:
             self.loop.call_soon_threadsafe(function)
@@ -100,13 +101,13 @@ class CrossLoopCaller:
 
     def _deadlock_error(self) -> DeadlockError:
         return DeadlockError(
-            f"{self._subject} on an event loop that stands still, blocked by synchronous code, and "
+            f"{self._subject} on an event loop that is blocked by synchronous code, and "
             "may be waiting for this one. Await that code's work, or run it in a thread."
         )
 
 
 class _RemoteCall(Generic[T]):
-    """One piece of work on its way. ``begin`` and ``cancel`` belong to the loop that does it."""
+    """One call to another loop. ``begin`` and ``cancel`` run on that loop."""
 
     def __init__(self, work: Work[T]) -> None:
         self.outcome: Future[T] = Future()
@@ -120,7 +121,7 @@ class _RemoteCall(Generic[T]):
         return self._task is not None
 
     def begin(self) -> None:
-        if not self.outcome.cancelled():  # nobody waits any more
+        if not self.outcome.cancelled():  # no task waits any more
             self._task = asyncio.create_task(self._work())
             self._task.add_done_callback(self._finish)
 
@@ -130,7 +131,7 @@ class _RemoteCall(Generic[T]):
 
     def _finish(self, task: asyncio.Task[T]) -> None:
         error = None if task.cancelled() else task.exception()
-        with suppress(InvalidStateError):  # given up meanwhile
+        with suppress(InvalidStateError):  # the caller was cancelled meanwhile
             if task.cancelled():
                 self.was_cancelled = True
                 self.outcome.cancel()

@@ -21,25 +21,25 @@ MakeEntry = Callable[[], Entry[Transaction]]
 class CrossLoopTransaction:
     """An entry whose block is entered and left on its home loop, in one task there."""
 
-    __slots__ = ("_crossing", "_holder", "value")
+    __slots__ = ("_cross_loop", "_holder", "value")
 
-    def __init__(self, crossing: CrossLoopCaller, make_entry: MakeEntry) -> None:
-        self._crossing = crossing
+    def __init__(self, cross_loop: CrossLoopCaller, make_entry: MakeEntry) -> None:
+        self._cross_loop = cross_loop
         self._holder = _Holder(make_entry)
         self.value: Transaction
 
     async def enter(self) -> None:
         """Enter it there. Raises what that raises, or LoopError if the loop cannot."""
-        self.value = await self._crossing.call(self._holder.enter)
+        self.value = await self._cross_loop.call(self._holder.enter)
         scope_of(self.value).enter_context()
 
     async def leave(self, error: BaseException | None) -> None:
-        """Leave it there. Where ``error`` ended the block, a loop that is gone is a note on it."""
+        """Leave it there. If that loop is gone, raise LoopError, or note it on ``error``."""
         scope = scope_of(self.value)
         try:
-            # Said first, so that it ends there whatever happens to this task.
-            self._crossing.call_soon(partial(self._holder.end, error))
-            await self._crossing.call(self._holder.wait)
+            # First, so that it ends there even if this task is cancelled.
+            self._cross_loop.call_soon(partial(self._holder.end, error))
+            await self._cross_loop.call(self._holder.wait)
         except LoopError as failure:
             if error is None:
                 raise
@@ -48,13 +48,17 @@ class CrossLoopTransaction:
             scope.leave_context()
 
     def callbacks_after_commit(self) -> CommitCallbacks | None:
-        """Return those of the outermost block; they are called on this loop."""
+        """Return the callbacks of the outermost block; they are called on this loop."""
         scope = scope_of(self.value)
         return scope.callbacks if scope.outer is None else None
 
 
 class _Holder:
-    """The task that has entered the block, whose scope is the block's."""
+    """The task that enters the block, waits, and leaves it, so that its scope belongs to the task.
+
+    Not a :class:`~asgi_dbconn.loops.context_task.ContextTask`: that is for synchronous code, and
+    leaves without an error; a block has to know the error that ended it.
+    """
 
     def __init__(self, make_entry: MakeEntry) -> None:
         self._make_entry = make_entry
@@ -77,7 +81,7 @@ class _Holder:
 
     async def wait(self) -> None:
         """Wait until the block has ended. Raises what its end raises, as a failed commit."""
-        # Who is cancelled meanwhile waits no more, and the block ends all the same.
+        # A cancelled caller stops waiting, and the block ends all the same.
         await asyncio.shield(self._task)
 
     async def _hold(self, entered: asyncio.Future[Transaction]) -> None:

@@ -1,4 +1,4 @@
-"""A database: connected as long as it is counted on, with one pool per event loop."""
+"""One database: connect, disconnect, scopes, queries; with a pool for each event loop."""
 
 from __future__ import annotations
 
@@ -52,10 +52,9 @@ _DEFAULT_NAME: Final = "default"
 
 
 class Database:
-    """A database that lives as long as you hold it.
+    """One database, connected between the first ``connect()`` and the last ``disconnect()``.
 
-    It is connected between the first ``connect()`` and the last ``disconnect()`` of the whole
-    process.
+    These are counted over the whole process.
 
     Making one opens nothing and needs no event loop. Every method may be called from any task,
     thread and loop; each loop gets a pool of its own, and a loop that ends takes its pool along.
@@ -68,7 +67,7 @@ class Database:
         name: str | None = None,
         **options: Unpack[OptionArguments],
     ) -> None:
-        # What is raised from here on must not find a secret in our local variables.
+        # An error from here on must not find a secret in our local variables.
         parsed, url = parse_url(url), MASK
         options = hide_password(options)
         if isinstance(parsed, UnsupportedURL):
@@ -90,26 +89,26 @@ class Database:
 
     @property
     def is_connected(self) -> bool:
-        """True if queries find a pool. It is so on every loop as soon as it is so on one."""
+        """True if queries find a pool: on every loop as soon as on one."""
         return self._references.state is State.OPEN
 
     @property
     def is_isolated(self) -> bool:
-        """True if a test rolls back whatever is done; see :meth:`force_rollback`."""
+        """True if a test rolls everything back; see :meth:`force_rollback`."""
         return self._isolations.current is not None
 
     @property
     def home_loop(self) -> asyncio.AbstractEventLoop | None:
         """The loop that it was connected on, while it has a pool there; ``run_sync`` goes there."""
-        crossing = self._isolations.cross_loop
-        return self._pools.home_loop if crossing is None else crossing.loop
+        cross_loop = self._isolations.cross_loop
+        return self._pools.home_loop if cross_loop is None else cross_loop.loop
 
     # -- connecting and disconnecting
 
     async def connect(self) -> None:
-        """Count on the database, and open it if it was not open before.
+        """Acquire a reference to the database; the first one opens it.
 
-        Proves that the server answers; tries again what may pass until ``startup_timeout``.
+        Verifies that the server answers; retries transient errors until ``startup_timeout``.
         Concurrent callers share one outcome. Raises DatabaseUnavailable, and then holds nothing.
         An ``optional`` database is asked once and may follow later; until then its queries raise.
         """
@@ -129,7 +128,7 @@ class Database:
                         raise copy_error(error)
 
     async def disconnect(self, *, force: bool = False) -> DrainReport | None:
-        """Stop counting on the database; the last one (or ``force``) closes it, and gets a report.
+        """Release a reference; the last one (or ``force``) closes the database. Return its report.
 
         New work is refused with PoolClosed, queries in flight get ``shutdown_timeout`` seconds,
         then they are cancelled on the server. Returns within ``shutdown_timeout`` + 2.5 seconds.
@@ -146,14 +145,14 @@ class Database:
                         self._pools.drain_all(), name=f"disconnecting {self._config.name}"
                     )
                     # Not in the task itself: one that is cancelled before its first step never
-                    # runs, not even its `finally`, and nobody could connect or disconnect again.
+                    # runs, not even its `finally`, and no task could connect or disconnect again.
                     self._drain_task.add_done_callback(self._note_closed)
                     return await asyncio.shield(self._drain_task)
                 case Wait(outcome):
                     await wait_outcome(outcome)
 
     def release_from_closed_loop(self) -> None:
-        """Give a reference back in the name of an event loop that was closed. From any thread.
+        """Release the reference of an event loop that was closed. From any thread.
 
         The last one closes the database. Its pools on other loops are drained in the background.
         """
@@ -192,7 +191,7 @@ class Database:
         return self._pools.stats() + self._isolations.stats() + counted
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Tell ``observer`` of every event from now on; return how to stop. For any thread."""
+        """Call ``observer`` for every event from now on; return how to stop. For any thread."""
         return self._config.observers.add(observer)
 
     async def refresh(self) -> None:
@@ -247,10 +246,10 @@ class Database:
     ) -> Block[Transaction]:
         """Return a block that takes effect as a whole, or not at all; a savepoint in another scope.
 
-        With ``force_rollback`` it is nothing in the end, however the block ends; its ``on_commit``
-        callbacks are not called. SQLite: takes the write lock immediately unless ``readonly``. May
-        be entered again, each time anew, and decorates async functions. ``built_at`` is the line to
-        blame, if not this one.
+        With ``force_rollback`` it is always rolled back, and its ``on_commit`` callbacks are not
+        called. SQLite: takes the write lock immediately unless ``readonly``. May be entered again,
+        each time anew, and decorates async functions. ``call_site`` is the line to blame, if not
+        this one.
         """
         pool = partial(self._pool, call_site or self._call_site())
         options = TransactionOptions(isolation_level, readonly, force_rollback)
@@ -259,13 +258,13 @@ class Database:
     def verb_transaction(self) -> Block[Transaction]:
         """Return a transaction or savepoint for the statements of a single verb; for our own use.
 
-        A block that ends well beside it waits for it, as for a statement.
+        The clean end of a block around it waits for it, as for a statement.
         """
         options = TransactionOptions(is_of_verb=True)
         return self._scopes.transaction(partial(self._pool, self._call_site()), options)
 
     def force_rollback(self) -> AbstractAsyncContextManager[None]:
-        """Roll back at the end whatever is done with the database meanwhile; for a test.
+        """Return a block at whose end everything done with the database is rolled back; for a test.
 
         All share one connection, in any task and on any loop; every transaction is a savepoint, and
         so is every single query, so that code cannot tell the difference. Nested, it rolls back its
@@ -281,11 +280,11 @@ class Database:
         autocommit: bool,
         call_site: CallSite | None = None,
     ) -> T:
-        """Do synchronous ``work`` on a connection, inside one of SQLAlchemy's greenlets.
+        """Run synchronous ``work`` on a connection, inside one of SQLAlchemy's greenlets.
 
-        In the scope that is open, else on a pooled connection of its own, committed at the end:
-        with ``autocommit`` each statement by itself, in one round trip where the driver can.
-        ``built_at`` is the line to blame if no line awaits this.
+        In the open scope, or on a pooled connection of its own, committed at the end: with
+        ``autocommit`` each statement by itself, in one round trip if the driver can.
+        ``call_site`` is the line to blame if no line awaits this.
         """
         scope = current_scope(self)
         if scope is not None:
@@ -302,7 +301,7 @@ class Database:
     # -- inside
 
     def _call_site(self) -> CallSite | None:
-        # Walking the stack is for the warning only.
+        # Only the warning needs the stack.
         return None if self.is_connected else find_call_site()
 
     def _pool(self, call_site: CallSite | None) -> LoopPool | AbstractAsyncContextManager[LoopPool]:
@@ -325,7 +324,7 @@ class Database:
                 self._keeper.close()
             with self._lock:
                 outcome = self._references.note_failed()
-            # Cancelled or broken: that is the leader's own affair, and the next one tries again.
+            # Other errors, as a cancellation, are not shared: the next caller tries again.
             outcome.set_result(failure if isinstance(failure, DBConnError) else None)
             raise
         with self._lock:
@@ -339,7 +338,7 @@ class Database:
             self._pools.abort_remaining()
             if self._keeper is not None:
                 self._keeper.close()
-        finally:  # or nobody could connect or disconnect again
+        finally:  # or no task could connect or disconnect again
             with self._lock:
                 outcome = self._references.note_closed()
             self._drain_task = None
@@ -353,8 +352,8 @@ class Database:
             self._config.observers.notify(Observer.database_disconnected, self._config.name, report)
 
     def _after_fork(self) -> None:
-        # The count is inherited, the pools are the parent's. A lock that another of its threads
-        # held at that moment would stay locked here for ever.
+        # The reference count is inherited, the pools are the parent's. A lock that another of
+        # its threads held at that moment would stay locked here for ever.
         self._lock = threading.Lock()
         self._references.after_fork()
         self._pools.abandon_after_fork()
@@ -365,7 +364,7 @@ class Database:
 
     def __repr__(self) -> str:
         if not hasattr(self, "_scopes"):
-            return "<Database, unfinished>"  # __init__ raised, and an error reporter looks at us
+            return "<Database, unfinished>"  # __init__ raised; an error reporter asks
         with self._lock:
             state, count = self._references.state, self._references.count
         return (
@@ -375,12 +374,10 @@ class Database:
 
 
 def dedicated(database: Database, **options: Unpack[OptionArguments]) -> Database:
-    """Return a Database of one connection to the same URL.
+    """Return a Database with one connection of its own to the same URL.
 
-    It has the options of ``database`` but for ``options``.
-
-    No task has to queue or pay for it: it is not counted by ``max_connections``, and ``optional``
-    does not hide that it failed.
+    It has the options of ``database`` but for ``options``. No other task waits for it: it is not
+    counted by ``max_connections``. ``optional`` does not hide that it failed.
     """
     chosen: dict[str, Any] = {
         field.name: getattr(database.options, field.name) for field in fields(database.options)

@@ -1,4 +1,4 @@
-"""One connection for all, and whatever they do on it is rolled back in the end."""
+"""Test isolation: one connection for all tasks, rolled back at the end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from asgi_dbconn.errors import LoopError, PoolClosed, TransactionAborted, Transa
 from asgi_dbconn.loops.fork import keep_forever
 from asgi_dbconn.loops.loop_lifetime import YEARS, ShutdownHook
 from asgi_dbconn.pools.budget import Budget
-from asgi_dbconn.pools.dialects.drivers import isolated_profile
+from asgi_dbconn.pools.dialects.drivers import make_isolation_profile
 from asgi_dbconn.pools.dialects.isolation_profiles import IsolatedProfile, Undo
 from asgi_dbconn.pools.loop_pool import LoopPool
 from asgi_dbconn.pools.pool_config import PoolConfig
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class IsolatedConfig(PoolConfig):
-    """The target of one isolation."""
+    """The configuration of the one pool of an isolation."""
 
     origin: PoolConfig | None = None
 
@@ -54,7 +54,7 @@ class IsolatedConfig(PoolConfig):
 
     @cached_property
     def profile(self) -> IsolatedProfile:
-        return isolated_profile(self.url)
+        return make_isolation_profile(self.url)
 
 
 Leave = Callable[[], Awaitable[None]]
@@ -63,22 +63,22 @@ Leave = Callable[[], Awaitable[None]]
 class Isolation:
     """An isolation that belongs to the loop that began it, and serves every other one.
 
-    A pool of one connection stands in for those of the database: a task that needs a connection
-    waits for its turn, and gets a PoolTimeout that names the holder if that takes too long.
+    A pool of one connection replaces those of the database: a task that needs a connection waits
+    for it, and gets a PoolTimeout that names the holder if that takes too long.
     """
 
     def __init__(self, config: PoolConfig) -> None:
         self.cross_loop = CrossLoopCaller(
             f"Database {config} is isolated", config.options.acquire_timeout
         )
-        """The way to it from other loops."""
+        """The caller for tasks on other loops."""
         self._config = IsolatedConfig.of(config)
         self._pools = LoopPools(self._config)
         self._opening: Future[LoopPool] = Future()
         self._savepoints: list[Undo] = []
 
     async def begin(self) -> None:
-        """Take the connection. Raises what that raises."""
+        """Open the connection. Raises what that raises."""
         try:
             self._opening.set_result(await self._pools.open_first(verify_once))
         finally:
@@ -87,7 +87,7 @@ class Isolation:
                 self._opening.set_exception(closed)
 
     async def end(self) -> None:
-        """Wait for work in flight as a disconnect would, and roll everything back."""
+        """Drain the pool as a disconnect would, and roll everything back."""
         try:
             await self._pools.drain_all()
         finally:
@@ -95,16 +95,16 @@ class Isolation:
             self.restore_objects()
 
     def restore_objects(self) -> None:
-        """Let the objects that were stored meanwhile be as they were before the isolation."""
+        """Restore the objects that were stored meanwhile to their state before the isolation."""
         self._config.profile.undo_log.end()
 
     async def savepoint(self) -> Leave:
-        """Begin a part that is rolled back before the rest; return how to leave it."""
+        """Begin a nested isolation, a savepoint; return how to leave it."""
         undo = await self._on_its_loop(self._savepoint)
         return partial(self._on_its_loop, partial(self._undo, undo))
 
     async def run(self, work: Callable[[Connection], T], *, autocommit: bool) -> T:
-        """Do ``work`` as a pool does; from any loop."""
+        """Run ``work`` as a pool does; from any loop."""
         pool = await self._open()
         return await self._on_its_loop(partial(pool.run, work, autocommit=autocommit))
 
@@ -128,7 +128,7 @@ class Isolation:
         return self._pools.stats()
 
     def abandon_after_fork(self) -> None:
-        """Forget the connection in a child after a fork, without touching it."""
+        """Forget the connection in a child after a fork, and send nothing on it."""
         self._pools.abandon_after_fork()
 
     async def _open(self) -> LoopPool:
@@ -158,8 +158,8 @@ class Isolation:
 
     async def _undo(self, undo: Undo) -> None:
         if undo not in self._savepoints:
-            return  # one around it is undone already, and this along with it
-        with suppress(PoolClosed, TransactionAborted):  # and so is everything
+            return  # a savepoint around it is undone already, and this one with it
+        with suppress(PoolClosed, TransactionAborted):  # everything is undone already
             async with self.engine.connect():
                 await undo()
                 self._config.profile.undo_log.roll_back_part(undo)
@@ -167,22 +167,22 @@ class Isolation:
 
 
 Connected = AbstractAsyncContextManager[object]
-"""A block in which something is connected, as a database is."""
+"""A block in which a database is connected."""
 
 
 class IsolationManager:
-    """The isolation of a database, if there is one; nested ones are parts of the first."""
+    """The isolation of a database, if there is one; nested ones are savepoints in the first."""
 
     def __init__(self, config: PoolConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
         self._past = PoolStats()
         self.current: Isolation | None = None
-        """The isolation, if any; an attribute, since it is read for every query in no scope."""
+        """The isolation, if any; an attribute, since every query outside of scopes reads it."""
 
     @property
     def cross_loop(self) -> CrossLoopCaller | None:
-        """The way to the isolated connection from other loops."""
+        """The caller for tasks on other loops than the isolated connection's."""
         return None if self.current is None else self.current.cross_loop
 
     def block(self, database: Connected) -> AbstractAsyncContextManager[None]:
@@ -218,14 +218,14 @@ class IsolationManager:
         except BaseException:
             await self._end(isolation)
             raise
-        guard = ShutdownHook(partial(self._loop_ends, isolation))
-        return partial(self._leave, isolation, guard)
+        hook = ShutdownHook(partial(self._loop_ends, isolation))
+        return partial(self._leave, isolation, hook)
 
-    async def _leave(self, isolation: Isolation, guard: ShutdownHook) -> None:
+    async def _leave(self, isolation: Isolation, hook: ShutdownHook) -> None:
         if isolation.cross_loop.is_needed:
-            guard.disable()
+            hook.disable()
         else:
-            guard.cancel()
+            hook.cancel()
         await self._end(isolation)
 
     async def _end(self, isolation: Isolation) -> None:
@@ -235,7 +235,7 @@ class IsolationManager:
             self._forget(isolation)
 
     async def _loop_ends(self, isolation: Isolation) -> None:
-        self._forget(isolation)  # its pool is told, too
+        self._forget(isolation)  # its pool gets the same notice
         isolation.restore_objects()
 
     def _forget(self, isolation: Isolation) -> None:
@@ -248,7 +248,7 @@ class IsolationManager:
         return self._past if self.current is None else self._past + self.current.stats()
 
     def after_fork(self) -> None:
-        """Forget, in a child, the isolated connection and its end: they are the parent's."""
+        """Forget the isolation in a child: its connection and its end are the parent's."""
         self._lock = threading.Lock()
         isolation, self.current = self.current, None
         if isolation is not None:

@@ -1,4 +1,4 @@
-"""The pools of one database, by event loop: made when first needed, gone when the loop is."""
+"""The pools of one database, by event loop: made at the first use, ended with the loop."""
 
 from __future__ import annotations
 
@@ -25,23 +25,22 @@ from asgi_dbconn.pools.statistics import Counters, DrainReport, PoolStats
 __all__ = ["LoopPools"]
 
 _LOOP_SHUTDOWN_TIMEOUT: Final = 1.0
-"""Seconds for work in flight. ``asyncio.run`` has cancelled every task by then."""
+"""Seconds for work in flight when a loop ends. ``asyncio.run`` has cancelled all tasks by then."""
 _HARD_LIMIT: Final = 2.5
-"""Seconds beyond the grace after which a pool on another loop is cut instead of drained."""
+"""Seconds beyond the grace after which a pool on another loop is aborted instead of drained."""
 
 
 @dataclass(slots=True)
 class _Member:
     pool: LoopPool
-    guard: ShutdownHook
+    hook: ShutdownHook
 
 
 class LoopPools:
     """The pools of one database, by loops that are strong keys.
 
-    A pooled connection refers to its loop, so a weak key would never go.
-
-    Instead a loop that ends reports it, and one that was closed without a word is swept.
+    A pooled connection refers to its loop, so a weak key would never be dropped. Instead a shutdown
+    hook drains the pool of a loop that ends, and :meth:`sweep` finds one that was just closed.
     """
 
     def __init__(self, config: PoolConfig) -> None:
@@ -80,7 +79,7 @@ class LoopPools:
             return self._add(loop, LoopPool(self._config))
 
     async def open_or_retry(self, prove: Callable[[LoopPool], Awaitable[None]]) -> None:
-        """Do as :meth:`open_first` does for an optional database, which may follow later."""
+        """Do as :meth:`open_first`, for an optional database, which may connect later."""
         try:
             await self.open_first(prove)
         except DatabaseUnavailable as failure:
@@ -89,7 +88,7 @@ class LoopPools:
             )
 
     async def open_first(self, prove: Callable[[LoopPool], Awaitable[None]]) -> LoopPool:
-        """Make the running loop's pool and keep it if ``prove`` finds nothing wrong with it."""
+        """Make the running loop's pool, and keep it if ``prove`` does not raise."""
         pool = LoopPool(self._config)
         try:
             await prove(pool)
@@ -103,7 +102,7 @@ class LoopPools:
         return pool
 
     async def drain_all(self) -> DrainReport:
-        """End every pool, each on its own loop, all at the same time."""
+        """Drain every pool, each on its own loop, all at the same time."""
         if self._background_connect is not None:
             await self._background_connect.stop()
             self._background_connect = None
@@ -120,7 +119,7 @@ class LoopPools:
         return report
 
     def stats(self) -> PoolStats:
-        """Return the sum of all pools there are, and of what those that have ended counted."""
+        """Return the sum of all pools, with the counts of those that have ended."""
         self.sweep()
         pools = [member.pool for member in list(self._members.values())]
         counted = Counters()
@@ -129,7 +128,7 @@ class LoopPools:
         return sum((pool.stats() for pool in pools), PoolStats(**asdict(counted)))
 
     async def refresh_all(self) -> None:
-        """Renew the connections of every pool: now, or where its loop cannot, at their next use."""
+        """Replace the connections of every pool: now, or if its loop cannot, at their next use."""
         here = asyncio.get_running_loop()
         members = list(self._members.items())
         for _, member in members:
@@ -147,7 +146,7 @@ class LoopPools:
         )
 
     def abort_all(self) -> None:
-        """End every pool without waiting: on its own loop if that runs, and else from here."""
+        """End every pool without waiting: by a drain if its loop runs, and else by an abort."""
         for loop, member in list(self._members.items()):
             if loop.is_running() and not is_blocked(loop):
                 with suppress(RuntimeError):  # closed this very moment
@@ -156,38 +155,38 @@ class LoopPools:
                     )
             else:
                 member.pool.abort()
-                member.guard.disable()
+                member.hook.disable()
             self._past_stats.add(member.pool.counters)
         self._members.clear()
         self._home = None
 
     def abort_remaining(self) -> None:
-        """Cut what is left after :meth:`drain_all`, or instead of it."""
+        """Abort the pools that are left after :meth:`drain_all`, or instead of it."""
         for member in list(self._members.values()):
             if not member.pool.ended.done():
                 member.pool.abort()
-            member.guard.disable()  # nothing is left to do for a loop that stands still
+            member.hook.disable()  # nothing is left to do, even for a blocked loop
             self._past_stats.add(member.pool.counters)
         self._members.clear()
         self._home = None
 
     def abandon_after_fork(self) -> None:
-        """Forget the pools in a child after a fork, without touching them."""
+        """Forget the pools in a child after a fork, and send nothing on their connections."""
         for member in self._members.values():
-            member.guard.disable()  # a child may end the loop that it inherited
+            member.hook.disable()  # a child may end the loop that it inherited
         keep_forever((self._members, self._background_connect))
         self._members, self._background_connect, self._home = {}, None, None
 
     def _add(self, loop: asyncio.AbstractEventLoop, pool: LoopPool) -> LoopPool:
         self.sweep()
-        guard = ShutdownHook(partial(self._loop_ends, pool))
-        # Only once it is drained: a loop that ends in the meantime has to wait for that.
-        pool.on_drained(guard.cancel)
-        self._members[loop] = _Member(pool, guard)
+        hook = ShutdownHook(partial(self._loop_ends, pool))
+        # Only once it is drained: if the loop ends meanwhile, it has to wait for that.
+        pool.on_drained(hook.cancel)
+        self._members[loop] = _Member(pool, hook)
         return pool
 
     def sweep(self) -> None:
-        """Cut the pools of loops that were closed without a word, and announce it."""
+        """Abort the pools of loops that were closed without a shutdown, and warn of them."""
         # A list in one step: other threads add and remove their loops meanwhile.
         for loop in list(self._members):
             member = self._members.pop(loop, None) if loop.is_closed() else None
@@ -210,18 +209,18 @@ class LoopPools:
             # A RuntimeError says that the loop was closed this very moment.
             with suppress(TimeoutError, RuntimeError):
                 pool.loop.call_soon_threadsafe(pool.begin_drain, grace)
-                # A loop that is about to end may never run that, but drains the pool for a reason
-                # of its own; either way the pool says when it has ended.
+                # A loop that is about to end may never run that, but its shutdown hook drains the
+                # pool; either way ``ended`` is set.
                 async with asyncio.timeout(grace + _HARD_LIMIT):
                     return await asyncio.shield(asyncio.wrap_future(pool.ended))
-        # Closed, stopped, stuck, or waiting for us: nobody runs our clean-up there.
+        # Closed, stopped, stuck, or waiting for us: no clean-up would run there.
         return pool.abort()
 
 
 def _warn_of_closed_loop(config: PoolConfig, connections: int) -> None:
     warnings.warn(
         f"An event loop was closed with {connections} connections of database {config} still open; "
-        "they have been cut. Call loop.run_until_complete(loop.shutdown_asyncgens()) before "
+        "they have been aborted. Call loop.run_until_complete(loop.shutdown_asyncgens()) before "
         f"loop.close(), or use asyncio.Runner. [{UnclosedDatabaseWarning.code}]",
         UnclosedDatabaseWarning,
         stacklevel=2,

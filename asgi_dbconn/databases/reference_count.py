@@ -1,8 +1,8 @@
-"""The leases on a database, decided without awaiting.
+"""The reference count of a database: how many users keep it connected. It awaits nothing.
 
-Every method is called under the database's lock and returns what to do next; the doing happens
-outside. One caller leads a change of state; all who come meanwhile wait for its outcome, in
-whatever loop or thread they live.
+Every method is called under the database's lock and returns an order: what the caller has to do
+next, outside of the lock. One caller, the leader, performs a change of state; all others that come
+meanwhile wait for its outcome, on any loop and thread.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = ["Outcome", "Perform", "ReferenceCount", "State", "Wait", "copy_error"
 
 
 async def wait_outcome(outcome: Outcome) -> BaseException | None:
-    """Return what went wrong, or None. A cancelled waiter does not cancel what the others await."""
+    """Return the error of a change, or None. Cancelled, it does not cancel the other waiters."""
     return await asyncio.shield(asyncio.wrap_future(outcome))
 
 
 def copy_error(error: BaseException) -> BaseException:
-    """Return a copy for each waiter: one exception raised in several tasks mixes up tracebacks."""
+    """Return a copy for one waiter: an exception raised in several tasks mixes up tracebacks."""
     copy = type(error)(*error.args)
     copy.__cause__ = error.__cause__
     return copy
@@ -31,7 +31,7 @@ Outcome = Future[BaseException | None]
 
 
 class State(Enum):
-    """The state, named as a person would say it; ``repr(database)`` shows it."""
+    """The state of a database, in the words that ``repr(database)`` shows."""
 
     CLOSED = "not connected"
     CONNECTING = "connecting"
@@ -41,26 +41,26 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Perform:
-    """The order to make the change and report it by ``opened``, ``failed`` or ``closed``."""
+    """The order to perform the change and report it by one of the ``note_`` methods."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The order to ask again when another's change has an ``outcome``, unless that is an error."""
+    """The order to wait for the ``outcome`` of a change, and ask again unless that is an error."""
 
     outcome: Outcome
 
 
 @dataclass(slots=True)
 class ReferenceCount:
-    """The count is process-wide. It is never negative, and 0 unless the state is OPEN."""
+    """The count of one database in the process. Never negative, and 0 unless the state is OPEN."""
 
     state: State = State.CLOSED
     count: int = 0
     _outcome: Outcome = field(default_factory=Future)
 
     def acquire(self) -> Perform | Wait | None:
-        """Take a lease for a connect. None: one more was taken on an open database."""
+        """Acquire a reference for a connect. None: the database is open, and has one more."""
         match self.state:
             case State.OPEN:
                 self.count += 1
@@ -71,7 +71,7 @@ class ReferenceCount:
                 return Wait(self._outcome)
 
     def release(self, *, force: bool) -> Perform | Wait | None:
-        """Give a lease back for a disconnect. None: nothing was to be closed, or some are left."""
+        """Release a reference for a disconnect. None: there was none, or others are left."""
         match self.state:
             case State.OPEN if self.count > 1 and not force:
                 self.count -= 1
@@ -85,20 +85,20 @@ class ReferenceCount:
                 return Wait(self._outcome)
 
     def note_opened(self) -> Outcome:
-        """Note that the leader connected, and holds the first lease."""
+        """Note that the leader connected, and holds the first reference."""
         self.count = 1
         return self._end(State.OPEN)
 
     def note_failed(self) -> Outcome:
-        """Note that the leader could not connect; nothing is held."""
+        """Note that the leader could not connect; no reference is held."""
         return self._end(State.CLOSED)
 
     def note_closed(self) -> Outcome:
-        """Note that the leader has drained everything."""
+        """Note that the leader has drained all pools."""
         return self._end(State.CLOSED)
 
     def after_fork(self) -> None:
-        """Forget, in a child, a change that was under way: it goes on in the parent only."""
+        """Forget a change that was under way, in a child: it goes on in the parent only."""
         if self.state is not State.OPEN:
             self.state, self.count = State.CLOSED, 0
 

@@ -1,10 +1,10 @@
 """The schema of the statements on one connection, for each task that shares it.
 
-SQLAlchemy translates schemas by an option of the connection, which all who share it would see
-change: while one task's statement is under way in its schema, the next one's is prepared already.
-So the option is not set at all. Once schemas are in play, the connection answers each task that
-asks for its options with that task's own schema; nothing is switched over, and nothing can be left
-switched.
+SQLAlchemy translates schemas by an option of the connection, and a change would be seen by all
+tasks that share it: while one task's statement is under way in its schema, the next one's is
+prepared already. So the option is not set at all. Once a schema was used on it, the connection
+computes its options for each task that reads them, with the schema of that task. Nothing is
+switched, so nothing has to be switched back.
 
 That takes one private name of SQLAlchemy, ``Connection._execution_options``, here and nowhere else.
 """
@@ -33,7 +33,7 @@ _schemas: ContextVar[Mapping[Connection, str | None]] = ContextVar(
 
 
 def is_untranslated(connection: Connection, schema: str | None) -> bool:
-    """Return whether a block in ``schema`` would change nothing: no schema was ever used on it."""
+    """Return whether a block in ``schema`` would change nothing: none was ever used on it."""
     return (
         schema is None
         and not isinstance(connection, _SharedConnection)
@@ -45,12 +45,11 @@ def is_untranslated(connection: Connection, schema: str | None) -> bool:
 def translate_schema(
     connection: Connection, schema: str | None, *, others: str | None = None
 ) -> Iterator[None]:
-    """Let statements on ``connection`` inside the block be about ``schema``; None is no schema.
+    """Run the statements of the block on ``connection`` in ``schema``; None is no schema.
 
-    These are the statements of this task and of those it starts.
-
-    ``others`` is what tasks see that are in no such block, if that was not said before. It may be
-    left after the connection was closed.
+    That holds for this task and for those that it starts. ``others`` is the schema of tasks that
+    are in no such block, unless it was set before. The block may be left after the connection was
+    closed.
     """
     if others is None and is_untranslated(connection, schema):
         yield
@@ -67,7 +66,7 @@ def translate_schema(
 
 
 class _SharedConnection(PooledConnection):
-    """A connection that became one, while it was in use, of several tasks and schemas."""
+    """A connection that several tasks use with schemas; its class is changed while it is in use."""
 
     schema_of_others: str | None
 
@@ -78,7 +77,7 @@ class _SharedConnection(PooledConnection):
         schema = schemas.get(self, self.schema_of_others)
         if schema is None and (self not in schemas or _MAP not in options):
             return options
-        # A map that was set by hand goes on to serve tables that name a schema.
+        # A map that was set by hand still serves tables that name a schema.
         by_hand = {name: to for name, to in (options.get(_MAP) or {}).items() if name is not None}
         ours = by_hand if schema is None else {**by_hand, None: schema}
         mapped: immutabledict[str, Any] = options.union({_MAP: _OurMap(ours)})
@@ -88,7 +87,7 @@ class _SharedConnection(PooledConnection):
     def _execution_options(  # pyright: ignore[reportIncompatibleVariableOverride]
         self, options: immutabledict[str, Any]
     ) -> None:
-        # Options that are added to are those that were read before, our map included.
+        # SQLAlchemy adds to the options that it has read before, with our map in them.
         if isinstance(options.get(_MAP), _OurMap):
             by_hand = self.__dict__[_OPTIONS].get(_MAP)
             options = options.union({_MAP: by_hand})
@@ -96,4 +95,4 @@ class _SharedConnection(PooledConnection):
 
 
 class _OurMap(dict[str | None, str | None]):
-    """A map that can be told from one that was set by hand. An empty one is none."""
+    """A map of ours, to tell it from one that was set by hand. An empty one counts as none."""

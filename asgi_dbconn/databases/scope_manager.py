@@ -1,4 +1,4 @@
-"""The blocks of one database: each opens a scope, or joins the one that is open in its context."""
+"""Open ``connection()``, ``session()``, ``transaction()``, or join the open scope of a context."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ __all__ = ["ScopeManager"]
 
 
 class ScopeManager:
-    """The maker of the blocks of one database; for any task, thread and loop."""
+    """The blocks of one database; for any task, thread and loop."""
 
     def __init__(
-        self, database: object, name: str, crossing: Callable[[], CrossLoopCaller | None]
+        self, database: object, name: str, cross_loop: Callable[[], CrossLoopCaller | None]
     ) -> None:
         self._database = database
         self._name = name
-        self._cross_loop = crossing
+        self._cross_loop = cross_loop
 
     def connection(self, source: PoolSource) -> Block[AsyncConnection]:
         return Block(partial(self._enter_connection, source))
@@ -64,9 +64,11 @@ class ScopeManager:
         self, source: PoolSource, options: TransactionOptions
     ) -> Entry[Transaction]:
         outer = current_scope(self._database)
-        crossing = self._cross_loop() if outer is None else outer.checkout.cross_loop
-        if crossing is not None and crossing.is_needed:
-            return CrossLoopTransaction(crossing, partial(self._enter_transaction, source, options))
+        cross_loop = self._cross_loop() if outer is None else outer.checkout.cross_loop
+        if cross_loop is not None and cross_loop.is_needed:
+            return CrossLoopTransaction(
+                cross_loop, partial(self._enter_transaction, source, options)
+            )
         if outer is not None:
             return Savepoint(outer, options)
         return OutermostTransaction(self._checkout(), source, options)

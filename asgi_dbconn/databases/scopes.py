@@ -1,4 +1,4 @@
-"""The scope of a block: its statements take the one connection in turn, until the block ends.
+"""The scope of a block: its statements use one connection, one after the other, until it ends.
 
 A scope belongs to its database and to the context that opened it. Tasks started inside inherit it.
 """
@@ -46,7 +46,7 @@ _scopes: ContextVar[Mapping[object, Scope | _HiddenScope]] = ContextVar(
 _left: ContextVar[tuple[Mapping[object, Scope | _HiddenScope], ...]] = ContextVar(
     "asgi_dbconn_left_scopes", default=()
 )
-"""The scopes around each way out that this context is in."""
+"""The scopes around each ``outside_scopes()`` block that this context is in."""
 
 
 def current_scope(database: object) -> Scope | None:
@@ -61,24 +61,24 @@ def current_scope(database: object) -> Scope | None:
         return scope
     task = asyncio.current_task()
     if task in scope.checkout.enders:
-        return scope  # a listener, say, that is called by the flush at the end of a session
+        return scope  # as a listener that the flush at the end of a session calls
     if scope.is_left_behind:
         return None
     raise scope.make_closed_error()
 
 
 def is_outside_scopes(database: object) -> bool:
-    """Return whether this context has left an isolated scope of ``database`` by the way out."""
+    """Return whether this context is outside of an isolated scope, by ``outside_scopes()``."""
     return isinstance(_scopes.get().get(database), _HiddenScope)
 
 
 class outside_scopes:  # noqa: N801 - reads as a block: with outside_scopes(): ...
-    """A way out: queries inside the block, and in tasks started there, join no open scope.
+    """A block outside of all scopes: queries in it, and in tasks started there, join none.
 
-    Each takes a connection of its own and is committed by itself, as outside of all blocks. Other
-    context variables stay, the schema of ``with_schema()`` among them. A database that is isolated
-    by ``models.rollback()`` stays isolated; it has one connection, so queries on it take part in
-    the block as long as that is open, and its end waits for them. Use it as
+    Each query uses a connection of its own and is committed by itself. Other context variables
+    stay, the schema of ``with_schema()`` among them. A database that is isolated by
+    ``models.rollback()`` stays isolated; it has one connection, so queries on it take part in the
+    open scope as long as that is open, and its end waits for them. Use it as
     ``with outside_scopes():`` around an await or ``create_task()``, or as a decorator of an async
     function, a background task say. May be entered again, by any task. Raises TypeError at the
     decoration of anything else.
@@ -102,7 +102,7 @@ class outside_scopes:  # noqa: N801 - reads as a block: with outside_scopes(): .
 
 
 class _HiddenScope:
-    """A stand-in for a scope, for those outside of it who have no connection but its own."""
+    """A scope as seen by tasks outside of it that have no other connection than its own."""
 
     __slots__ = ("_scope",)
 
@@ -117,7 +117,7 @@ class _HiddenScope:
         return cast("Scope | None", scope)
 
     def hide(self) -> _HiddenScope:
-        """Return itself."""
+        """Return itself: it is hidden already."""
         return self
 
 
@@ -141,17 +141,17 @@ class Scope(BlockState):
         self.checkout = checkout
         self.owner = asyncio.current_task()
         self.is_left = False
-        """True if its own block was left; one that an outer block has ended may not be yet."""
+        """True if its own block was left. An outer block may have ended it before that."""
         self.lock = FifoLock()
         """The lock held by a statement of the scope, or by an inner block as long as it is open."""
         self.callbacks = CommitCallbacks()
         self.close_cursor: Callable[[], object] | None = None
-        """Called before the block commits, in the greenlet: a stream is read in it."""
+        """Called before the block commits, in the greenlet, if a stream is read in it."""
         self._is_entered_from_outside = False
         self.session: AsyncSession | None = None
         """The session that the scope was opened for; its transaction is that of all statements."""
         self.transaction: Transaction | None = None
-        """The transaction that the block is, or is a part of; None where its user controls it."""
+        """The transaction of the block, or around it; None if the user controls it by hand."""
 
     @property
     def database(self) -> object:
@@ -165,22 +165,22 @@ class Scope(BlockState):
 
     @property
     def is_left_behind(self) -> bool:
-        """True if this task entered the block, which was left since, in another context say.
+        """True if this task entered the block, and it was left since, as in another context.
 
-        Queries of the task do not belong to it any more. Those of the tasks that it has started
-        still do, and fail.
+        Queries of this task do not belong to it any more. Those of the tasks that it started still
+        do, and fail.
         """
         return self.is_left and self.owner is asyncio.current_task()
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """Do ``work`` on the connection, inside SQLAlchemy's greenlet, when it is our turn.
+        """Run ``work`` on the connection, inside SQLAlchemy's greenlet, under the scope's lock.
 
         Raises TransactionAborted if an earlier statement of the transaction failed, and
         TransactionClosed if the block ends before the work is done.
         """
-        crossing = self.checkout.cross_loop
-        if crossing is not None and crossing.is_needed:
-            return await crossing.call(partial(self.run, work))
+        cross_loop = self.checkout.cross_loop
+        if cross_loop is not None and cross_loop.is_needed:
+            return await cross_loop.call(partial(self.run, work))
         lock = self.lock
         await self.acquire()
         try:
@@ -195,7 +195,7 @@ class Scope(BlockState):
     async def acquire(self) -> None:
         """Take the scope's lock for this task, which has to release it.
 
-        Raises DeadlockError if it has it already, and TransactionClosed if the block has ended.
+        Raises DeadlockError if the task has it already, TransactionClosed if the block has ended.
         """
         task, lock = asyncio.current_task(), self.lock
         if asyncio.get_running_loop() is not self.checkout.loop:
@@ -220,14 +220,14 @@ class Scope(BlockState):
         """Let the session of the scope begin its transaction before any statement does.
 
         Inside SQLAlchemy's greenlet. Raises TransactionAborted if the scope's transaction lost a
-        part of itself.
+        statement.
         """
         self.raise_if_aborted()
         if self.session is not None:
             self.session.sync_session.connection()
 
     def raise_if_aborted(self) -> None:
-        """Raise TransactionAborted if nothing of the scope's transaction can be committed."""
+        """Raise TransactionAborted if the scope's transaction cannot be committed."""
         raise_if_aborted(self.checkout.connection)
         if self.session is not None and not self.session.is_active:
             raise TransactionAborted(
@@ -238,7 +238,7 @@ class Scope(BlockState):
         if self.transaction is not None and not self.transaction.is_active:
             raise TransactionAborted(
                 f"The transaction of database {self.name!r} was ended inside its own block, by a "
-                "session or on the connection: whatever that committed or rolled back is done. "
+                "session or on the connection: its commit or rollback has taken effect. "
                 "Call the rollback() of the transaction itself to go on, or leave the block."
             )
 
@@ -250,21 +250,21 @@ class Scope(BlockState):
         )
 
     def refuse(self) -> Exception | None:
-        """Return the error for a statement on the connection, of whichever block; None if it may.
+        """Return the error for a statement on the connection, in any block; None if it is allowed.
 
-        A block that ends refuses all but what its own end sends.
+        A block that ends refuses all statements but those of its own end.
         """
         task = asyncio.current_task()
         if task in self.checkout.enders:
             return None
         scope = self._scope_of_task()
-        # A block that is about to open sends its BEGIN before.
+        # A block that is about to open has to send its BEGIN.
         return None if scope.phase in (Phase.OPEN, Phase.NEW) else scope.make_closed_error()
 
     def lock_to_take(self) -> FifoLock | None:
         """Return the lock that this task has to take to commit or roll back by hand.
 
-        None if it has it, or ends a block.
+        None if it holds the lock, or ends a block.
         """
         task = asyncio.current_task()
         if task in self.checkout.enders:
@@ -276,7 +276,7 @@ class Scope(BlockState):
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Be the current scope inside the block, which may be on another loop."""
+        """Make this the current scope inside the block, which may be on another loop."""
         self.enter_context()
         try:
             yield
@@ -284,17 +284,17 @@ class Scope(BlockState):
             self.leave_context()
 
     def enter_context(self) -> None:
-        """Be the current scope of this context."""
+        """Make this the current scope of the context."""
         scopes = _scopes.get()
         self._is_entered_from_outside = isinstance(scopes.get(self.checkout.database), _HiddenScope)
         _scopes.set({**scopes, self.checkout.database: self})
 
     def hide(self) -> _HiddenScope | None:
-        """Return what is left of the scope outside of it; None: a connection of one's own."""
+        """Return the scope as ``outside_scopes()`` sees it; None if it has other connections."""
         return _HiddenScope(self) if self.checkout.is_isolated else None
 
     def leave_context(self) -> None:
-        """Let the outer scope be the current one again, whatever order blocks are left in."""
+        """Make the outer scope the current one again, in any order of leaving."""
         scopes, database = _scopes.get(), self.checkout.database
         if scopes.get(database) not in self.chain():
             return  # left in another context than it was entered in
@@ -308,7 +308,7 @@ class Scope(BlockState):
         _scopes.set(others)
 
     def _scope_of_task(self) -> Scope:
-        """Return the scope of this context on the connection; else this, the outermost one."""
+        """Return the context's scope on the connection, or this one, which is the outermost."""
         scope = _scopes.get().get(self.checkout.database)
         if isinstance(scope, _HiddenScope):
             scope = scope.innermost_open()
@@ -318,13 +318,13 @@ class Scope(BlockState):
         connection = self.checkout.connection
         self.prepare()
         try:
-            # A session that finds no transaction begins one and takes it back when it is closed.
+            # A session that finds no transaction begins one, and rolls it back when it is closed.
             if not connection.in_transaction():
                 connection.begin()
             return work(connection)
         except BaseException as error:
-            # A session that failed to flush has rolled back already, and with it the note that
-            # the transaction lost a statement.
+            # A session that failed to flush has rolled back already, which cleared the mark of
+            # an aborted transaction.
             cause = error.orig if isinstance(error, DBAPIError) else None
             if cause is not None or not connection.in_transaction():
                 mark_aborted(connection, cause or error)
@@ -337,8 +337,8 @@ class Scope(BlockState):
     def _other_loop_error(self) -> LoopError:
         if is_blocked(self.checkout.loop) or is_waiting(self.checkout.loop):
             return DeadlockError(
-                f"The scope of database {self.name!r} was opened on an event loop that stands "
-                "still in a run_sync, so its connection could be waited for for ever. Call that "
+                f"The scope of database {self.name!r} was opened on an event loop that is "
+                "blocked in a run_sync, so its connection could be waited for for ever. Call that "
                 "synchronous code by `await models.sync(...)`: it then runs on the same loop, "
                 "connection and transaction."
             )
@@ -349,10 +349,10 @@ class Scope(BlockState):
 
 
 def _veto_blocking(loop: asyncio.AbstractEventLoop, _: object) -> str | None:
-    # What runs elsewhere meanwhile would wait for locks that this loop cannot give up, or try to
+    # Code on another loop would wait for locks that this one cannot release meanwhile, or try to
     # use a connection that cannot leave it.
-    for found in _scopes.get().values():
-        scope = found.innermost_open() if isinstance(found, _HiddenScope) else found
+    for entry in _scopes.get().values():
+        scope = entry.innermost_open() if isinstance(entry, _HiddenScope) else entry
         if scope is not None and scope.is_open and scope.checkout.loop is loop:
             return f"an open scope of database {scope.name!r}"
     return None

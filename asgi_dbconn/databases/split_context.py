@@ -1,4 +1,4 @@
-"""An async context manager of two functions, which may be called in different tasks."""
+"""An async context manager that may be entered and left in different tasks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ __all__ = ["SplitContext"]
 class SplitContext(AbstractAsyncContextManager[None]):
     """A manager entered once, by ``enter``, which returns how to leave it.
 
-    There is no generator in between: a loop that ends closes those that are suspended, all at the
-    same time, and those inside each other fail then.
+    It is no generator: a loop that ends closes all suspended generators at the same time, and those
+    inside each other fail then.
     """
 
     def __init__(self, enter: Callable[[], Awaitable[Callable[[], Awaitable[object]]]]) -> None:

@@ -1,4 +1,7 @@
-"""Connecting for the first time: what is tried again, how soon, and when to give up."""
+"""The first connect of a database: verified by a query, with retries until ``startup_timeout``.
+
+An optional database that does not answer is connected later, in the background.
+"""
 
 from __future__ import annotations
 
@@ -27,19 +30,20 @@ _MAX_DELAY: Final = 2.0
 
 
 async def verify_with_retries(pool: LoopPool) -> None:
-    """Open a connection and get one answer, trying again until ``startup_timeout`` has passed.
+    """Open a connection and get one answer; retry until ``startup_timeout`` has passed.
 
-    Raises DatabaseUnavailable (or ConnectTimeout) with the number of attempts; immediately for what
-    another attempt would not change, as a wrong password or an unknown database.
+    Raises DatabaseUnavailable (or ConnectTimeout) with the number of attempts. It does so
+    immediately for an error that another attempt would not change, as a wrong password or an
+    unknown database.
     """
     config, clock = pool.config, pool.loop.time
-    give_up_at = clock() + config.options.startup_timeout
+    deadline = clock() + config.options.startup_timeout
     for attempt, delay in enumerate(backoff(_FIRST_DELAY, _MAX_DELAY), 1):
         try:
             await _ping(pool)
         except DatabaseUnavailable as error:
             permanent = error.__cause__ is not None and config.profile.is_permanent(error.__cause__)
-            pause = min(delay, give_up_at - clock())
+            pause = min(delay, deadline - clock())
             if permanent or pause <= 0:
                 raise _final_error(error, attempt, permanent=permanent) from error.__cause__
             _log.warning("%s; attempt %d, next in %.1f s", error, attempt, pause)
@@ -50,12 +54,12 @@ async def verify_with_retries(pool: LoopPool) -> None:
 
 
 async def verify_once(pool: LoopPool) -> None:
-    """Do the same with one attempt; what goes wrong is raised as it is."""
+    """Open a connection and get one answer, in one attempt. Raises its error unchanged."""
     await _ping(pool)
 
 
 def select_one(connection: Connection) -> None:
-    """Execute the cheapest statement that proves an answer."""
+    """Execute the cheapest statement that gets an answer."""
     connection.exec_driver_sql("SELECT 1")
 
 
@@ -63,7 +67,7 @@ async def _ping(pool: LoopPool) -> None:
     try:
         await pool.run(select_one, autocommit=True)
     except DBAPIError as error:
-        # Connected, and then lost or refused: as good as unavailable.
+        # Connected, and then lost or refused: the same as unavailable.
         raise DatabaseUnavailable(
             f"Database {pool.config} accepted a connection but no statement: {error.orig}. "
             "Is it the right server, and is it ready?"
@@ -82,7 +86,7 @@ def _final_error(
 
 
 def _driver_error(error: BaseException) -> BaseException | None:
-    # Between ours and the driver's own stands SQLAlchemy's, which is called Error whatever it is.
+    # Between ours and the driver's is SQLAlchemy's, which is called Error for any cause.
     cause = error.__cause__
     while cause is not None and cause.__cause__ is not None:
         cause = cause.__cause__
@@ -93,9 +97,9 @@ _STOP_TIMEOUT: Final = 2.0
 
 
 class BackgroundConnect:
-    """An absence until the database answers, is disconnected, or the loop that connected it ends.
+    """The retries of an optional database, until it answers, is disconnected, or its loop ends.
 
-    While it lasts, queries fail immediately instead of each finding out for itself.
+    Meanwhile queries fail immediately, and do not try to connect for themselves.
     """
 
     def __init__(
@@ -121,7 +125,7 @@ class BackgroundConnect:
         return not self._task.done() and not self._loop.is_closed()
 
     def error(self) -> DatabaseUnavailable:
-        """Return the error for a query of this moment; a new one for each."""
+        """Return the error for a query now; a new one for each query."""
         (reason,) = self._failure.args
         error = DatabaseUnavailable(
             f"{reason} It is optional, has not answered since it was connected, and is asked "

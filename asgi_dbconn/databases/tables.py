@@ -1,4 +1,7 @@
-"""Creating and dropping tables, safely when several processes start at the same moment."""
+"""Create and drop the tables of a database, safely when several processes start together.
+
+A lock on the server makes them wait for each other.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from asgi_dbconn.databases.schema_translation import translate_schema
 
 __all__ = ["create_tables", "drop_tables"]
 
-_LOCK: Final = 0x61736769  # any number that nobody else takes; "asgi" in ASCII
+_LOCK: Final = 0x61736769  # any number that no other program uses; "asgi" in ASCII
 
 
 async def create_tables(database: Database, metadata: MetaData, schema: str | None) -> None:
     """Create the tables of ``metadata`` that ``database`` does not have yet, in ``schema``.
 
-    Schemas that are missing are created, too: that one, and those that tables name for themselves.
+    Missing schemas are created, too: that one, and those that tables name by themselves.
     """
     async with database.transaction() as transaction:
         await _lock_tables(transaction.connection)
@@ -30,7 +33,7 @@ async def create_tables(database: Database, metadata: MetaData, schema: str | No
 async def drop_tables(database: Database, metadata: MetaData, schema: str | None) -> None:
     """Drop the tables of ``metadata``, with their rows, as far as ``database`` has them.
 
-    In a schema only those that are its own: a table that names its schema for itself is shared.
+    In a schema only its own ones: a table that names a schema by itself is shared.
     """
     async with database.transaction() as transaction:
         await _lock_tables(transaction.connection)

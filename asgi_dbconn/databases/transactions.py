@@ -1,4 +1,4 @@
-"""Transactions and savepoints: what a block commits, and what it rolls back."""
+"""Transactions and savepoints of a block, and the retry of a transaction after a conflict."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TransactionOptions:
     """The isolation level; None is the database's own."""
     readonly: bool = False
     force_rollback: bool = False
-    """True if it is rolled back at its end, whatever happens."""
+    """True if it is rolled back at its end in any case."""
     is_of_verb: bool = False
     """True if a single verb has opened it."""
 
@@ -70,8 +70,8 @@ class Transaction:
 
         Raises LoopError on another loop than the connection's: an isolated database may have one.
         """
-        crossing = self._scope.checkout.cross_loop
-        if crossing is not None and crossing.is_needed:
+        cross_loop = self._scope.checkout.cross_loop
+        if cross_loop is not None and cross_loop.is_needed:
             raise LoopError(
                 f"Database {self._scope.name!r} is isolated on another event loop, and its "
                 "connection cannot leave that. Query through models here, or begin the isolation "
@@ -80,13 +80,13 @@ class Transaction:
         return self._scope.checkout.async_connection
 
     async def rollback(self) -> None:
-        """Take back everything the block has done so far, and go on with the block afresh.
+        """Roll back everything the block has done so far, and begin anew inside of it.
 
         Inside another scope that is everything since this block began.
         """
-        crossing = self._scope.checkout.cross_loop
-        if crossing is not None and crossing.is_needed:
-            return await crossing.call(self.rollback)
+        cross_loop = self._scope.checkout.cross_loop
+        if cross_loop is not None and cross_loop.is_needed:
+            return await cross_loop.call(self.rollback)
         await self._scope.acquire()
         try:
             return await spawn(self._restart)
@@ -96,10 +96,10 @@ class Transaction:
     def on_commit(self, fn: Callback) -> None:
         """Call ``fn`` without arguments once all of this is committed; never if it is not.
 
-        That is when the outermost transaction has been committed and its connection given back,
-        so its own queries are committed by themselves. What it returns is awaited if it can be.
-        Callbacks are called in order, in the task that leaves the outermost block; the
-        first that raises ends that, and its error leaves the block: the commit stands.
+        That is when the outermost transaction has been committed and its connection released, so
+        queries of ``fn`` are committed by themselves. An awaitable result is awaited. Callbacks
+        are called in order, in the task that leaves the outermost block. If one raises, the rest
+        are skipped and the error leaves the block. The commit is not undone.
         """
         if not self._scope.is_open:
             raise TransactionClosed(
@@ -110,12 +110,12 @@ class Transaction:
 
 
 def scope_of(transaction: Transaction) -> Scope:
-    """Return the scope of ``transaction``, on whatever loop; for our own use."""
+    """Return the scope of ``transaction``, on any loop; for our own use."""
     return transaction._scope
 
 
 class OutermostTransaction(OutermostScope):
-    """A transaction of its own: begun, and committed when the block ends well, or not at all."""
+    """A whole transaction, committed when the block ends well, rolled back otherwise."""
 
     __slots__ = ("_options", "value")
 
@@ -150,7 +150,7 @@ class OutermostTransaction(OutermostScope):
 
 
 class Savepoint(InnerScope):
-    """A part of the outer scope's transaction. Its siblings wait: savepoints nest."""
+    """A savepoint in the outer scope's transaction. Its siblings wait: savepoints nest."""
 
     __slots__ = ("_savepoint", "value")
 
@@ -179,8 +179,8 @@ class Savepoint(InnerScope):
         connection, savepoint = self.checkout.connection, self._savepoint
         _end_inner_savepoints(connection, savepoint)
         if not savepoint.is_active and not connection.invalidated:
-            # SQLAlchemy takes it for ended: by a task that was refused, by hand, or by a RELEASE
-            # that was cut short. The server has to hear of it in any case.
+            # SQLAlchemy believes it has ended: by a task that was refused, by hand, or by a RELEASE
+            # that was interrupted. The server has to be told in any case.
             savepoint.close()
             connection.dialect.do_rollback_to_savepoint(connection, savepoint._savepoint)
         _roll_back(self)
@@ -194,7 +194,7 @@ def _roll_back(scope: Scope) -> None:
 
 
 def _end_inner_savepoints(connection: Connection, savepoint: NestedTransaction) -> None:
-    # Those that were begun by hand inside, and left open.
+    # Savepoints that were begun by hand inside, and left open.
     while savepoint.is_active:
         inner = connection.get_nested_transaction()
         if inner is None or inner is savepoint:
@@ -209,7 +209,7 @@ def _restart(scope: OutermostTransaction | Savepoint, begin: Callable[[], None])
 
 def _refuse_to_commit(_: Connection) -> None:
     raise TransactionError(
-        "This transaction is rolled back whatever happens (force_rollback=True), so its connection "
+        "This transaction is always rolled back (force_rollback=True), so its connection "
         "cannot be committed by hand. Use a transaction() inside it: that is a savepoint."
     )
 
@@ -235,7 +235,7 @@ async def retry_transaction(
         committed: list[bool] = []
         try:
             async with begin() as transaction:
-                # The first callback: what fails after it is another one, and no reason to repeat.
+                # The first callback: if a later one fails, the transaction must not run again.
                 transaction.on_commit(partial(committed.append, True))
                 result = await function()
         except DBAPIError as error:
@@ -245,5 +245,5 @@ async def retry_transaction(
         else:
             return result
         retries -= 1
-        # Without a connection: whoever won may need it to go on.
+        # Without a connection: the transaction that won may need one to go on.
         await asyncio.sleep(next(pauses))

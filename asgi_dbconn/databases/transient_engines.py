@@ -1,4 +1,4 @@
-"""Queries on a database that is not connected: an engine for each, and a warning of its price."""
+"""Transient engines: one for each query on an unconnected database, with a warning."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from asgi_dbconn.pools.statistics import Counters
 
 __all__ = ["TransientEngines"]
 
-_GRACE: Final = 0.0  # seconds: nobody else can be using an engine that was made for one query
+_GRACE: Final = 0.0  # seconds: no other task can use an engine that was made for one query
 
 
 class TransientEngines:
-    """The engines of unconnected use, made, bounded and disposed of; one per database."""
+    """The transient engines of one database: made for one use, bounded in number, disposed of."""
 
     def __init__(self, config: PoolConfig) -> None:
         self._config = config
@@ -37,7 +37,7 @@ class TransientEngines:
         """Yield a pool for one verb or scope, drained when the block ends.
 
         Warns at ``site`` first; where that warning is an error, nothing is opened. At most
-        ``pool_size`` of these exist at once on a loop; more wait up to ``acquire_timeout``.
+        ``pool_size`` of these exist at a time on a loop; more wait up to ``acquire_timeout``.
         """
         self._warn(site)
         self._config.observers.notify(Observer.used_unconnected, self._config.name)
@@ -55,9 +55,9 @@ class TransientEngines:
         config = self._config
         if config.url.is_memory:
             raise DatabaseUnavailable(
-                f"Database {config} lives in memory and is not connected: whatever this query "
-                "wrote would vanish at once. Enter `async with models:` or wrap the application "
-                "with `models.asgi(app)` first."
+                f"Database {config} lives in memory and is not connected: all that this query "
+                "wrote would be lost immediately. Enter `async with models:` or wrap the "
+                "application with `models.asgi(app)` first."
             )
         site.warn(
             f"Database {config} is not connected: this query opens an engine for itself and closes "
@@ -83,5 +83,5 @@ class TransientEngines:
             finally:
                 gate.release(permit)
         finally:
-            if not gate.in_use and not gate.waiting:
+            if not gate.in_use and not gate.queue_length:
                 self._gates.pop(loop, None)

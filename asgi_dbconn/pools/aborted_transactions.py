@@ -1,8 +1,8 @@
-"""Transactions that lost a statement must not look committed.
+"""Aborted transactions: one that lost a statement cannot be committed.
 
 PostgreSQL answers COMMIT with a silent ROLLBACK once a statement of the transaction failed, so
-code that swallowed the error would lose its writes without a word. SQLite goes on as if nothing
-had happened. Here both say so: the same program behaves the same on both.
+code that swallowed the error would lose its writes without notice. SQLite goes on as if nothing
+had happened. Here both raise an error: the same program behaves the same on both.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ABORTED: Final = "asgi_dbconn.aborted"
 
 
 def install(engine: Engine) -> None:
-    """Watch every connection of ``engine`` and of its views."""
+    """Watch the transactions on every connection of ``engine`` and of its views."""
     event.listen(engine, "handle_error", _note_failure)
     _watch_transactions(engine.dialect)
 
@@ -35,7 +35,7 @@ def raise_if_aborted(connection: Connection) -> None:
     if connection.invalidated:
         why = getattr(connection, "lost_transaction", None)
         if why is None and connection.in_transaction():
-            why = "its connection was given up"
+            why = "its connection was closed"
     else:
         why = connection.info.get(ABORTED)
     if why is not None:
@@ -43,20 +43,20 @@ def raise_if_aborted(connection: Connection) -> None:
 
 
 def mark_aborted(connection: Connection, why: BaseException | str) -> None:
-    """Note that the connection's transaction lost a part of itself."""
+    """Note that the connection's transaction lost a statement, so that it cannot commit."""
     if connection.closed or _commits_by_itself(connection):
         return
     reason = why if isinstance(why, str) else type(why).__name__
     if not connection.invalidated:
         connection.info[ABORTED] = reason
     elif isinstance(connection, PooledConnection):
-        # There is nothing to be asked any more, and a session may have ended the transaction.
+        # No connection is left to ask, and a session may have ended the transaction.
         connection.lost_transaction = reason
 
 
 def clear_aborted(connection: Connection) -> None:
-    """Forget the note: what was lost has been taken back as a whole."""
-    if not connection.invalidated:  # nothing is left on it; asking would connect anew
+    """Forget the note: the part that lost a statement has been rolled back."""
+    if not connection.invalidated:  # no note is left on it, and asking would connect anew
         connection.info.pop(ABORTED, None)
     if isinstance(connection, PooledConnection):
         connection.lost_transaction = None
@@ -71,8 +71,8 @@ def _error_of_commit(why: str) -> TransactionAborted:
 
 
 def _watch_transactions(dialect: Dialect) -> None:
-    # By the methods of the engine's own dialect. Listeners for the engine's events would say the
-    # same, but an engine with any makes every connection prepare for them: 20 us for each query.
+    # By the methods of the engine's own dialect. Listeners for the engine's events would notice
+    # the same, but then every connection prepares for them: 20 us for each query.
     commit, rollback = dialect.do_commit, dialect.do_rollback
     rollback_to = dialect.do_rollback_to_savepoint
 

@@ -1,10 +1,9 @@
-"""``max_connections``: how many connections a database may have over all loops of the process.
+"""``max_connections``: the connections of a database over all loops of the process.
 
-Each loop has a pool of its own, so their sizes add up. A task that needs one more connection than
-the budget has waits in line, first come, first served, and meanwhile the pools are asked for one
-that they do not use. Where all are in use, a connection that comes back to a busy loop goes to the
-line only once a task has waited for a while: moving connections between loops at every check-in
-would cost more than it brings.
+Each loop has a pool of its own, so their sizes add up. A task that finds no free slot waits in a
+queue, first come, first served, and meanwhile the pools are asked to close an idle connection. If
+all are in use, a connection that comes back to a busy loop is closed for the queue only once a task
+has waited for a while: moving slots between loops at every check-in would cost more than it brings.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from asgi_dbconn.errors import PoolTimeout
 __all__ = ["Budget", "Slot"]
 
 _RETURN_WAIT: Final = 0.25
-"""Seconds that a task waits before a loop with waiters of its own gives a connection up."""
+"""Seconds that a task waits before a loop with waiters of its own closes a connection for it."""
 
 
 class Slot:
@@ -32,26 +31,26 @@ class Slot:
     def __init__(self, budget: Budget) -> None:
         self._budget: Budget | None = budget
         self.is_used = False
-        """True if a connection was begun with it, whose end gives it back."""
+        """True if a connection was begun with it, whose end releases it."""
 
     def release(self, *_: object) -> None:
-        """Give it back; any thread may, and more than once."""
+        """Release the slot; any thread may, and more than once."""
         budget, self._budget = self._budget, None
         if budget is not None:
-            budget._give_back()
+            budget._release()
 
 
 class _Waiter:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.since = time.monotonic()  # looked at in other threads, so not a loop's clock
+        self.since = time.monotonic()  # compared in other threads, so not a loop's clock
         self.granted: asyncio.Future[Slot] = loop.create_future()
 
-    def grant(self, share: Slot) -> None:
+    def grant(self, slot: Slot) -> None:
         if self.granted.done():  # it went away at this very moment
-            share.release()
+            slot.release()
         else:
-            self.granted.set_result(share)
+            self.granted.set_result(slot)
 
 
 class Budget:
@@ -71,12 +70,12 @@ class Budget:
         self._askers.clear()
 
     def join(self, ask: Callable[[], None]) -> Callable[[], None]:
-        """Call ``ask``, from any thread, when a task lacks a connection; return how to leave."""
+        """Call ``ask``, from any thread, when a task waits for a slot; return how to leave."""
         self._askers.append(ask)
         return lambda: self._askers.remove(ask) if ask in self._askers else None
 
     async def acquire(self, database: str, deadline: float) -> Slot:
-        """Return a share; raise PoolTimeout when the running loop's clock shows ``deadline``."""
+        """Acquire a slot; raise PoolTimeout when the running loop's clock shows ``deadline``."""
         with self._lock:
             if self._taken < self._limit and not self._waiters:
                 self._taken += 1
@@ -94,10 +93,10 @@ class Budget:
                 raise self._timeout_error(database, waiter) from None
             raise
 
-    def should_give_up_one(self, *, from_busy_loop: bool) -> bool:
-        """Return whether to give up a connection now. A caller that is told so has to end one.
+    def should_close_one(self, *, from_busy_loop: bool) -> bool:
+        """Return whether to close a connection now. On True the caller has to close one.
 
-        ``from_busy_loop``: others on the same loop wait for it as well.
+        ``from_busy_loop``: tasks on the same loop wait for it as well.
         """
         if not self._waiters:  # the ordinary case, without the lock
             return False
@@ -110,12 +109,12 @@ class Budget:
             self._leaving += 1
             return True
 
-    def _give_back(self) -> None:
+    def _release(self) -> None:
         with self._lock:
             self._leaving = max(self._leaving - 1, 0)
             while self._waiters:
                 waiter = self._waiters.popleft()
-                # A loop that was closed in the meantime needs nothing any more.
+                # A loop that was closed in the meantime needs no slot.
                 with suppress(RuntimeError):
                     waiter.loop.call_soon_threadsafe(waiter.grant, Slot(self))
                     return
@@ -126,7 +125,7 @@ class Budget:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
         if waiter.granted.done() and not waiter.granted.cancelled():
-            waiter.granted.result().release()  # granted and cancelled in the same turn of the loop
+            waiter.granted.result().release()  # granted and cancelled together
 
     def _timeout_error(self, database: str, waiter: _Waiter) -> PoolTimeout:
         waited = time.monotonic() - waiter.since

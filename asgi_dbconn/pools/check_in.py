@@ -1,8 +1,8 @@
 """The check-in: a connection goes back into the pool only if it is proved to be clean.
 
-SQLAlchemy rolls back what it believes to have begun, and asks nobody. A BEGIN that was sent by
-hand, a transaction of the driver's own, a statement that is still under way: the next user would
-write into it, and lose the write. So the driver is asked, which costs no round trip.
+SQLAlchemy rolls back what it believes to have begun, and does not ask the driver. A BEGIN that was
+sent by hand, a transaction of the driver's own, a statement that is still under way: the next user
+would write into it, and lose the write. So the driver is asked, which costs no round trip.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LOG_PAUSE: Final = 60.0
 
 
 class CheckIn:
-    """The proof that connections which come back are clean; one for each pool."""
+    """The check of the connections that come back to one pool."""
 
     def __init__(self, config: PoolConfig, events: Events) -> None:
         self._profile = config.profile
@@ -48,7 +48,7 @@ class CheckIn:
     def note_lost_connect(self, error: Exception) -> DatabaseUnavailable:
         """Return the error for a connection that died while it was prepared for its first use."""
         return DatabaseUnavailable(
-            f"Database {self._database!r} gave a connection that was lost before its first use: "
+            f"Database {self._database!r} opened a connection that was lost before its first use: "
             f"{error}. Is the server restarting, or ending sessions?"
         )
 
@@ -76,19 +76,19 @@ class CheckIn:
         if logged_at is None or now - logged_at >= _LOG_PAUSE:
             record.info[_LOGGED_AT] = now
             _log.warning(
-                "database %r: a connection came back unclean, and was put in order or closed: %s. "
-                "It was held by %s. Finish on a connection what you have begun there.",
+                "database %r: a connection came back unclean, and was cleaned or closed: %s. "
+                "It was held by %s. Finish what you begin on a connection.",
                 self._database,
                 fault,
-                "nobody" if record.permit is None else record.permit.holder,
+                "no task" if record.permit is None else record.permit.holder,
             )
 
 
 class PooledRecord(_ConnectionRecord):
-    """SQLAlchemy's record of one connection, with the check-in of ours."""
+    """SQLAlchemy's record of one connection, with our check-in."""
 
     permit: Permit | None = None
-    """The right by which the connection is out; None while it is in the pool."""
+    """The permit of the acquire that has the connection; None while it is in the pool."""
 
     def __init__(self, pool: Pool, check_in: CheckIn) -> None:
         self._check_in = check_in

@@ -1,7 +1,7 @@
-"""Ending single connections while their pool goes on.
+"""Background closes: end single connections while their pool goes on.
 
-A connection that is given up may have a statement to cancel, and a network that does not answer. No
-task waits for that for long: the goodbye goes on by itself, within a bound.
+A connection that is discarded may have a statement to cancel, and a network that does not answer.
+No task waits for that for long: the close goes on in the background, within a bound.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["CLOSE_TIMEOUT", "ConnectionCloser", "begin_discard", "discard", "ins
 
 
 CLOSE_TIMEOUT: Final = 2.0
-"""Seconds that saying goodbye to the server may take."""
+"""Seconds that closing a connection, with a request to cancel, may take."""
 
 
 class ConnectionCloser:
-    """The connections of one pool that are on their way out; lives on the pool's loop."""
+    """The background closes of one pool; lives on the pool's loop."""
 
     def __init__(self, config: PoolConfig) -> None:
         self._database = config.name
@@ -38,24 +38,24 @@ class ConnectionCloser:
         self._closed: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __contains__(self, connection: Any) -> bool:
-        """Return whether ``connection`` is on its way out at this moment."""
+        """Return whether ``connection`` is being closed at this moment."""
         return connection in self._tasks
 
     def was_closed_by_us(self, connection: Any) -> bool:
-        """Return whether we ended ``connection``, or are about to."""
+        """Return whether we closed ``connection``, or are about to."""
         return connection in self._closed
 
     def close_in_background(self, connection: Any) -> asyncio.Task[None] | None:
-        """Begin to end ``connection``, and what it is executing. Saying it twice is harmless.
+        """Begin to close ``connection``, and cancel what it executes. A second call is harmless.
 
-        Returns the task that is at it, or None if it has ended already.
+        Return the task of the close, or None if it has ended already.
         """
         if connection not in self._closed:
             self._closed.add(connection)
             # Now, not when the task begins: SQLAlchemy may be about to end it, too.
             self._profile.disable_implicit_close(connection)
             task = asyncio.create_task(
-                self._close(connection), name=f"ending a connection of {self._database}"
+                self._close(connection), name=f"closing a connection of {self._database}"
             )
             self._tasks[connection] = task
             # Not in the task itself: one that is cancelled before its first step never runs.
@@ -74,7 +74,7 @@ class ConnectionCloser:
             await asyncio.wait(set(self._tasks.values()))
 
     async def _close(self, connection: Any) -> None:
-        with suppress(Exception):  # however it failed, what is left is to hang up
+        with suppress(Exception):  # any failure: it is terminated below
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._profile.close(connection, CLOSE_TIMEOUT)
 
@@ -88,7 +88,7 @@ _SHORT_WAIT: Final = 0.1
 
 
 def install(engine: Engine, gate: Gate, closer: ConnectionCloser) -> None:
-    """Part like that with whatever ``engine`` invalidates."""
+    """Let the connections that ``engine`` invalidates be closed in the background."""
     # The dialect is the engine's own, and has no event for this.
     by_force = engine.dialect.do_terminate
 
@@ -103,7 +103,7 @@ def install(engine: Engine, gate: Gate, closer: ConnectionCloser) -> None:
 
 
 def discard(driver: Any, gate: Gate, closer: ConnectionCloser) -> None:
-    """End the driver's connection in the background; wait for a moment in which it may succeed.
+    """Close the driver's connection in the background; wait briefly, since it often succeeds.
 
     Inside SQLAlchemy's greenlet. Cancelled, it only waits for less.
     """
@@ -112,7 +112,7 @@ def discard(driver: Any, gate: Gate, closer: ConnectionCloser) -> None:
 
 
 def begin_discard(driver: Any, gate: Gate, closer: ConnectionCloser) -> None:
-    """End the driver's connection in the background; its slot is taken until it has ended."""
+    """Close the driver's connection in the background; its permit is held until it has ended."""
     task = closer.close_in_background(driver)
     for permit in gate.holders():
         if permit.connection is driver:

@@ -1,7 +1,10 @@
-"""Opening one physical connection: the password, the time limit, the error that may be shown.
+"""Open one physical connection: password, time limit, and errors that show no secret.
 
-SQLAlchemy is given a URL without a password; it is put in here, at the last moment, and no frame
-that knows it stays in a traceback. Error reporters print the local variables of such frames.
+SQLAlchemy gets a URL without a password. It is added here, at the last moment, and no frame that
+has it stays in a traceback: error reporters print the local variables of frames.
+
+An attempt runs in a task of its own. If its acquire is cancelled, the attempt goes on, and a
+connection that succeeds then is closed in the background.
 """
 
 from __future__ import annotations
@@ -47,25 +50,25 @@ class ConnectAttempts:
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._slots: set[Slot] = set()
 
-    async def start(self, share: Slot, *positional: Any, **arguments: Any) -> Any:
-        """Do the driver's connect in a task; SQLAlchemy's dialect calls this in its place.
+    async def start(self, slot: Slot, *positional: Any, **arguments: Any) -> Any:
+        """Run the driver's connect in a task; SQLAlchemy's dialect calls this instead of it.
 
-        ``share`` is given back when the connection has ended, or has not come about.
+        ``slot`` is released when the connection has ended, or could not be opened.
         """
         attempt = asyncio.create_task(
-            self._open(share, positional, arguments), name=f"connecting to {self._config.name}"
+            self._open(slot, positional, arguments), name=f"connecting to {self._config.name}"
         )
         # Not in the task itself: one that is cancelled before its first step never runs.
-        attempt.add_done_callback(partial(self._note_done, share))
-        share.is_used = True
-        self._slots.add(share)
+        attempt.add_done_callback(partial(self._note_done, slot))
+        slot.is_used = True
+        self._slots.add(slot)
         permit = permit_of_acquire.get()
         try:
             connection = await asyncio.shield(attempt)
         except asyncio.CancelledError:
-            aftermath = self._abandon(attempt)
+            cleanup = self._abandon(attempt)
             if permit is not None:
-                permit.cleanup = aftermath
+                permit.cleanup = cleanup
             raise
         else:
             if permit is not None:
@@ -84,16 +87,16 @@ class ConnectAttempts:
             await asyncio.wait(abandoned)
 
     def release_all(self) -> None:
-        """Give back what the connections had of the budget; none of them is open any more."""
+        """Release the slots of all connections; none of them is open any more."""
         while self._slots:
             self._slots.pop().release()
 
     async def _open(
-        self, share: Slot, positional: tuple[Any, ...], arguments: dict[str, Any]
+        self, slot: Slot, positional: tuple[Any, ...], arguments: dict[str, Any]
     ) -> Any:
         profile = self._config.profile
         connection = await profile.open(self._config.options, *positional, **arguments)
-        profile.on_closed(connection, partial(self._release, share))
+        profile.on_closed(connection, partial(self._release, slot))
         if asyncio.current_task() in self._abandoned:
             task = self._closer.close_in_background(connection)
             if task is not None:
@@ -101,25 +104,24 @@ class ConnectAttempts:
         return connection
 
     def _abandon(self, attempt: asyncio.Task[Any]) -> asyncio.Task[Any] | None:
-        """Leave ``attempt`` to itself; return what still goes on."""
+        """Let ``attempt`` go on alone; return the task that still runs, if any."""
         if not attempt.done():
             self._abandoned.add(attempt)
             return attempt
         if attempt.cancelled() or attempt.exception() is not None:
             return None
-        return self._closer.close_in_background(
-            attempt.result()
-        )  # it succeeded at this very moment
+        # It succeeded at this very moment.
+        return self._closer.close_in_background(attempt.result())
 
-    def _note_done(self, share: Slot, attempt: asyncio.Task[Any]) -> None:
+    def _note_done(self, slot: Slot, attempt: asyncio.Task[Any]) -> None:
         self._abandoned.discard(attempt)
-        # To ask is to have looked at the error, which may be nobody else's.
+        # This retrieves the error, too: it may be that no task waits for it.
         if attempt.cancelled() or attempt.exception() is not None:
-            self._release(share)
+            self._release(slot)
 
-    def _release(self, share: Slot, *_: object) -> None:
-        self._slots.discard(share)
-        share.release()
+    def _release(self, slot: Slot, *_: object) -> None:
+        self._slots.discard(slot)
+        slot.release()
 
 
 _LEAST_TIME: Final = 0.01
@@ -141,7 +143,7 @@ class Connector:
         await self._attempts.wait_done()
 
     def note_closed(self) -> None:
-        """Give back what the connections had of the budget: none of them is open any more."""
+        """Release the slots of all connections: none of them is open any more."""
         self._attempts.release_all()
 
     def __call__(
@@ -158,13 +160,13 @@ class Connector:
     def _attempt(
         self, dialect: Dialect, positional: list[Any], arguments: dict[str, Any], deadline: float
     ) -> Any:
-        share = self._acquire_slot(deadline)
+        slot = self._acquire_slot(deadline)
         now = self._loop.time()
         timeout = min(self._config.options.connect_timeout, deadline - now)
         try:
             if timeout < _LEAST_TIME:
-                raise self._timeout_error(timeout)  # sparing the server what nobody waits for
-            connect = partial(self._attempts.start, share)
+                raise self._timeout_error(timeout)  # no caller would wait for the answer
+            connect = partial(self._attempts.start, slot)
             connection = _open(dialect, self._config, positional, arguments, timeout, connect)
         except Exception as error:
             drop_frames(error)
@@ -175,8 +177,8 @@ class Connector:
             self._events.note_opened(self._loop.time() - now)
             return connection
         finally:
-            if not share.is_used:
-                share.release()
+            if not slot.is_used:
+                slot.release()
         raise failure from cause
 
     def _acquire_slot(self, deadline: float) -> Slot:
@@ -187,7 +189,7 @@ class Connector:
             raise
 
     def _is_transient_error(self, failure: DatabaseUnavailable) -> bool:
-        """Return whether an acquire goes on trying: this pool was connected, so the server exists.
+        """Return whether an acquire tries again: this pool was connected, so the server exists.
 
         Not after a timeout: that was long enough for the caller.
         """
@@ -214,7 +216,7 @@ class Connector:
         reason = str(error).strip() or type(error).__name__
         if isinstance(error, TypeError):
             return ConfigurationError(
-                f"The driver of database {self._config} does not take what it was given: {reason}. "
+                f"The driver of database {self._config} does not accept an argument: {reason}. "
                 "Look at what follows the ? in the URL, and at connect_args."
             )
         return DatabaseUnavailable(
@@ -224,7 +226,7 @@ class Connector:
 
 
 def drop_frames(error: BaseException) -> None:
-    """Forget where ``error``, and all that led to it, came from; the errors themselves stay."""
+    """Remove the tracebacks of ``error`` and of its causes; the errors themselves stay."""
     pending, seen = [error], set[int]()
     while pending:
         exception = pending.pop()

@@ -1,4 +1,7 @@
-"""The errors of drivers below SQLAlchemy's own, conflicts among them, and failed rollbacks."""
+"""Errors of a driver: find it below SQLAlchemy's, tell a conflict, log a rollback that failed.
+
+Every error of a statement is SQLAlchemy's, with the driver's inside. Only the driver's says why.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ _log = logging.getLogger("asgi_dbconn")
 
 
 def driver_error(error: BaseException) -> BaseException | None:
-    """Return what the driver raised; None if SQLAlchemy wraps nothing."""
+    """Return the driver's error inside of ``error``; None if SQLAlchemy wraps none."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         return error.driver_exception
     return None
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Return whether the same transaction may well succeed if it is run once more as a whole."""
+    """Return whether ``error`` is a conflict: run again as a whole, the transaction may succeed."""
     original = driver_error(error)
     return original is not None and drivers.is_conflict(original)
 
@@ -37,5 +40,5 @@ def note_cleanup_failure(
     if error is not None:
         error.add_note(
             f"The transaction on database {database!r} could not be rolled back ({text}), and its "
-            "connection was given up. The server rolls back what was not committed."
+            "connection was closed. The server rolls back what was not committed."
         )

@@ -1,9 +1,10 @@
-"""Statements that are interrupted: ``query_timeout`` has passed, or their task was cancelled.
+"""Errors of statements, translated: QueryTimeout, ConnectionLost, or that of an ended block.
 
-Where the connection is worth it, as that of a block, its lock has waited until the driver was idle
-again, and the connection stays. Else it is given up, and the server is told to stop. SQLAlchemy
-would wait for that, two seconds on a network that does not answer. Here the caller goes on after a
-moment, and the rest happens in the background.
+A statement is interrupted if ``query_timeout`` has passed or its task was cancelled. The connection
+of a block is worth keeping: its lock has waited until the driver was idle again. Any other is
+discarded, and the server is asked to cancel. SQLAlchemy would wait for that, two seconds on a
+network that does not answer. Here the caller goes on after a moment, and the close goes on in the
+background.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ __all__ = [
 def translate_interruptions(
     engine: Engine, config: PoolConfig, gate: Gate, closer: ConnectionCloser
 ) -> None:
-    """Treat such statements on ``engine`` and its views."""
+    """Keep or discard the connection of an interrupted statement; raise QueryTimeout for one."""
 
-    def give_up(context: ExceptionContext) -> QueryTimeout | None:
+    def translate(context: ExceptionContext) -> QueryTimeout | None:
         error, connection = context.original_exception, context.connection
         if connection is None or connection.invalidated or connection.closed:
             return None
@@ -52,26 +53,26 @@ def translate_interruptions(
             _discard(connection, gate, closer)
         return _timeout_error(config, gate, is_kept=is_kept) if timed_out else None
 
-    event.listen(engine, "handle_error", give_up, retval=True)
+    event.listen(engine, "handle_error", translate, retval=True)
 
 
 def _is_idle(connection: Connection) -> bool:
-    """Return whether the driver has come to an end with the statement, and was waited for."""
-    lock = lock_of(_adapted_of(connection))
+    """Return whether the lock has waited, and the driver has ended the statement."""
+    lock = lock_of(_get_adapted(connection))
     return lock.cancel_limit is not None and not lock.is_lost
 
 
 def _discard(connection: Connection, gate: Gate, closer: ConnectionCloser) -> None:
-    adapted = _adapted_of(connection)
+    adapted = _get_adapted(connection)
     if lock_of(adapted).is_lost:
-        begin_discard(driver_of(adapted), gate, closer)  # it was waited for, and nobody waits again
+        begin_discard(driver_of(adapted), gate, closer)  # the lock has waited already
         return
-    # One who is cancelled again is on his way out already.
+    # A task that is cancelled again ends anyway.
     with suppress(asyncio.CancelledError):
         discard(driver_of(adapted), gate, closer)
 
 
-def _adapted_of(connection: Connection) -> object:
+def _get_adapted(connection: Connection) -> object:
     return getattr(connection, "_dbapi_connection").dbapi_connection  # noqa: B009
 
 
@@ -81,7 +82,7 @@ def _timeout_error(config: PoolConfig, gate: Gate, *, is_kept: bool) -> QueryTim
     what_became = (
         "its transaction can only be rolled back"
         if is_kept
-        else "its connection given up; whether it took effect is not known"
+        else "its connection closed; whether it took effect is not known"
     )
     return QueryTimeout(
         f"Database {config} did not answer a statement within "
@@ -91,19 +92,19 @@ def _timeout_error(config: PoolConfig, gate: Gate, *, is_kept: bool) -> QueryTim
 
 
 def translate_lost_connections(engine: Engine, config: PoolConfig, events: Events) -> None:
-    """Turn such errors on ``engine`` and its views into ConnectionLost."""
+    """Turn the errors of lost connections on ``engine`` and its views into ConnectionLost."""
 
     def translate(context: ExceptionContext) -> ConnectionLost | None:
         error = context.original_exception
         if context.connection is None or not isinstance(error, context.dialect.loaded_dbapi.Error):
             return None
         if _is_read_only_server(config, context):
-            # After a failover the old primary answers pings happily and refuses every write. All
+            # After a failover the old primary answers pings and refuses every write. All
             # connections of the pool lead to it.
             context.is_disconnect = True
         elif context.is_disconnect:
-            # One connection was lost; the others are asked when their turn comes. Dropping all of
-            # them here would make everybody connect at once.
+            # One connection was lost; the others are checked at their next acquire. Dropping all
+            # of them here would make all tasks connect at the same time.
             context.invalidate_pool_on_disconnect = False
         else:
             return None
@@ -125,9 +126,9 @@ def _is_read_only_server(config: PoolConfig, context: ExceptionContext) -> bool:
 
 
 def translate_refusals(engine: Engine) -> None:
-    """Let such statements on ``engine`` and its views raise the error of their ended block.
+    """Let statements on ``engine`` and its views raise the error of their block, if it ended.
 
-    To be installed after all others that translate errors.
+    Install it after all others that translate errors.
     """
 
     def translate(context: ExceptionContext) -> Exception | None:
@@ -135,7 +136,7 @@ def translate_refusals(engine: Engine) -> None:
         if not isinstance(connection, PooledConnection) or connection.refusal is None:
             return None
         if not isinstance(context.original_exception, Exception):
-            return None  # cancelled: that is the task's own end
+            return None  # cancelled: the task ends for that reason
         return connection.refusal()
 
     event.listen(engine, "handle_error", translate, retval=True)

@@ -1,8 +1,8 @@
-"""The queue in front of a pool: first come, first served, and never longer than a deadline.
+"""The acquire queue in front of a pool: first come, first served, with a deadline.
 
 SQLAlchemy's own waiters starve after a failed connect, and its ``pool_timeout`` bounds the queue
-only. The gate hands out exactly as many permits as there are connections, so that behind it the
-pool never has to wait, and one deadline covers queueing and connecting.
+only. The gate has exactly as many permits as there are connections, so that behind it the pool
+never has to wait, and one deadline covers queueing and connecting.
 """
 
 from __future__ import annotations
@@ -36,24 +36,22 @@ class Permit:
     connection: Any = None
     """The driver's connection that the permit was used for; None while it is being opened."""
     cleanup: asyncio.Task[Any] | None = None
-    """The task that goes on after the acquire gave up: an attempt to connect, or a goodbye.
+    """The task that goes on after the acquire failed: an attempt to connect, or a close.
 
-    The place is taken until it has ended.
+    The permit is held until it has ended.
     """
     is_out: bool = False
     """True if the acquire has succeeded."""
     alarm: LeakDetector | None = None
-    """The alarm for a connection that is not given back, if one is wanted."""
+    """The alarm for a connection that is not released, if ``leak_after`` is set."""
 
     def __str__(self) -> str:
-        place = (
-            f" at {self.alarm.call_site}" if self.alarm is not None and self.alarm.call_site else ""
-        )
-        return f"{self.holder}{place}"
+        line = "" if self.alarm is None else self.alarm.call_site
+        return f"{self.holder} at {line}" if line else self.holder
 
 
 permit_of_acquire: ContextVar[Permit | None] = ContextVar("permit_of_acquire", default=None)
-"""The permit that the acquire under way has got; None outside of one."""
+"""The permit of the acquire under way; None outside of one."""
 
 
 class Gate:
@@ -88,7 +86,7 @@ class Gate:
         return len(self._holders)
 
     @property
-    def waiting(self) -> int:
+    def queue_length(self) -> int:
         return len(self._waiters)
 
     def holders(self) -> Iterable[Permit]:
@@ -101,7 +99,7 @@ class Gate:
         Raises PoolClosed once the gate is closed.
         """
         if self.is_closed:
-            raise self._closed_error()
+            raise self._make_closed_error()
         if len(self._holders) >= self.size or self._waiters:
             return None
         now = self._loop.time()
@@ -126,7 +124,7 @@ class Gate:
             permit = await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                # Granted and cancelled in the same turn of the loop: pass it on, or it is lost.
+                # Granted and cancelled in one iteration of the loop: pass it on, or it is lost.
                 self._return(waiter.result())
             else:
                 self._forget(waiter)
@@ -138,17 +136,17 @@ class Gate:
         permit.holder = _current_task_name()
         return permit
 
-    def hand_out(self, permit: Permit) -> None:
-        """Let the connection belong to its holder from now on: the acquire has succeeded."""
+    def confirm(self, permit: Permit) -> None:
+        """Note that the acquire has succeeded, and its holder has the connection."""
         permit.is_out = True
         self.events.counters.acquired += 1
-        if self.events.are_observed:  # nothing is measured for nobody, on the path of every query
+        if self.events.are_observed:  # measured for observers only, on the path of every query
             self.events.note_acquired(self._loop.time() - permit.deadline + self.acquire_timeout)
 
     def release(self, permit: Permit) -> None:
-        """Give a permit back. Any thread may: the garbage collector does so from wherever it runs.
+        """Release a permit. For any thread: the garbage collector calls this from any of them.
 
-        Giving it back twice is harmless.
+        A second release is harmless.
         """
         if asyncio._get_running_loop() is self._loop:
             self._return(permit)
@@ -161,7 +159,7 @@ class Gate:
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
-                waiter.set_exception(self._closed_error())
+                waiter.set_exception(self._make_closed_error())
 
     async def wait_until_unused(self, timeout: float) -> bool:
         """Return whether every permit came back within ``timeout`` seconds. For a closed gate."""
@@ -172,14 +170,14 @@ class Gate:
         return bool(done)
 
     def _grant(self) -> Permit:
-        # To somebody in the queue, who fills in the rest.
+        # To the next waiter, which fills in the rest.
         permit = Permit(self._loop.time(), 0.0, "")
         self._holders[permit] = None
         return permit
 
     def _return(self, permit: Permit) -> None:
         if self._holders.pop(permit, permit) is permit:
-            return  # already given back
+            return  # already released
         if permit.is_out:
             self._note_wait(permit)
         while self._waiters:
@@ -197,7 +195,7 @@ class Gate:
             self.events.note_released(self._loop.time() - permit.taken_at)
 
     def _forget(self, waiter: asyncio.Future[Permit]) -> None:
-        # The expired and the cancelled leave the queue at once, so that its length is the truth.
+        # The expired and the cancelled leave the queue immediately, so that its length is right.
         if waiter in self._waiters:
             self._waiters.remove(waiter)
 
@@ -208,7 +206,7 @@ class Gate:
             waiter.set_exception(self._timeout_error(waited))
             self.events.note_timeout(waited)
 
-    def _closed_error(self) -> PoolClosed:
+    def _make_closed_error(self) -> PoolClosed:
         return PoolClosed(
             f"Database {self.name!r} is disconnecting and takes no new work. "
             "Connect it again, or finish the work before the application shuts down."
@@ -216,7 +214,7 @@ class Gate:
 
     def _overload_error(self) -> PoolOverloaded:
         return PoolOverloaded(
-            f"Database {self.name!r}: {self.waiting} acquires wait already (max_waiting). "
+            f"Database {self.name!r}: {self.queue_length} acquires wait already (max_waiting). "
             f"All {self.size} connections (pool_size) are in use. Try again later, or raise either."
         )
 
@@ -228,8 +226,8 @@ class Gate:
         )
         return PoolTimeout(
             f"Database {self.name!r}: no connection came free within {waited:.2f} s "
-            f"(acquire_timeout). All {self.size} (pool_size) are in use, {self.waiting} more "
-            f"acquires wait; held longest by {oldest}. Give connections back sooner, "
+            f"(acquire_timeout). All {self.size} (pool_size) are in use, {self.queue_length} more "
+            f"acquires wait; held longest by {oldest}. Release connections sooner, "
             "or raise pool_size."
         )
 

@@ -1,7 +1,7 @@
-"""A SQLAlchemy pool whose every acquire passes its gate.
+"""SQLAlchemy pool of fixed size behind a gate.
 
-The gate sits inside the pool, so that everything which leads to a connection passes it: our own
-queries, sessions, AUTOCOMMIT views, and whatever a user builds on ``Database.engine``.
+The gate is inside the pool, so that every acquire passes it: our own queries, sessions, AUTOCOMMIT
+views, and all that a user builds on ``Database.engine``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class GatedPool(AsyncAdaptedQueuePool):
         leak_after: float | None,
         **pool_arguments: Any,
     ) -> None:
-        # The queue's own timeout is never reached: behind the gate there is a connection to have.
+        # The queue's own timeout is never reached: behind the gate a connection is free.
         pool_arguments |= {"pool_size": gate.size, "max_overflow": 0, "use_lifo": True}
         super().__init__(creator, **pool_arguments)
         self.gate = gate
@@ -47,7 +47,7 @@ class GatedPool(AsyncAdaptedQueuePool):
         self.check_in = check_in
         self.leak_after = leak_after
         if not pool_arguments.get("echo"):
-            # Where SQLAlchemy's users look for a pool's log, and where it is quiet by default.
+            # The usual logger of a pool in SQLAlchemy, which is quiet by default.
             self.logger = logging.getLogger("sqlalchemy.pool.GatedPool")
         if "_dispatch" not in pool_arguments:  # else the listeners came along
             # Check-in is the one way back for returned, invalidated and failed connections; a
@@ -78,7 +78,7 @@ class GatedPool(AsyncAdaptedQueuePool):
             permit.alarm = LeakDetector(
                 self.gate.name, permit.holder, self.leak_after, self.gate.events
             )
-        self.gate.hand_out(permit)
+        self.gate.confirm(permit)
         return connection
 
     def _usable(self, permit: Permit) -> PoolProxiedConnection:
@@ -87,15 +87,15 @@ class GatedPool(AsyncAdaptedQueuePool):
                 connection = super().connect()
             except BaseException as error:
                 if permit.connection is not None:
-                    # What SQLAlchemy does first with a new connection was interrupted. It forgets
-                    # the connection then.
+                    # SQLAlchemy's first statements on a new connection were interrupted, and it
+                    # forgets the connection then.
                     permit.cleanup = self.closer.close_in_background(permit.connection)
                 if isinstance(error, self.check_in.driver_errors) and not isinstance(
                     error, DBConnError
                 ):
                     raise self.check_in.note_lost_connect(error) from error
                 raise
-            # From here on it is in use: a drain must not close it under the question.
+            # From here on it is in use: a drain must not close it during the liveness check.
             permit.connection = driver_of(connection.dbapi_connection)
             try:
                 if self.liveness.is_usable(connection, permit.deadline):
@@ -110,9 +110,9 @@ class GatedPool(AsyncAdaptedQueuePool):
         self.gate.release(permit)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        # The place of a connection that was given up must not be handed out before those that are
-        # idle: another one would be opened beside them. Without its record the pool makes one
-        # anew, once it has nothing else.
+        # The record of a discarded connection must not be used before those with an idle one:
+        # another connection would be opened beside them. Without the record, the pool makes a new
+        # one once no idle connection is left.
         if record.dbapi_connection is None:
             self._dec_overflow()
         else:
@@ -125,7 +125,7 @@ class GatedPool(AsyncAdaptedQueuePool):
         self.liveness.note_opened(record)
 
     def _note_returned(self, connection: Any, record: PooledRecord) -> None:
-        if connection is not None:  # else it was invalidated, and its record is empty
+        if connection is not None:  # otherwise it was invalidated, and its record is empty
             self.liveness.note_returned(record)
         self._release(record)
 

@@ -1,4 +1,4 @@
-"""Saying who took a connection and did not give it back."""
+"""Leak detection: the task and line that acquired a connection and did not release it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _LAST_LINE: Final = re.compile(r'.*File "(?P<file>[^"]*)", line (?P<line>\d+)', 
 
 
 class LeakDetector:
-    """An alarm after ``leak_after`` seconds, which lives as long as the connection is held.
+    """An alarm after ``leak_after`` seconds, for as long as the connection is held.
 
-    Made in the task that takes it, because its stack is what a person will look for.
+    Made in the task that acquires it, because a person will look for that task's stack.
     """
 
     def __init__(self, database: str, holder: str, leak_after: float, events: Events) -> None:
@@ -33,17 +33,17 @@ class LeakDetector:
         self._taken_by = format_call_lines(_SHOWN_LINES)
         self._has_reported = False
         self.was_dropped = False
-        """True once a thread has found out that the connection will never be given back."""
+        """True once a thread has noticed that the connection will never be released."""
         self._timer = self._loop.call_later(leak_after, self._report)
 
     @property
     def call_site(self) -> str:
-        """File and line that took the connection, in short."""
+        """File and line that acquired the connection, in short."""
         found = _LAST_LINE.match(self._taken_by)
         return f"{found['file']}:{found['line']}" if found else ""
 
     def cancel(self) -> None:
-        """End the alarm: the pool has the connection, or at least its place, back."""
+        """End the alarm: the pool has the connection back, or at least its permit."""
         self._timer.cancel()
         held = self._loop.time() - self._taken_at
         if self.was_dropped:

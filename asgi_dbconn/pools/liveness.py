@@ -1,8 +1,8 @@
-"""The trust in pooled connections, and asking those that cannot be trusted.
+"""The liveness check of pooled connections, and their retirement.
 
-A connection that was used a moment ago is taken as it is: no round trip is spent on it. One that
-lay idle for longer is asked first, within a bound of its own, and one that is too old, or from
-before a refresh, is replaced. HikariCP does the same ("alive bypass window").
+A connection that was used a moment ago is trusted: no round trip is spent on it. One that was idle
+for longer is pinged first, within a bound of its own, and one that is too old, or from before a
+refresh, is replaced. HikariCP does the same ("alive bypass window").
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ _LIFETIME_SPREAD: Final = 0.2
 
 
 class Liveness:
-    """The judgement of one pool; lives as long as it, on its loop."""
+    """The liveness check of one pool; lives as long as it, on its loop."""
 
     def __init__(self, config: PoolConfig, events: Events, closer: ConnectionCloser) -> None:
         self._config = config
         self._closer = closer
         self._events = events
         self._loop = asyncio.get_running_loop()
-        profile = config.profile  # what follows is looked at for every acquire
+        profile = config.profile  # attributes, since every acquire reads them
         self._is_open = profile.is_open
         self._trusted_for = config.options.idle_check_after if profile.can_be_lost else math.inf
-        # Another part of a slot in every process, for those that were started together.
-        self._discard = random.random()  # noqa: S311 - spreads load
+        # Another offset in every process, for those that were started together.
+        self._offset = random.random()  # noqa: S311 - spreads load
         self._last_retirement = -math.inf
         self.generation = 0
-        """Raised by a refresh: connections of an earlier one are replaced when next asked for."""
+        """Raised by a refresh: a connection of an earlier one is replaced at its next acquire."""
 
     def note_opened(self, record: ConnectionPoolEntry) -> None:
-        # A slot after the one before, and not by chance: ten that were opened together, or one
-        # after the other, must not meet again.
+        # One step after the connection before, and not at random: ten that were opened together,
+        # or one after the other, must not retire together.
         now, lifetime = self._loop.time(), self._config.options.max_lifetime
-        slot = lifetime * _LIFETIME_SPREAD / self._config.options.pool_size
-        earliest = now + lifetime * (1 - _LIFETIME_SPREAD) + slot * self._discard
-        retirement = self._last_retirement + slot
+        step = lifetime * _LIFETIME_SPREAD / self._config.options.pool_size
+        earliest = now + lifetime * (1 - _LIFETIME_SPREAD) + step * self._offset
+        retirement = self._last_retirement + step
         if not earliest <= retirement < now + lifetime:
             retirement = earliest
         record.info[_RETIRE_AT] = self._last_retirement = retirement
@@ -66,11 +66,10 @@ class Liveness:
         record.info[_USED_AT] = self._loop.time()
 
     def is_usable(self, connection: PoolProxiedConnection, deadline: float) -> bool:
-        """Return whether to hand ``connection`` out.
+        """Return whether ``connection`` can be used. If not, it is closed already.
 
-        Inside SQLAlchemy's greenlet: may ask the server.
-
-        One that is not is ended already; the pool only has to forget it.
+        Inside SQLAlchemy's greenlet: may ping the server. The pool only has to forget a connection
+        that cannot be used.
         """
         info, now, driver = (
             connection.info,
@@ -104,6 +103,6 @@ class Liveness:
             if not answered:
                 self._events.note_lost("an idle connection did not answer")
                 # This ends the ping as well. Cancelling it would send the server a request to
-                # cancel, and closing politely would wait: both over the same dead network.
+                # cancel, and a close would wait for it: both over the same dead network.
                 self._config.profile.terminate(driver)
         return answered

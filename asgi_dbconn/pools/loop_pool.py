@@ -1,4 +1,8 @@
-"""All that one database has on one event loop: an engine, its gate, its open connections."""
+"""The pool of one database on one event loop: its engine, gate and open connections.
+
+The engine is made here with all that a connection passes through: gate, liveness check, check-in,
+connector, and the translation of errors.
+"""
 
 from __future__ import annotations
 
@@ -46,13 +50,13 @@ def make_engine(
     gate: Gate,
     events: Events,
     liveness: Liveness,
-    opener: Connector,
+    connector: Connector,
     closer: ConnectionCloser,
 ) -> AsyncEngine:
     """Make an engine whose every connection passes ``gate``. Opens nothing."""
     echo = config.options.echo
     arguments: dict[str, Any] = {
-        # Parameters are the users' data; they appear in logs only where somebody asked for them.
+        # Parameters are users' data: logs show them only if the options ask for that.
         "hide_parameters": echo != "debug",
         **config.options.engine_options,
         "echo": echo,
@@ -64,8 +68,8 @@ def make_engine(
         "leak_after": config.options.leak_after,
     }
     engine = create_async_engine(config.address.without_password(), **arguments)
-    event.listen(engine.sync_engine, "do_connect", opener)
-    # Before all others that are told of a new connection: they may use it.
+    event.listen(engine.sync_engine, "do_connect", connector)
+    # Before all other listeners for a new connection: they may use it.
     event.listen(engine.sync_engine.pool, "connect", _adapt(config), insert=True)
     pooled_connection.install(engine.sync_engine)
     config.profile.install(engine.sync_engine, config.options)
@@ -91,7 +95,7 @@ _NO_OPTIONS: Final[Mapping[str, Any]] = {}
 class LoopPool:
     """A pool that lives from the first use on its loop until it is drained or the loop is gone.
 
-    Belongs to the loop it was made on; only :meth:`cut` may be called from elsewhere.
+    Belongs to the loop it was made on; only :meth:`abort` may be called from elsewhere.
     """
 
     def __init__(self, config: PoolConfig) -> None:
@@ -104,26 +108,27 @@ class LoopPool:
         )
         self._closer = ConnectionCloser(config)
         self._liveness = Liveness(config, events, self._closer)
-        self._opener = Connector(config, events, self._closer)
+        self._connector = Connector(config, events, self._closer)
         self.engine: AsyncEngine = make_engine(
-            config, self.gate, events, self._liveness, self._opener, self._closer
+            config, self.gate, events, self._liveness, self._connector, self._closer
         )
-        # SQLAlchemy's pool does not list what is checked out; ending a pool needs to know.
-        # In the order of their last use.
+        # SQLAlchemy's pool does not list connections in use; a drain needs them. In the order of
+        # their last use.
         self._opened: dict[Any, None] = {}
         event.listen(self.engine.sync_engine.pool, "connect", self._note_opened)
         if options.max_connections is not None:
-            event.listen(self.engine.sync_engine.pool, "checkin", self._acquire_slot)
-        self._leave_budget = config.budget.join(self._ask_for_one)
+            event.listen(self.engine.sync_engine.pool, "checkin", self._close_surplus)
+        self._leave_budget = config.budget.join(self._request_slot)
         self._draining: asyncio.Task[DrainReport] | None = None
         self._when_drained: Callable[[], None] | None = None
         self.ended: Future[DrainReport] = Future()
-        """The report, set when nothing is open any more for whatever reason; for any thread."""
+        """The report, set when no connection is open any more, for any reason; for any thread."""
 
     async def run(self, work: Callable[[Connection], T], *, autocommit: bool) -> T:
-        """Do ``work`` on a pooled connection, in one greenlet, and commit it.
+        """Run ``work`` on a pooled connection, in one greenlet, and commit it.
 
-        With ``autocommit`` every statement is committed by itself, in one round trip on asyncpg.
+        With ``autocommit`` every statement is committed by itself, in one round trip if the
+        driver has autocommit.
         """
         profile, engine = self.config.profile, self.engine.sync_engine
         if autocommit and profile.has_autocommit:
@@ -131,8 +136,8 @@ class LoopPool:
         options = profile.autocommit_options if autocommit else _NO_OPTIONS
         return await spawn(partial(_run_and_commit, engine, options, work))
 
-    def give_up(self, connection: Any) -> None:
-        """Close an adapted connection in the background, whatever is under way on it."""
+    def discard(self, connection: Any) -> None:
+        """Close an adapted connection in the background, and cancel its statement."""
         begin_discard(driver_of(connection), self.gate, self._closer)
 
     @property
@@ -148,28 +153,28 @@ class LoopPool:
             size=gate.size,
             in_use=gate.in_use,
             idle=max(len(self._open_connections()) - gate.in_use, 0),
-            waiting=gate.waiting,
+            waiting=gate.queue_length,
         )
 
     def mark_outdated(self) -> None:
-        """Let every connection be replaced before it is used again. From any thread."""
+        """Replace every connection before its next use. From any thread."""
         self._liveness.generation += 1
 
     async def replace_idle(self) -> None:
         """Replace the outdated connections that are idle now."""
         pool = self.engine.sync_engine.pool
         idle = pool.checkedin() if isinstance(pool, GatedPool) else 0
-        # At the same time, or the pool would hand out the connection renewed a moment ago again.
+        # At the same time, or the pool would return the connection that was just replaced.
         await asyncio.gather(*(self._replace_one() for _ in range(idle)))
 
     async def _replace_one(self) -> None:
         async with self.engine.connect():
-            pass  # that it was handed out is all
+            pass  # the acquire has replaced it
 
     async def drain(self, grace: float) -> DrainReport:
         """Refuse new work and end everything within ``grace`` seconds plus two and a quarter.
 
-        Drains once, however many ask for it: the end of the loop and a disconnect may coincide.
+        Drains once, however often it is called: the end of the loop and a disconnect may coincide.
         A caller that is cancelled leaves the drain running.
         """
         return await asyncio.shield(self.begin_drain(grace))
@@ -189,7 +194,7 @@ class LoopPool:
         return self._draining
 
     def abort(self) -> DrainReport:
-        """End everything immediately, from any thread; for a loop that does not run any more."""
+        """Abort all connections, from any thread; for a loop that does not run any more."""
         self.gate.is_closed = True
         connections = self._open_connections()
         for connection in connections:
@@ -200,16 +205,16 @@ class LoopPool:
 
     async def _drain(self, grace: float) -> DrainReport:
         self.gate.close()
-        await self._opener.wait_done()  # what nobody waits for is not waited for
+        await self._connector.wait_done()  # attempts whose acquire was cancelled
         report = await drain(
             self.gate,
             grace,
-            connections=self._settled_connections,
+            connections=self._usable_connections,
             end=self.config.profile.close,
             terminate=self.config.profile.terminate,
         )
         await self._closer.wait_closed()
-        await self._opener.wait_done()
+        await self._connector.wait_done()
         return report
 
     def _finish_drain(self, draining: asyncio.Task[DrainReport]) -> None:
@@ -226,39 +231,37 @@ class LoopPool:
 
     def _finish(self, report: DrainReport) -> None:
         self._leave_budget()
-        self._opener.note_closed()
-        with suppress(InvalidStateError):  # drained and cut at once: one of them came first
+        self._connector.note_closed()
+        with suppress(InvalidStateError):  # drained and aborted at the same time: one came first
             self.ended.set_result(report)
 
     def _note_opened(self, connection: Any, _: Any) -> None:
-        # Asked for rather than noted: a close that hangs is announced before it has happened.
+        # Ask the driver again: a close that hangs is reported before it has happened.
         self._opened = dict.fromkeys(self._open_connections())
         self._opened[driver_of(connection)] = None
 
-    def _ask_for_one(self) -> None:
-        # From any thread: another loop of the process lacks a connection (max_connections).
+    def _request_slot(self) -> None:
+        # From any thread: a task on another loop waits for a slot (max_connections).
         with suppress(RuntimeError):  # this loop was closed a moment ago
-            self.loop.call_soon_threadsafe(self._give_up_idle)
+            self.loop.call_soon_threadsafe(self._close_idle)
 
-    def _give_up_idle(self) -> None:
+    def _close_idle(self) -> None:
         used = {permit.connection for permit in self.gate.holders()}
-        for connection in self._settled_connections():
-            if connection not in used and self.config.budget.should_give_up_one(
-                from_busy_loop=False
-            ):
+        for connection in self._usable_connections():
+            if connection not in used and self.config.budget.should_close_one(from_busy_loop=False):
                 self._closer.close_in_background(connection)
 
-    def _acquire_slot(self, connection: Any, _: Any) -> None:
+    def _close_surplus(self, connection: Any, _: Any) -> None:
         # At check-in.
         if connection is None:
-            return  # it was invalidated, and has ended anyway
+            return  # it was invalidated, and has ended
         driver = driver_of(connection)
         self._opened.pop(driver, None)
         self._opened[driver] = None
-        if self.config.budget.should_give_up_one(from_busy_loop=self.gate.waiting > 0):
+        if self.config.budget.should_close_one(from_busy_loop=self.gate.queue_length > 0):
             self._closer.close_in_background(driver)
 
-    def _settled_connections(self) -> list[Any]:
+    def _usable_connections(self) -> list[Any]:
         return [
             connection
             for connection in self._open_connections()
@@ -294,7 +297,7 @@ def _merge_autocommit(
         except DBAPIError as error:
             if not profile.is_stale_plan(error):
                 raise
-            # The server has refused it before it ran, and SQLAlchemy prepares it anew.
+            # The server refused it before it ran, and SQLAlchemy prepares it anew.
             return work(connection)
         finally:
             adapted.end_autocommit(level)

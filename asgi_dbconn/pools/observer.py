@@ -1,4 +1,4 @@
-"""Being told what the pools do, for metrics, traces and logs of one's own."""
+"""Pool events: counted, and passed to observers, for the user's metrics, traces and logs."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Observer:
     Override the methods of the events that you want to know about.
 
     Each is called once per event, immediately, in the task, thread and loop where it happened: be
-    quick, and do not wait for anything. Whatever a method raises is logged, and does no harm.
+    quick, and do not wait for anything. An error of a method is logged, and does no harm.
     ``database`` is the name of the database; times are seconds.
     """
 
     def database_connected(self, database: str) -> None:
-        """Note that the first user counts on the database, and it has answered."""
+        """Note that the first user has connected the database, and it has answered."""
 
     def database_disconnected(self, database: str, report: DrainReport) -> None:
-        """Note that the last user left the database, and all its pools are drained."""
+        """Note that the last user has disconnected the database, and all its pools are drained."""
 
     def connection_opened(self, database: str, seconds: float) -> None:
         """Note that a physical connection was opened, and took so long."""
@@ -37,7 +37,7 @@ class Observer:
         """Note that an attempt to open a physical connection failed."""
 
     def connection_lost(self, database: str, reason: str) -> None:
-        """Note that a connection died: a statement found out, or the check of an idle one."""
+        """Note that a connection died: a statement noticed it, or the check of an idle one."""
 
     def connection_retired(self, database: str) -> None:
         """Note that a connection is replaced for its age, or because of ``refresh()``."""
@@ -46,10 +46,10 @@ class Observer:
         """Note that ``holder``, a task, has had a connection for ``leak_after``, or dropped it."""
 
     def acquired(self, database: str, seconds: float) -> None:
-        """Note that a connection was handed out, so long after it had been asked for."""
+        """Note that a connection was acquired, so long after it had been asked for."""
 
     def released(self, database: str, seconds: float) -> None:
-        """Note that a connection was given back, so long after it had been handed out."""
+        """Note that a connection was released, so long after it had been acquired."""
 
     def acquire_timed_out(self, database: str, seconds: float) -> None:
         """Note that an acquire ended in PoolTimeout after so long in the queue."""
@@ -71,7 +71,7 @@ class Observers:
         return bool(self._all)
 
     def add(self, observer: Observer) -> Callable[[], None]:
-        """Tell ``observer`` from now on, until what is returned here is called."""
+        """Call ``observer`` from now on; return the function that ends this."""
         self._all.append(observer)
 
         def stop() -> None:
@@ -107,7 +107,7 @@ class Events:
 
     @property
     def are_observed(self) -> bool:
-        """True if measuring what only observers are told is worth its time."""
+        """True if there are observers, so that times are worth measuring for them."""
         return bool(self._observers)
 
     def note_opened(self, seconds: float) -> None:

@@ -1,4 +1,7 @@
-"""The common facts of one database's pools: where they connect to, and who watches them."""
+"""The configuration that the pools of one database share: addresses, options, observers, budget.
+
+A database has one pool per event loop. Each reads this, from any thread.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ __all__ = ["PoolConfig"]
 
 @dataclass(frozen=True)
 class PoolConfig:
-    """A target, immutable and shared by all pools of one database, whatever their loop."""
+    """The configuration of one database, immutable, for the pools of all loops."""
 
     name: str
     url: DatabaseURL
     """The URL as the user wrote it, for messages."""
     address: DatabaseURL
-    """The URL where connections really go; differs for memory databases, which are given a name."""
+    """The URL that connections use; differs for memory databases, which get a name of their own."""
     options: DatabaseOptions
     observers: Observers = field(default_factory=Observers, compare=False)
 

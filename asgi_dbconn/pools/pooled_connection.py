@@ -1,7 +1,7 @@
-"""SQLAlchemy's Connection, which sends BEGIN before a user gets at the driver's connection.
+"""The Connection of our engines: BEGIN before a user gets the driver's connection, and locks.
 
-SQLAlchemy begins a transaction with the first statement. What is sent through the driver itself,
-as a COPY, would come before that, and would not be rolled back.
+SQLAlchemy begins a transaction with the first statement. A command of the driver's own, as a COPY,
+would come before that, and would not be rolled back.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["PooledConnection", "connect", "install"]
 
 
 class PooledConnection(Connection):
-    """Every connection of our engines."""
+    """A connection of an engine of ours, for a block or for a single query."""
 
     lost_transaction: str | None = None
     """The reason why the transaction is lost, if the connection was lost with it."""
@@ -42,7 +42,7 @@ class PooledConnection(Connection):
     _is_finishing = False
     """True if SQLAlchemy itself asks for the pooled connection, to commit or to roll back."""
     _beginner: asyncio.Task[Any] | None = None
-    """The task whose BEGIN is under way. SQLAlchemy takes others for inside of it meanwhile."""
+    """The task whose BEGIN is under way. Meanwhile SQLAlchemy believes others are inside of it."""
     _begun: asyncio.Event | None = None
     """The event set when it has ended, if another task waits for that."""
 
@@ -66,14 +66,14 @@ class PooledConnection(Connection):
         return super().connection.info if pooled is None else pooled.info
 
     def reserve(
-        self, refusal: Callable[[], Exception | None], turn: Callable[[], FifoLock | None]
+        self, refusal: Callable[[], Exception | None], lock: Callable[[], FifoLock | None]
     ) -> None:
         """Let a block have the connection.
 
-        ``refusal`` is asked for each statement, and ``turn`` before a commit or rollback by hand:
+        ``refusal`` is called for each statement, and ``lock`` before a commit or rollback by hand:
         that must not come between two statements of another task's verb.
         """
-        self.refusal, self.lock = refusal, turn
+        self.refusal, self.lock = refusal, lock
         lock_of(super().connection.dbapi_connection).reserve(refusal)
 
     def _revalidate_connection(self) -> PoolProxiedConnection:
@@ -87,7 +87,7 @@ class PooledConnection(Connection):
         return pooled
 
     def in_transaction(self) -> bool:
-        # Those who ask begin if there is none.
+        # The caller begins one if there is none.
         if self._beginner is not None and in_greenlet():
             self._wait_for_begin()
         return self._transaction is not None and self._transaction.is_active
@@ -178,7 +178,7 @@ class PooledConnection(Connection):
             self._pass_over(failure, reason)
 
     def _pass_over(self, failure: Exception, reason: BaseException | None) -> None:
-        """Give the connection up because a rollback failed; raise that if it has no ``reason``.
+        """Invalidate the connection because a rollback failed; raise that if it has no ``reason``.
 
         The reason is the error that made the rollback necessary, and leaves the work.
         """
@@ -197,7 +197,7 @@ class PooledConnection(Connection):
 
 
 class _EngineListeners:
-    """The listeners of the engine beside those of the connection, joined when one may be called."""
+    """The listeners of engine and connection, joined at the first use."""
 
     def __get__(self, connection: Any, cls: type[Any]) -> Any:
         if connection is None:
@@ -210,16 +210,16 @@ class _EngineListeners:
 
 
 class _BlockConnection(PooledConnection):
-    """The connection of a block.
+    """The connection of a block, made without joining listeners.
 
-    SQLAlchemy would join listeners first, as long as half of the acquire.
+    SQLAlchemy would join them first, which takes half as long as the acquire.
     """
 
     dispatch: Any = _EngineListeners()
 
 
 def connect(engine: Engine) -> PooledConnection:
-    """Take a connection of ``engine`` for a block, inside SQLAlchemy's greenlet."""
+    """Acquire a connection of ``engine`` for a block, inside SQLAlchemy's greenlet."""
     return _BlockConnection(engine, _has_events=False)
 
 
@@ -231,9 +231,9 @@ _PooledOptionEngine._option_cls = _PooledOptionEngine
 
 
 def install(engine: Engine) -> None:
-    """Let ``engine``, and its views with other options, give such connections.
+    """Let ``engine``, and its views with other options, make such connections.
 
-    The adapted connection below it is told when it hands out the driver's own.
+    The adapted connection below notices when a user gets the driver's own.
     """
     engine._connection_cls = PooledConnection
     engine._option_cls = _PooledOptionEngine
@@ -241,7 +241,7 @@ def install(engine: Engine) -> None:
 
 
 def _get_driver_connection(connection: Any) -> Any:
-    # The one way for pooled connections and their records, which then notice it, too.
+    # Pooled connections and their records call this, so that no access goes unnoticed.
     return connection.driver_connection
 
 

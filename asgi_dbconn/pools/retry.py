@@ -1,8 +1,8 @@
-"""Riding out a server that refuses connections for a while, as one that restarts does.
+"""Retries with backoff, shared by the acquires of a pool while its server restarts.
 
-A pool that has been connected before does not fail its users for that immediately. Their acquires
-wait until their deadline, and meanwhile one of them tries, with growing pauses: a server that comes
-up again is not met by a herd.
+A pool that has been connected before does not fail immediately if the server refuses connections.
+Its acquires wait until their deadline, and meanwhile one of them tries, with growing pauses: a
+server that comes up again does not meet a thundering herd.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _JITTER: Final = 0.2
 
 
 def backoff(first: float, longest: float) -> Iterator[float]:
-    """Yield the seconds before each next attempt: doubling, capped, never in step with others."""
+    """Yield the seconds before each next attempt: doubling, capped, with jitter."""
     for attempt in count():
         delay = min(first * 2.0**attempt, longest)
         yield delay * random.uniform(1 - _JITTER, 1)  # noqa: S311 - spreads load
@@ -38,11 +38,13 @@ _MAX_PAUSE: Final = 0.5
 
 
 class SharedRetry:
-    """The patience of one pool; lives as long as it, on its loop."""
+    """The retries of one pool; lives as long as it, on its loop."""
 
-    def __init__(self, database: str, may_pass: Callable[[DatabaseUnavailable], bool]) -> None:
+    def __init__(
+        self, database: str, is_transient_error: Callable[[DatabaseUnavailable], bool]
+    ) -> None:
         self._database = database
-        self._is_transient_error = may_pass
+        self._is_transient_error = is_transient_error
         self._loop = asyncio.get_running_loop()
         self._lock = asyncio.Lock()
         self._failure: DatabaseUnavailable | None = None
@@ -54,7 +56,7 @@ class SharedRetry:
         """Return what ``attempt`` returns, now or in a later try, until ``deadline``.
 
         Inside SQLAlchemy's greenlet; the deadline is on the clock of the loop. Raises the last
-        DatabaseUnavailable at the deadline, and immediately what does not pass.
+        DatabaseUnavailable at the deadline, and immediately an error that is not transient.
         """
         while True:
             failure = self._failure
@@ -62,7 +64,7 @@ class SharedRetry:
                 await_only(self._wait_for_attempt(deadline, failure))
             try:
                 if failure is not None and self._failure is None:
-                    continue  # somebody else's turn went well
+                    continue  # the attempt of another task succeeded
                 connection = attempt()
             except DatabaseUnavailable as error:
                 if not self._is_transient_error(error):

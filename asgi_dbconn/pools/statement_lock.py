@@ -1,8 +1,8 @@
 """The lock of one driver connection: one statement at a time, and idle when it is free.
 
-SQLAlchemy's adapted connections hold a mutex while a statement is under way. This lock stands in
-its place. It adds three things: it is released only when the driver is idle again, it can refuse
-newcomers, and it knows whether the driver's own connection was handed out.
+SQLAlchemy's adapted connections hold a mutex while a statement is under way. This lock replaces
+it. It adds three things: it is released only when the driver is idle again, it can refuse
+newcomers, and it knows whether a user has got the driver's own connection.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class StatementLock(FifoLock):
 
     __slots__ = (
         "_default_limit",
-        "_settle",
+        "_wait_idle",
         "cancel_limit",
         "checkouts",
         "insists",
@@ -44,20 +44,20 @@ class StatementLock(FifoLock):
         "refusal",
     )
 
-    def __init__(self, settle: Stop, *, keeps_connection: bool = False) -> None:
+    def __init__(self, wait_idle: Stop, *, keeps_connection: bool = False) -> None:
         super().__init__()
-        self._settle = settle
+        self._wait_idle = wait_idle
         self._default_limit = CANCEL_LIMIT if keeps_connection else None
         self.cancel_limit = self._default_limit
         """Seconds to wait for an interrupted statement, so that its connection can stay in use.
 
         With 0 the connection is lost immediately. None: an interrupted statement is not waited
-        for here, and its connection is given up.
+        for here, and its connection is discarded.
         """
         self.refusal: Callable[[], Exception | None] | None = None
         """A function, asked for each statement, that returns the error if its block has ended."""
         self.insists = False
-        """True if it is waited for even by a task that is cancelled again: nothing replaces it."""
+        """True if even a task that is cancelled again waits: no connection can replace this one."""
         self.is_lost = False
         """True if an interrupted statement did not end in time: the connection is of no use."""
         self.is_interrupted = False
@@ -67,7 +67,7 @@ class StatementLock(FifoLock):
         self.is_begin_in_doubt = False
         """True if a BEGIN was interrupted, and the server may be in a transaction."""
         self.is_driver_exposed = False
-        """True if the driver's own connection was handed out since the last check-out."""
+        """True if a user has got the driver's own connection since the last check-out."""
         self.checkouts = 0
         """The number of times that the connection was taken from the pool."""
 
@@ -111,7 +111,7 @@ class StatementLock(FifoLock):
         traceback: TracebackType | None,
     ) -> None:
         if error is None and self.is_lost:
-            # Whoever took part in its transaction has gone back already, and must not go on.
+            # The tasks of its transaction have got their errors already; this one must not go on.
             self.release()
             self._raise_refusal()
             raise _interruption_error("The answer to this statement came too late")
@@ -140,25 +140,25 @@ class StatementLock(FifoLock):
             self.is_lost = not is_idle
         elif limit:
             try:
-                self.is_lost = not await self._settle(limit)
+                self.is_lost = not await self._wait_idle(limit)
             except BaseException:
-                # Cancelled again: the connection is given up without waiting for it.
+                # Cancelled again: the connection is discarded without waiting for it.
                 self.release()
                 raise
 
     async def _stop_within(self, limit: float) -> bool:
-        return await self._settle(limit)
+        return await self._wait_idle(limit)
 
 
 def _interruption_error(what: str) -> TransactionAborted:
     return TransactionAborted(
-        f"{what}: the connection was given up, because a statement on it was interrupted and did "
+        f"{what}: the connection was closed, because a statement on it was interrupted and did "
         "not end in time. The transaction is rolled back."
     )
 
 
 def driver_of(connection: Any) -> Any:
-    """Return the driver's connection below SQLAlchemy's adapted one, without exposing it."""
+    """Return the driver's connection below SQLAlchemy's adapted one; do not mark it exposed."""
     return connection._connection
 
 

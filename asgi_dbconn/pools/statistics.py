@@ -1,4 +1,4 @@
-"""The counts of a pool so far, and its present state."""
+"""Counters of a pool, snapshots of its state, and the report of a drain."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Counters:
     unknown_commits: int = 0
 
     def add(self, other: Counters) -> None:
-        """Take over what ``other`` has counted; its pool has ended."""
+        """Add the counts of ``other``, whose pool has ended."""
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
@@ -39,13 +39,13 @@ class PoolStats:
     size: int = 0
     """Connections that it may have on these loops."""
     idle: int = 0
-    """Connections that are open and not handed out."""
+    """Connections that are open and not in use."""
     in_use: int = 0
-    """Connections handed out, or being opened for a task."""
+    """Connections acquired, or being opened for a task."""
     waiting: int = 0
     """Acquires in the queue."""
     acquired: int = 0
-    """Connections handed out since the process began; what follows counts from there, too."""
+    """Connections acquired since the process began; the fields below count from there, too."""
     wait_seconds: float = 0.0
     """Seconds that acquires have spent in the queue, all together."""
     connects: int = 0
@@ -53,7 +53,7 @@ class PoolStats:
     connect_errors: int = 0
     """Attempts to open one that failed."""
     lost: int = 0
-    """Connections that died: found out by a statement, or by the check of an idle one."""
+    """Connections that died: noticed by a statement, or by the check of an idle one."""
     timeouts: int = 0
     """Acquires that ended in PoolTimeout."""
     overloads: int = 0
@@ -61,7 +61,7 @@ class PoolStats:
     retired: int = 0
     """Connections replaced for their age, or because of ``refresh()``."""
     leaks: int = 0
-    """Connections that were not given back within ``leak_after``."""
+    """Connections that were not released within ``leak_after``."""
     unclean: int = 0
     """Connections that came back with a transaction or a statement still open on them."""
     unknown_commits: int = 0

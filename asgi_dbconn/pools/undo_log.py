@@ -2,7 +2,7 @@
 
 One physical connection has one log while a transaction is open on it. The log knows the levels of
 the transaction, the outermost one and its savepoints, and which objects each of them has touched.
-A level that is rolled back has its objects restored, in whatever way that came about: by a block,
+A level that is rolled back has its objects restored, however that came about: by a block,
 by hand, or because the connection is gone. A savepoint that is released leaves its objects to the
 level around it. A commit forgets them all. A commit whose outcome is unknown restores them too.
 
@@ -33,15 +33,18 @@ _log = logging.getLogger("asgi_dbconn")
 _KEY: Final = "asgi_dbconn.undo_log"
 
 Undo = Callable[[BaseException | None], object]
-"""Undoes work that has not come to its end. It is given the error that ended it if there is no
-transaction around it, and None if that is undone, too."""
+"""A function that undoes work that has not come to its end.
+
+Its argument is the error that ended the work if there is no transaction around it, and None if that
+is undone, too.
+"""
 
 
 class Participant(Protocol):
-    """One kind of objects that follow transactions, and how."""
+    """The functions that restore one kind of objects when a transaction is rolled back."""
 
     has_notes: bool
-    """True if a commit leaves something to be forgotten."""
+    """True if a commit has notes to drop."""
 
     def undo(self, owners: list[Any], level: Level, *, uncertain: bool) -> None:
         """Restore what ``level`` has changed. ``uncertain``: it may have been committed."""
@@ -65,15 +68,17 @@ class Level:
         self.name = name
         """The name of the savepoint; None for the outermost level."""
         self.first_keys: dict[Any, int] = {}
-        """The smallest primary key that this level was given for new rows, by table; only noted
-        where the keys of rows that were rolled back are given again."""
+        """The smallest primary key of new rows of this level, by table.
+
+        Only noted where a database uses the keys of rows that were rolled back again.
+        """
         self._owners: dict[Participant, dict[ref[Any], None]] = {}
 
     def add(self, participant: Participant, owners: Iterable[Any]) -> None:
-        """Tell ``participant`` about ``owners`` when the level ends, as far as they live then."""
-        known = self._owners.setdefault(participant, {})
-        # One that dies takes itself out. All of it is C: a level may have a hundred thousand.
-        known.update(zip(map(ref, owners, repeat(known.pop)), repeat(None)))
+        """Pass ``owners`` to ``participant`` when the level ends, as far as they live then."""
+        references = self._owners.setdefault(participant, {})
+        # One that dies removes itself. All of it runs in C: a level may have a hundred thousand.
+        references.update(zip(map(ref, owners, repeat(references.pop)), repeat(None)))
 
     @property
     def size(self) -> int:
@@ -86,32 +91,32 @@ class Level:
 
     def undo(self, *, uncertain: bool) -> None:
         """Restore all that it has changed."""
-        for participant, known in self._owners.items():
+        for participant, references in self._owners.items():
             try:
-                participant.undo(_alive_owner(known), self, uncertain=uncertain)
+                participant.undo(_alive_owners(references), self, uncertain=uncertain)
             except Exception:  # the rollback itself has happened, and others wait to be restored
                 _log.exception("objects could not be restored after a rollback")
 
     def promote(self, outer: Level) -> None:
         """Be a part of ``outer`` from now on."""
-        for participant, known in self._owners.items():
-            participant.promote(_alive_owner(known), self, outer)
+        for participant, references in self._owners.items():
+            participant.promote(_alive_owners(references), self, outer)
         for table, key in self.first_keys.items():
             outer.note_key(table, key)
 
     def forget(self) -> None:
         """Forget all of it: it is committed."""
-        for participant, known in self._owners.items():
+        for participant, references in self._owners.items():
             if participant.has_notes:
-                participant.forget(_alive_owner(known), self)
+                participant.forget(_alive_owners(references), self)
 
 
-def _alive_owner(known: dict[ref[Any], None]) -> list[Any]:
-    return [owner for reference in list(known) if (owner := reference()) is not None]
+def _alive_owners(references: dict[ref[Any], None]) -> list[Any]:
+    return [owner for reference in list(references) if (owner := reference()) is not None]
 
 
 class UndoLog:
-    """The levels of one connection's transaction, from the outermost to the innermost."""
+    """The levels of the transaction on one connection, from the outermost to the innermost."""
 
     __slots__ = ("base", "is_committing", "level", "levels", "under_way")
 
@@ -125,7 +130,7 @@ class UndoLog:
         On its connection all transactions are savepoints. No commit ends them.
         """
         self.under_way: list[Undo] = []
-        """The undos of what has not come to its end; it comes after all that the levels know."""
+        """The undos of work under way, which is newer than all that the levels know."""
         self.is_committing = False
         """True if a COMMIT was sent, and its answer has not come."""
         if is_isolated:
@@ -212,14 +217,14 @@ def _promote(levels: list[Level], outer: Level) -> None:
 def undo_log_of(connection: Connection) -> UndoLog | None:
     """Return the log of the transaction that is open on the connection; None if there is none.
 
-    To be asked after the statement: a transaction may begin as late as with its first one. Where
+    Call it after the statement: a transaction may begin as late as with its first one. Where
     each statement commits itself there is no log. Raises TransactionAborted if the connection was
-    given up meanwhile, by the end of its block say: whatever the statement did is rolled back.
+    closed meanwhile, by the end of its block say: the statement is rolled back with it.
     """
     pooled: Any = getattr(connection, "_dbapi_connection", None)
     if pooled is None:
         raise TransactionAborted(
-            "The connection was given up while this statement was under way, and its transaction "
+            "The connection was closed while this statement was under way, and its transaction "
             "is rolled back. Await what uses a block inside of that block."
         )
     log: UndoLog | None = pooled.info.get(_KEY)
@@ -262,9 +267,10 @@ def keep_log(record: ConnectionPoolEntry, log: UndoLog) -> None:
 
 
 def install(engine: Engine) -> None:
-    """Let the logs of the engine's connections know how their transactions end.
+    """Let the logs of the engine's connections follow how their transactions end.
 
-    Call it when the dialect has its own ways to commit and roll back, and before others refuse to.
+    Call it when the dialect has its own methods to commit and roll back, and before others are
+    installed that refuse to.
     """
     # By the methods of the engine's own dialect: listeners for the engine's events would make
     # every query slower. Those of a pool are called when something is wrong, and then only.
@@ -352,7 +358,7 @@ def _own(dialect: Dialect, name: str) -> Callable[[PoolProxiedConnection], None]
 
 
 def _is_refused(dialect: Dialect, pooled: PoolProxiedConnection, error: BaseException) -> bool:
-    """Return whether the server has answered that it does not commit."""
+    """Return whether the server answered a COMMIT with a refusal."""
     if isinstance(error, TransactionAborted):
         return True
     known: Any = error

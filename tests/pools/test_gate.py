@@ -36,13 +36,13 @@ async def test_waiters_are_served_in_order() -> None:
         for number in range(50):
             group.create_task(work(number))
         await asyncio.sleep(0)
-        assert gate.waiting == 50
+        assert gate.queue_length == 50
         # Nobody overtakes those who wait, not even while a permit is on its way to one of them.
         gate.release(first)
         assert gate.acquire_nowait() is None
 
     assert served == list(range(50))
-    assert (gate.in_use, gate.waiting) == (0, 0)
+    assert (gate.in_use, gate.queue_length) == (0, 0)
 
 
 async def test_a_timeout_says_who_holds_what_and_which_option_helps() -> None:
@@ -59,7 +59,7 @@ async def test_a_timeout_says_who_holds_what_and_which_option_helps() -> None:
     for part in ("'shop'", "acquire_timeout", "pool_size", "report generator", "All 1"):
         assert part in text
     assert isinstance(caught.value, TimeoutError)
-    assert gate.waiting == 0
+    assert gate.queue_length == 0
 
 
 async def test_a_cancelled_waiter_leaves_the_queue() -> None:
@@ -73,7 +73,7 @@ async def test_a_cancelled_waiter_leaves_the_queue() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiter
 
-    assert gate.waiting == 0
+    assert gate.queue_length == 0
     gate.release(held)
     assert gate.acquire_nowait() is not None
 
@@ -93,7 +93,7 @@ async def test_a_permit_granted_to_a_cancelled_waiter_goes_to_the_next() -> None
             await first
         gate.release(await second)
 
-    assert (gate.in_use, gate.waiting) == (0, 0)
+    assert (gate.in_use, gate.queue_length) == (0, 0)
 
 
 async def test_closing_wakes_every_waiter_and_refuses_newcomers() -> None:

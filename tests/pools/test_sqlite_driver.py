@@ -87,13 +87,13 @@ async def perform(driver: DriverConnection, statement: str, *parameters: object)
 
 
 async def test_it_settles_once_its_thread_is_idle(driver: DriverConnection, gate: Gate) -> None:
-    driver.patience = 5.0
+    driver.interrupt_after = 5.0
     writing = asyncio.create_task(perform(driver, "INSERT INTO t VALUES (held())"))
     await gate.until_reached()
     assert not driver.is_idle
     writing.cancel()
     await asyncio.wait({writing})
-    settling = asyncio.create_task(driver.settle(5.0))
+    settling = asyncio.create_task(driver.wait_or_interrupt(5.0))
     gate.opened.set()
 
     assert await settling
@@ -105,7 +105,7 @@ async def test_it_interrupts_what_reads_and_is_usable(driver: DriverConnection, 
     reading = asyncio.create_task(perform(driver, ENDLESS))
     await gate.until_reached()
     with taking(most=1.0):
-        assert await driver.settle(2.0)
+        assert await driver.wait_or_interrupt(2.0)
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
         await reading
 
@@ -121,7 +121,7 @@ async def test_an_interrupt_finishes_the_cursors_that_would_keep_it_in_force(
     assert driver.has_unfinished_cursors
     reading = asyncio.create_task(perform(driver, ENDLESS))
     await gate.until_reached()
-    assert await driver.settle(2.0)
+    assert await driver.wait_or_interrupt(2.0)
     await asyncio.wait({reading})
     assert not driver.has_unfinished_cursors
 
@@ -135,12 +135,12 @@ async def test_it_says_when_it_does_not_settle(driver: DriverConnection, gate: G
     reading = asyncio.create_task(perform(driver, "SELECT held()"))
     await gate.until_reached()
     with taking(0.2, most=1.5):
-        assert not await driver.settle(0.2)
+        assert not await driver.wait_or_interrupt(0.2)
     gate.opened.set()
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
         await reading
     await driver.close()
-    assert not await driver.settle(0.2)
+    assert not await driver.wait_or_interrupt(0.2)
 
 
 async def test_waiting_for_it_to_settle_can_be_cancelled(
@@ -148,7 +148,7 @@ async def test_waiting_for_it_to_settle_can_be_cancelled(
 ) -> None:
     reading = asyncio.create_task(perform(driver, "SELECT held()"))
     await gate.until_reached()
-    settling = asyncio.create_task(driver.settle(20.0))
+    settling = asyncio.create_task(driver.wait_or_interrupt(20.0))
     await asyncio.sleep(0)
     settling.cancel()
     with taking(most=1.0):

@@ -1,1 +1,1 @@
-"""The needs of each kind of database about its connections; one file for each."""
+"""The drivers: how each connects, is interrupted, reset and closed, and what its errors mean."""

@@ -23,11 +23,11 @@ from asgi_dbconn.pools.statement_lock import lock_of
 __all__ = ["AdaptedConnection", "adapt"]
 
 _BATCH: Final = 64
-"""Rows that are fetched together where no number is given."""
+"""Rows that are fetched together if the caller names no number."""
 
 
 class _Cursor(AsyncAdapt_aiosqlite_cursor):
-    """A cursor that executes and fetches in one visit to the thread; SQLAlchemy makes four."""
+    """A cursor that executes and fetches in one call to the thread; SQLAlchemy makes four."""
 
     __slots__ = ()
 
@@ -53,7 +53,7 @@ class _Cursor(AsyncAdapt_aiosqlite_cursor):
         self._rows = outcome.rows
 
     async def _async_soft_close(self) -> None:
-        """Do nothing: there is nothing to be closed."""
+        """Do nothing: no cursor is open."""
 
     def close(self) -> None:
         self._rows.clear()
@@ -111,7 +111,7 @@ class _StreamingCursor(AsyncAdapt_aiosqlite_ss_cursor):
 
 
 class AdaptedConnection(LockedConnection, AsyncAdapt_aiosqlite_connection):
-    """A connection that commits and rolls back what SQLite is in."""
+    """A connection whose COMMIT and ROLLBACK follow the transaction that SQLite is really in."""
 
     __slots__ = ()
 
@@ -122,7 +122,7 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_aiosqlite_connection):
     COMMIT: tuple[str, ...] = ("COMMIT",)
     ROLLBACK: tuple[str, ...] = ("ROLLBACK",)
 
-    # What SQLAlchemy calls so is a mode of the driver, which would begin transactions by itself.
+    # SQLAlchemy sets a mode of the driver by this name, in which the driver begins transactions.
     # Here every BEGIN is ours.
 
     @property
@@ -139,7 +139,7 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_aiosqlite_connection):
         return bool(self._connection.is_autocommit)
 
     def begin(self, terms: Terms) -> None:
-        """Begin a transaction, or note that there is none."""
+        """Begin a transaction by ``terms``; send nothing if there is nothing to begin or to end."""
         driver: DriverConnection = self._connection
         if terms.statement is not None or terms.readonly or driver.transaction.is_begun:
             self._finish(partial(driver.begin_transaction, terms, self.ROLLBACK))
@@ -169,4 +169,4 @@ def adapt(
 ) -> None:
     """Turn SQLAlchemy's adapted connection into one of ``kind``."""
     driver: Any = connection._connection
-    lock(connection, kind, driver.settle, keeps_connection=True)
+    lock(connection, kind, driver.wait_or_interrupt, keeps_connection=True)

@@ -24,7 +24,7 @@ __all__ = ["AdaptedConnection", "adapt"]
 class _LockedCursor:
     """A cursor on the server whose fetches are statements like others.
 
-    It must not be used once its connection has been given back: it is another user's then.
+    It must not be used after its connection was released: it is another user's then.
     """
 
     __slots__ = ("_adapted", "_checkout", "_cursor", "_refusal")
@@ -41,17 +41,17 @@ class _LockedCursor:
         lock = lock_of(self._adapted)
         async with lock:
             if lock.checkouts != self._checkout or lock.refusal is not self._refusal:
-                raise self._closed_error()
+                raise self._make_closed_error()
             try:
                 rows = await self._cursor.fetch(count)
             except Exception as error:
                 self._adapted._handle_exception(error)  # translated, as that of a statement is
         return rows
 
-    def _closed_error(self) -> Exception:
+    def _make_closed_error(self) -> Exception:
         ended = None if self._refusal is None else self._refusal()
         return ended or TransactionClosed(
-            "The connection of this cursor has been given back to its pool, so no more rows can be "
+            "The connection of this cursor has been released to its pool, so no more rows can be "
             "read. Read them inside the block."
         )
 
@@ -66,17 +66,17 @@ class _ServerSideCursor(AsyncAdapt_asyncpg_ss_cursor):
 
 
 class AdaptedConnection(LockedConnection, AsyncAdapt_asyncpg_connection):
-    """A connection that commits what the server agrees to, and rolls back what was half begun."""
+    """A connection that notices a refused COMMIT and an interrupted BEGIN."""
 
     __slots__ = ()
 
     _ss_cursor_cls = _ServerSideCursor
     _connection: Any
-    _execute_mutex: Any  # a StatementLock, in SQLAlchemy's place for it
+    _execute_mutex: Any  # a StatementLock instead of SQLAlchemy's mutex
 
     @property
     def driver_connection(self) -> Any:
-        """The connection of asyncpg. Its user may leave anything behind.
+        """The connection of asyncpg. Its user may change the session and not change it back.
 
         Raises TransactionError where the BEGIN of its transaction was not sent yet, and cannot be.
         """
@@ -84,7 +84,7 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_asyncpg_connection):
         if lock.is_begin_due and self._transaction is None:
             raise TransactionError(
                 "The transaction on this connection has not sent its BEGIN yet, and nothing can be "
-                "sent from here: what the driver is given would be committed by itself. "
+                "sent from here: each statement of the driver would be committed by itself. "
                 "Use `await connection.get_raw_connection()`, which sends it."
             )
         expose(self._connection, lock)
@@ -126,7 +126,7 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_asyncpg_connection):
             lock_of(self).is_begin_due = True
 
     async def _commit(self) -> None:
-        # Not asyncpg's own: it does not look at what the server has made of it.
+        # Not asyncpg's own: it does not read whether the server has committed.
         self._connection._top_xact = None
         try:
             done = await self._connection.execute("COMMIT")

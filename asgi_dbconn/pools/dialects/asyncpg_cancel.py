@@ -38,7 +38,7 @@ async def wait_cancelled(driver: Any, limit: float) -> bool:
     )
     under_way = {request for request in requests if not request.done()}
     if under_way and driver.is_closed():
-        # The pool has hung up meanwhile: its loop is about to end, and would take them along.
+        # The pool has terminated it: its loop is about to end, and would end the requests, too.
         await asyncio.wait(under_way, timeout=limit)
     return has_answered
 
@@ -62,18 +62,18 @@ async def _repeat_until(
     ended: asyncio.Future[Any], driver: Any, limit: float, *, first: asyncio.Future[None] | None
 ) -> bool:
     clock = asyncio.get_running_loop().time
-    give_up_at = clock() + limit
+    deadline = clock() + limit
     requests = [] if first is None else [first]
     try:
         while not ended.done():
-            left = give_up_at - clock()
+            left = deadline - clock()
             if left <= 0:
                 return False
             await asyncio.wait({ended}, timeout=min(left, REPEAT_CANCEL_AFTER))
             if not ended.done() and not driver.is_closed():
                 requests.append(_request(driver))
         if requests:
-            await asyncio.wait(requests, timeout=max(give_up_at - clock(), 0))
+            await asyncio.wait(requests, timeout=max(deadline - clock(), 0))
         return all(request.done() for request in requests) and not driver.is_closed()
     finally:
         if not ended.done():

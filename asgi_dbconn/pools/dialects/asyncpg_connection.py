@@ -1,4 +1,4 @@
-"""asyncpg's connection, closed by one at a time, and set up to be missed when it is gone."""
+"""An asyncpg connection that is closed exactly once, with keepalive and a check of the client."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from asgi_dbconn.pools.dialects.asyncpg_cancel import REPEAT_CANCEL_AFTER
 
 __all__ = ["Connection", "connect"]
 
-# What the kernel does about a peer that has vanished: asked after half a minute of silence, given
-# up after another. The system's own default would be two hours.
+# The kernel probes a silent peer after half a minute, and closes the socket after another one
+# without an answer. The system's own default would be two hours.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 _WATCH_SETTING: Final = "client_connection_check_interval"
@@ -23,35 +23,35 @@ _WATCH_SINCE: Final = 14  # the major version of PostgreSQL that has it
 
 
 class Connection(asyncpg.Connection):
-    """A connection that leaves its cancel request in peace when it is closed.
+    """A connection whose cancel request survives a second close.
 
-    asyncpg's ``close()`` or ``terminate()``, called while another ``close()`` is under way, takes
-    the request away that was to cancel the statement. Here both leave it in peace.
+    In asyncpg a second ``close()`` or ``terminate()`` drops the cancel request of the first. Here
+    it does not.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._closing: asyncio.Future[None] | None = None
-        self._is_taken_care_of = False
+        self._closes_explicitly = False
         self._requests: set[asyncio.Task[None]] = set()
         """The requests to cancel a statement that were under way when it was closed."""
         self.session_setup = ""
         """The statements that a reset of the session has to repeat."""
 
     async def close(self, *, timeout: float | None = None) -> None:
-        if not self._is_taken_care_of:
+        if not self._closes_explicitly:
             await self._close(timeout)
 
     def terminate(self) -> None:
-        if not self._is_taken_care_of:
+        if not self._closes_explicitly:
             super().terminate()
 
     def disable_implicit_close(self) -> None:
         """Let only :meth:`end` and :meth:`terminate_socket` end it from now on."""
-        self._is_taken_care_of = True
+        self._closes_explicitly = True
 
     async def end(self, timeout: float) -> None:
-        """Close it, or wait for the task that is about to."""
+        """Close it, or wait for the task that closes it already."""
         if self._closing is None:
             await self._close(timeout)
         else:
@@ -62,7 +62,7 @@ class Connection(asyncpg.Connection):
         super().terminate()
 
     def _clean_tasks(self) -> None:
-        # asyncpg would take away the requests to cancel a statement, and that would run on.
+        # asyncpg would drop the requests to cancel a statement, which would then run on.
         self._requests = self._cancellations
         self._cancellations: set[asyncio.Task[None]] = set()
 
@@ -84,7 +84,7 @@ class Connection(asyncpg.Connection):
             self._closing.set_result(None)
 
     async def watch_client(self, timeout: float) -> None:
-        """Let the server look, while it executes something, whether we are still there.
+        """Let the server check, while it executes a statement, that this client still exists.
 
         A process that is killed would otherwise leave its statements running.
         """
@@ -96,8 +96,8 @@ class Connection(asyncpg.Connection):
 
 
 async def connect(*positional: Any, watch_client: bool, **arguments: Any) -> Any:
-    """Open such a connection by ``asyncpg.connect``, within its ``timeout``."""
-    give_up_at = time.monotonic() + arguments["timeout"]
+    """Open a connection by ``asyncpg.connect``, within its ``timeout`` seconds."""
+    deadline = time.monotonic() + arguments["timeout"]
     arguments = {"connection_class": Connection, **arguments}
     settings = arguments.get("server_settings") or {}
     connection = await asyncpg.connect(*positional, **arguments)
@@ -106,7 +106,7 @@ async def connect(*positional: Any, watch_client: bool, **arguments: Any) -> Any
         is_able = connection.get_server_version().major >= _WATCH_SINCE
         is_ours = isinstance(connection, Connection)  # else connect_args chose another class
         if watch_client and is_ours and is_able and _WATCH_SETTING not in settings:
-            await connection.watch_client(max(give_up_at - time.monotonic(), 0.001))
+            await connection.watch_client(max(deadline - time.monotonic(), 0.001))
     except BaseException:
         connection.terminate()
         raise

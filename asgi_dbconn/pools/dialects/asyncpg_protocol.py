@@ -1,8 +1,8 @@
-"""asyncpg's protocol behind the lock of its connection, while the driver is in a user's hands.
+"""asyncpg's protocol behind the lock of its connection, while a user has the driver's connection.
 
 Everything that asyncpg sends goes through its protocol: statements, cursors, prepared statements,
-COPY. So what a user does with the driver's own connection takes turns with all others, and the end
-of a block can wait for it, or stop it.
+COPY. So the user's work on the driver's connection and that of other tasks come one after the
+other, and the end of a block can wait for it, or stop it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class LockedProtocol:
         async def send(*arguments: Any, **named: Any) -> Any:
             lock = self._lock
             if lock.holder is asyncio.current_task():
-                return await found(*arguments, **named)  # SQLAlchemy's, in its own turn
+                return await found(*arguments, **named)  # SQLAlchemy's, under its own lock
             async with lock:
                 try:
                     return await found(*arguments, **named)

@@ -19,7 +19,7 @@ from asgi_dbconn.pools.dialects.profile import DialectProfile
 from asgi_dbconn.pools.dialects.sqlite import SQLiteProfile
 from asgi_dbconn.urls import DatabaseURL
 
-__all__ = ["BUFFERING_DRIVERS", "is_conflict", "isolated_profile", "profile_of"]
+__all__ = ["BUFFERING_DRIVERS", "is_conflict", "make_isolation_profile", "profile_of"]
 
 
 class _Driver(NamedTuple):
@@ -48,7 +48,7 @@ def profile_of(url: DatabaseURL) -> DialectProfile:
     return _driver_of(url).profile
 
 
-def isolated_profile(url: DatabaseURL) -> IsolatedProfile:
+def make_isolation_profile(url: DatabaseURL) -> IsolatedProfile:
     """Return a new profile for one isolation of the database at ``url``."""
     return _driver_of(url).isolate()
 

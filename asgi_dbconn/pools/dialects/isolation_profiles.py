@@ -1,4 +1,8 @@
-"""PostgreSQL, isolated: asyncpg begins savepoints by itself inside a transaction of its own."""
+"""Profiles for test isolation: every transaction is a savepoint in one that is never committed.
+
+On PostgreSQL asyncpg begins savepoints by itself inside a transaction of its own. On SQLite each
+BEGIN becomes a SAVEPOINT here.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +39,10 @@ class IsolatedProfile(DialectProfile, Protocol):
     """A profile for one pool only: it knows whether its connection was opened already."""
 
     undo_log: UndoLog
-    """The objects that go back at the end. A mark begins a part of it."""
+    """The objects that are restored at the end. A savepoint begins a part of it."""
 
     async def savepoint(self, connection: Any) -> Undo:
-        """Begin a savepoint on the driver's connection; return how to go back to it."""
+        """Begin a savepoint on the driver's connection; return how to roll back to it."""
         ...
 
 
@@ -46,7 +50,7 @@ def refuse_another(is_lost: object) -> None:
     """Raise TransactionAborted if the one transaction is lost: another would not be the same."""
     if is_lost:
         raise TransactionAborted(
-            "The connection on which this database is isolated was lost, or was given up together "
+            "The connection on which this database is isolated was lost, or was closed together "
             "with a statement that was cancelled, and everything since the isolation began is "
             "rolled back. Leave the isolation, and begin another."
         )
@@ -71,7 +75,7 @@ class _AsyncpgConnection(asyncpg_adapter.AdaptedConnection):
 class IsolatedPostgreSQL(PostgreSQLProfile):
     """The profile of an isolated PostgreSQL, for one pool, which has one connection."""
 
-    # Each statement in a savepoint of its own: one that fails would take everything along.
+    # Each statement in a savepoint of its own: one that fails would end the whole transaction.
     has_autocommit = False
 
     def __init__(self) -> None:
@@ -104,8 +108,8 @@ class IsolatedPostgreSQL(PostgreSQLProfile):
         return True
 
     async def close(self, connection: Any, timeout: float) -> None:
-        # Before the goodbye: the server would roll back too, but in its own time, and whoever
-        # comes next would meet the locks.
+        # Before it is closed: the server would roll back too, but later, and the next user would
+        # wait for the locks.
         with suppress(PostgresError, InterfaceError, OSError):  # it is busy, or gone
             await connection.execute("ROLLBACK", timeout=timeout)
         await super().close(connection, timeout)
@@ -134,8 +138,8 @@ def _set_isolation_level(connection: Any, level: str) -> None:
 
 
 _TRANSACTION: Final = "asgi_dbconn_transaction"
-_PATIENCE: Final = CANCEL_LIMIT - 0.5
-"""Seconds for which a statement that writes is not interrupted: the isolation would be over."""
+_INTERRUPT_AFTER: Final = CANCEL_LIMIT - 0.5
+"""Seconds for which a statement that writes is not interrupted: that would end the isolation."""
 _numbers: Final = count(1)
 
 
@@ -175,11 +179,11 @@ class IsolatedSQLite(SQLiteProfile):
     def adapt(self, connection: Any) -> None:
         aiosqlite_adapter.adapt(connection, _SQLiteConnection)
         lock_of(connection).insists = True
-        driver_of(connection).patience = _PATIENCE
+        driver_of(connection).interrupt_after = _INTERRUPT_AFTER
 
     async def savepoint(self, connection: Any) -> Undo:
         refuse_another(not connection.in_transaction)
-        name = f"asgi_dbconn_mark_{next(_numbers)}"  # savepoints of one name hide each other
+        name = f"asgi_dbconn_savepoint_{next(_numbers)}"  # savepoints of one name hide each other
         await connection.execute_fetchall(f"SAVEPOINT {name}")
         return partial(_undo, connection, name)
 

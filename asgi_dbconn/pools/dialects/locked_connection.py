@@ -29,12 +29,12 @@ class LockedConnection:
 
     @property
     def driver_connection(self) -> Any:
-        """The driver's connection. Its user may leave anything behind."""
+        """The driver's connection. Its user may change the session and not change it back."""
         lock_of(self).is_driver_exposed = True
         return self._connection
 
     def _finish(self, work: Callable[[], Awaitable[Any]]) -> None:
-        """Do ``work``, the end of a transaction or its beginning, as a statement is done."""
+        """Do ``work``, the begin or the end of a transaction, under the lock, as a statement."""
         try:
             await_only(self._run_locked(work))
         except Exception as error:
@@ -49,18 +49,18 @@ class LockedConnection:
         except BaseException as error:
             await lock.__aexit__(type(error), error, error.__traceback__)
             raise
-        # Not by leaving the lock: what has been committed is, on a lost connection, too.
+        # Not by __aexit__, which raises on a lost connection: the COMMIT has taken effect.
         lock.release()
 
 
 def lock(
     connection: AsyncAdapt_dbapi_connection,
     kind: type[LockedConnection],
-    settle: Stop,
+    wait_idle: Stop,
     *,
     keeps_connection: bool,
 ) -> None:
     """Turn SQLAlchemy's adapted connection into one of ``kind``, with a lock of its own."""
     adapted: Any = connection
     adapted.__class__ = kind
-    adapted._execute_mutex = StatementLock(settle, keeps_connection=keeps_connection)
+    adapted._execute_mutex = StatementLock(wait_idle, keeps_connection=keeps_connection)

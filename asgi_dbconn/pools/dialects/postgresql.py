@@ -61,7 +61,7 @@ class PostgreSQLProfile:
         if options.pgbouncer:
             # In transaction mode the next statement may reach another server: none may rely on a
             # name that was given on this one. Unnamed ones work; unique names do not, because
-            # outside of a transaction even "prepare" and "execute" may part.
+            # outside of a transaction even "prepare" and "execute" may reach different ones.
             arguments |= {
                 "statement_cache_size": 0,
                 "prepared_statement_cache_size": 0,
@@ -70,11 +70,11 @@ class PostgreSQLProfile:
         return arguments
 
     async def open(self, options: DatabaseOptions, *positional: Any, **arguments: Any) -> Any:
-        # What is set for a session of PgBouncer's meets the statements of somebody else.
+        # PgBouncer runs the statements of other clients in a session that we have set up.
         return await connect(*positional, watch_client=not options.pgbouncer, **arguments)
 
     def install(self, engine: Engine, options: DatabaseOptions) -> None:
-        """Attach nothing: a new connection is ready for use."""
+        """Do nothing: a new connection is ready for use."""
 
     def is_conflict(self, error: BaseException) -> bool:
         return getattr(error, "sqlstate", None) in _CONFLICTS
@@ -109,7 +109,7 @@ class PostgreSQLProfile:
     def find_fault(self, connection: Any) -> str | None:
         driver = connection._connection
         if driver.is_closed():
-            return None  # found out, and replaced, when it is next asked for
+            return None  # the next acquire notices, and replaces it
         if driver.is_in_transaction():
             return "a transaction was still open on it"
         if driver._top_xact is not None:
@@ -137,11 +137,11 @@ class PostgreSQLProfile:
         return await cancel_and_wait(connection._connection, connection._execute_mutex, limit)
 
     async def ping(self, connection: Any) -> None:
-        await connection.execute("SELECT 1")  # asyncpg trips over the answer to an empty query
+        await connection.execute("SELECT 1")  # asyncpg fails at the answer to an empty query
 
     async def reset(self, connection: Any) -> None:
-        # What asyncpg's own pool does, and temporary objects too. DISCARD ALL would take the
-        # prepared statements along that the driver still believes in.
+        # As asyncpg's own pool, and temporary objects too. DISCARD ALL would also drop the prepared
+        # statements, which the driver still counts on.
         again = connection.session_setup if isinstance(connection, Connection) else ""
         await connection.execute(
             f"{connection.get_reset_query()} DISCARD TEMP; DISCARD SEQUENCES; {again}"
@@ -172,10 +172,10 @@ class PostgreSQLProfile:
 
     def abort(self, connection: Any) -> None:
         # Through the transport's own socket, never by descriptor number: that may have been given
-        # to somebody else's socket in the meantime.
+        # to another socket in the meantime.
         transport = getattr(connection, "_transport", None)
         peer = transport.get_extra_info("socket") if transport is not None else None
         if peer is not None and peer.fileno() >= 0:
-            # By a duplicate, because what uvloop gives cannot be shut down.
+            # By a duplicate, because uvloop's own object cannot be shut down.
             with suppress(OSError), peer.dup() as twin:
                 twin.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""The questions a pool asks about its dialect."""
+"""The interface between a pool and its driver: facts, execution options, and actions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class DialectProfile(Protocol):
         ...
 
     def install(self, engine: Engine, options: DatabaseOptions) -> None:
-        """Attach whatever makes each new connection and transaction behave as promised."""
+        """Attach the listeners by which each new connection and transaction behaves as promised."""
         ...
 
     def transaction_options(self, *, readonly: bool) -> Mapping[str, Any]:
@@ -66,7 +66,7 @@ class DialectProfile(Protocol):
         ...
 
     def remedy(self, error: BaseException) -> str:
-        """Return what to look at when connecting failed with ``error``, as a question."""
+        """Return a hint for the user, as a question, when connecting failed with ``error``."""
         ...
 
     def is_conflict(self, error: BaseException) -> bool:
@@ -93,7 +93,7 @@ class DialectProfile(Protocol):
         ...
 
     def adapt(self, connection: Any) -> None:
-        """Put SQLAlchemy's adapted connection, which was opened a moment ago, behind our lock."""
+        """Put SQLAlchemy's adapted connection, which is new, behind our lock."""
         ...
 
     def find_fault(self, connection: Any) -> str | None:
@@ -104,25 +104,25 @@ class DialectProfile(Protocol):
         ...
 
     async def clean(self, connection: Any, *, resets_all: bool) -> bool:
-        """Put an adapted connection in order, and with ``resets_all`` its whole session.
+        """Clean an adapted connection, and with ``resets_all`` reset its whole session.
 
-        Return False if it has to be closed. Raises what the driver raises; then, too.
+        Return False if it has to be closed. If the driver raises, it has to be closed, too.
         """
         ...
 
     async def stop(self, connection: Any, limit: float) -> bool:
         """Stop the statement that another task has under way on an adapted connection.
 
-        Return False if it has not ended after ``limit`` seconds. The connection stays usable else.
+        Return False if it has not ended after ``limit`` seconds. Otherwise it stays usable.
         """
         ...
 
     async def ping(self, connection: Any) -> None:
-        """Make the cheapest round trip on the driver's connection. Raises what goes wrong."""
+        """Make the cheapest round trip on the driver's connection. Raises its errors."""
         ...
 
     async def reset(self, connection: Any) -> None:
-        """Undo whatever was set for the session."""
+        """Reset the settings of the session."""
         ...
 
     def is_open(self, connection: Any) -> bool:
@@ -130,15 +130,15 @@ class DialectProfile(Protocol):
         ...
 
     def on_closed(self, connection: Any, listener: Callable[..., None]) -> None:
-        """Call ``listener``, with whatever arguments, once the driver's connection has ended."""
+        """Call ``listener``, with any arguments, once the driver's connection has ended."""
         ...
 
     def disable_implicit_close(self, connection: Any) -> None:
-        """Let only :meth:`end` and :meth:`terminate` here end the driver's connection."""
+        """Let only :meth:`close` and :meth:`terminate` here end the driver's connection."""
         ...
 
     async def close(self, connection: Any, timeout: float) -> None:
-        """End the driver's connection and what it is executing, politely for ``timeout`` seconds.
+        """Close the driver's connection; ask the server to cancel first, for ``timeout`` seconds.
 
         Called from another task than the one that uses it, on the same loop.
         """

@@ -1,8 +1,8 @@
-"""SQLite through aiosqlite, as a database that keeps its promises.
+"""SQLite through aiosqlite: transactions, pragmas, memory databases, copies of files.
 
 The driver's defaults lose updates and commit what was rolled back to a savepoint: it begins
-transactions by itself, late, and not for every statement. So the driver is told to leave
-transactions alone, and every BEGIN is ours.
+transactions by itself, late, and not for every statement. So its own transactions are switched off,
+and every BEGIN is ours.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PRAGMAS: Final = (
 
 
 class _Compiler(SQLiteCompiler):
-    """A compiler that lets the driver know of a SELECT that locks."""
+    """A compiler that marks a SELECT FOR UPDATE, so that the connection can take the write lock."""
 
     def for_update_clause(self, select: Any, **kw: Any) -> Any:
         return LOCKING
@@ -61,7 +61,7 @@ class SQLiteProfile:
     can_be_lost = False
 
     def connect_args(self, timeout: float, options: DatabaseOptions) -> dict[str, Any]:
-        # Opening a file does not wait for anybody; busy_timeout bounds what does.
+        # Opening a file waits for no lock; busy_timeout bounds the statements that do.
         return {"isolation_level": None}
 
     async def open(self, options: DatabaseOptions, *positional: Any, **arguments: Any) -> Any:
@@ -88,14 +88,14 @@ class SQLiteProfile:
 
     def begin(self, connection: Connection) -> None:
         """Begin the transaction in SQLite that SQLAlchemy has begun on ``connection``."""
-        adapted = _adapted_of(connection)
+        adapted = _get_adapted(connection)
         options = connection.get_execution_options()
         readonly = bool(options.get(READONLY))
         if options.get(AUTOCOMMIT) or adapted.is_autocommit:
             terms = Terms(None, readonly=readonly)
         else:
             # IMMEDIATE takes the write lock now, when waiting for it is possible; a DEFERRED
-            # transaction that reads first and writes later is refused if somebody else wrote in
+            # transaction that reads first and writes later is refused if another one wrote in
             # between, and has to begin anew.
             immediate = bool(options.get(WRITES)) and not readonly
             terms = Terms(
@@ -107,7 +107,7 @@ class SQLiteProfile:
         try:
             adapted.begin(terms)
         except BaseException as error:
-            # As that of any other statement: it is translated, and those who listen are told.
+            # As that of any other statement: it is translated, and listeners are called.
             statement = terms.statement if isinstance(error, sqlite3.Error) else None
             connection._handle_dbapi_exception(error, statement, None, None, None)
         finally:
@@ -120,7 +120,7 @@ class SQLiteProfile:
         return {WRITES: True, READONLY: readonly}
 
     def is_permanent(self, error: BaseException) -> bool:
-        # A lock is given back; a missing folder, or a file that is no database, stays what it is.
+        # A lock is released some time; a missing folder or a broken file is permanent.
         return getattr(error, "sqlite_errorname", "") not in ("SQLITE_BUSY", "SQLITE_LOCKED")
 
     def remedy(self, error: BaseException) -> str:
@@ -132,12 +132,12 @@ class SQLiteProfile:
     def find_fault(self, connection: Any) -> str | None:
         driver: DriverConnection = connection._connection
         if not driver.is_open:
-            return None  # found out, and replaced, when it is next asked for
+            return None  # the next acquire notices, and replaces it
         if not driver.is_idle:
             return "a statement that was sent through the driver was still under way"
         if driver.in_transaction and not driver.transaction.is_permanent:
             return "a transaction was still open on it"
-        # A commit that failed is not followed by a rollback, where SQLAlchemy gives back at once.
+        # SQLAlchemy does not roll back after a commit that failed before it releases.
         driver.transaction.end()
         if driver.is_query_only:
             return "a transaction on it that may not write was not ended"
@@ -172,7 +172,7 @@ class SQLiteProfile:
         _notify_end(connection)
 
     def disable_implicit_close(self, connection: Any) -> None:
-        """Do nothing: no other goodbye could do any harm."""
+        """Do nothing: no other close does any harm."""
 
     def on_closed(self, connection: Any, listener: Callable[..., None]) -> None:
         connection.on_closed = listener
@@ -205,8 +205,8 @@ def _configure(busy_timeout: float, connection: Any, _: Any) -> None:
     cursor.close()
 
 
-def _adapted_of(connection: Connection) -> AdaptedConnection:
-    # It is about to begin, so this only connects anew where the connection before it was lost.
+def _get_adapted(connection: Connection) -> AdaptedConnection:
+    # It is about to begin, so this only connects anew if the connection before was lost.
     adapted: Any = connection.connection.dbapi_connection
     return cast("AdaptedConnection", adapted)
 
@@ -229,7 +229,7 @@ class MemoryKeeper:
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
-        # Opened by one thread and closed by another, but never used by two at once.
+        # One thread opens it and another closes it, but never at the same time.
         self._connection = sqlite3.connect(self._file, uri=True, check_same_thread=False)
 
     def close(self) -> None:

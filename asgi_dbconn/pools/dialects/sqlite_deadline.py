@@ -1,4 +1,7 @@
-"""``query_timeout`` on SQLite, which has no such thing: it is asked every now and then to stop."""
+"""``query_timeout`` on SQLite, by a progress handler that stops a statement after its deadline.
+
+SQLite has no statement timeout. It calls the handler every so many steps of its virtual machine.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from asgi_dbconn.pools.statement_lock import driver_of
 __all__ = ["begin", "end", "has_passed", "install"]
 
 _KEY: Final = "asgi_dbconn.deadline"
-_STEPS: Final = 10_000  # of SQLite's virtual machine between two looks at the clock: about 0.1 ms
+_STEPS: Final = 10_000  # of SQLite's virtual machine between two calls of the handler: about 0.1 ms
 _STOPPED: Final = ("SQLITE_INTERRUPT", "SQLITE_BUSY", "SQLITE_LOCKED")
 
 
@@ -32,16 +35,16 @@ class _Deadline:
 
 
 def begin(connection: Connection, *_: Any) -> None:
-    """Note that a statement of ``connection`` begins, if it has a limit."""
+    """Set the deadline of a statement that begins on ``connection``, if there is a limit."""
     deadline: _Deadline | None = connection.info.get(_KEY)
     if deadline is not None:
         deadline.at, deadline.was_missed = time.monotonic() + deadline.seconds, False
 
 
 def end(connection: Connection, *_: Any) -> None:
-    """Note that it has ended."""
+    """Clear the deadline: the statement has ended."""
     if connection.invalidated or connection.closed:
-        return  # nothing is left of it, and what ended it is the error
+        return  # its deadline is gone with it, and the error says why
     deadline: _Deadline | None = connection.info.get(_KEY)
     if deadline is not None:
         deadline.at = math.inf
@@ -55,7 +58,7 @@ def install(engine: Engine, seconds: float) -> None:
         driver = driver_of(connection)
         await_only(driver.set_progress_handler(deadline.has_passed, _STEPS))
 
-    def failed(context: ExceptionContext) -> None:
+    def note_failure(context: ExceptionContext) -> None:
         connection = context.connection
         if connection is not None and not connection.invalidated and not connection.closed:
             deadline: _Deadline = connection.info[_KEY]
@@ -65,11 +68,11 @@ def install(engine: Engine, seconds: float) -> None:
     event.listen(engine, "connect", watch)
     event.listen(engine, "before_cursor_execute", begin)
     event.listen(engine, "after_cursor_execute", end)
-    event.listen(engine, "handle_error", failed)
+    event.listen(engine, "handle_error", note_failure)
 
 
 def has_passed(connection: Connection, error: BaseException) -> bool:
-    """Return whether ``error`` came about because the deadline has passed."""
+    """Return whether ``error`` was raised because the deadline had passed."""
     deadline: _Deadline | None = connection.info.get(_KEY)
     stopped = getattr(error, "sqlite_errorname", "") in _STOPPED
     return stopped and deadline is not None and deadline.was_missed

@@ -1,8 +1,8 @@
-"""Statements on one connection to SQLite: executed in its thread, stopped, and put in order.
+"""Statements on one connection to SQLite: execute them in its thread, interrupt them, clean up.
 
-A statement whose task was cancelled is worked on all the same. It has to be waited for, and
-interrupted if it takes long. An interrupt hits everything until the last unfinished cursor is
-closed, the ROLLBACK too.
+A statement whose task was cancelled goes on in the thread. The connection waits for it, and
+interrupts it if it takes long. An interrupt hits every statement until the last unfinished cursor
+is closed, the ROLLBACK too.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = ["DriverConnection", "Outcome"]
 
 T = TypeVar("T")
 
-_READING_PATIENCE: Final = 0.01
-"""Seconds after which a statement that reads is interrupted; nothing else is lost with it."""
-_WRITING_PATIENCE: Final = 0.1
+_INTERRUPT_READ_AFTER: Final = 0.01
+"""Seconds after which a statement that reads is interrupted; SQLite loses nothing else with it."""
+_INTERRUPT_WRITE_AFTER: Final = 0.1
 """The same for one that may write: SQLite rolls its whole transaction back."""
-_REPEATED_AFTER: Final = 0.05
+_REPEAT_INTERRUPT_AFTER: Final = 0.05
 """Seconds between two interrupts; one that comes before its statement is ignored."""
-_LOCK_PATIENCE: Final = 0.4
-"""Seconds after which a statement is given up that waits for a lock: no interrupt reaches it."""
+_LOCK_WAIT_LIMIT: Final = 0.4
+"""Seconds to wait for a statement that waits for a lock: no interrupt reaches it."""
 _PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.025, 0.025, 0.05, 0.05, 0.1)
 """Seconds between two attempts to get the write lock; SQLite's own."""
 
@@ -64,7 +64,7 @@ class DriverConnection(ThreadedConnection):
     def __init__(self, connect: Callable[[], sqlite3.Connection], iter_chunk_size: int) -> None:
         super().__init__(connect, iter_chunk_size)
         self.transaction = SQLiteTransaction()
-        self.patience = _WRITING_PATIENCE
+        self.interrupt_after = _INTERRUPT_WRITE_AFTER
         """Seconds for which a statement that may write is not interrupted."""
         self.is_autocommit = False
         """True if SQLAlchemy was asked for the isolation level AUTOCOMMIT."""
@@ -83,35 +83,37 @@ class DriverConnection(ThreadedConnection):
     async def perform(
         self, outcome: Outcome, statement: str, parameters: Any, *, many: bool
     ) -> None:
-        """Execute ``statement``, and read all of its rows: in one go, so that nothing is left."""
+        """Execute ``statement``, and read all of its rows with it: no cursor stays open."""
         kind = kind_of(statement)
         await self._execute_kind(kind, self._perform, outcome, kind, statement, parameters, many)
 
     async def open_cursor(
         self, statement: str, parameters: Any, keep: Callable[[sqlite3.Cursor], None]
     ) -> None:
-        """Execute ``statement``; its rows are fetched afterwards, from what is given to ``keep``.
+        """Execute ``statement``; its rows are fetched later, from the cursor passed to ``keep``.
 
-        That is called in the thread: a task that is cancelled has a cursor to close, too.
+        ``keep`` is called in the thread, so that a cancelled task has the cursor to close, too.
         """
         kind = kind_of(statement)
         await self._execute_kind(kind, self._open_cursor, kind, statement, parameters, keep)
 
     async def fetch(self, kind: Kind, cursor: Any, fetch: Callable[[], T]) -> T:
-        """Return what ``fetch`` gets from a cursor that was opened here."""
+        """Return the rows that ``fetch`` reads from a cursor of :meth:`open_cursor`."""
         return await self._execute_kind(kind, self._fetch, cursor, fetch)
 
     async def begin_transaction(self, terms: Terms, left: Iterable[str]) -> None:
-        """Begin. The statements ``left`` end one that was cancelled when it had just begun."""
+        """Begin a transaction. The statements ``left`` end one whose BEGIN was cancelled."""
         await self._execute_kind(Kind.CONTROLS, self._begin_transaction, terms, left)
 
     async def end_transaction(self, statements: Iterable[str]) -> None:
-        """Commit or roll back, as ``statements`` say. Raises TransactionAborted instead of the
-        commit of what SQLite has rolled back by itself."""
+        """Commit or roll back, by ``statements``.
+
+        Raises TransactionAborted instead of a commit if SQLite has rolled back by itself.
+        """
         await self._execute_kind(Kind.WRITES, self._end_transaction, statements)
 
-    async def settle(self, limit: float) -> bool:
-        """Wait until the thread is idle; interrupt what takes long.
+    async def wait_or_interrupt(self, limit: float) -> bool:
+        """Wait until the thread is idle; interrupt a statement that takes long.
 
         Return False if that takes more than ``limit`` seconds, or if the connection is closed.
         """
@@ -120,7 +122,7 @@ class DriverConnection(ThreadedConnection):
         return await self._hurry(self.wait_idle(), limit)
 
     async def stop_statement(self, free: Awaitable[None], limit: float) -> bool:
-        """Settle it from another task, where ``free`` tells that the statement has ended."""
+        """Do the same for the statement of another task, which has ended when ``free`` is done."""
         waiting = asyncio.ensure_future(free)
         try:
             return await self._hurry(waiting, limit)
@@ -129,8 +131,8 @@ class DriverConnection(ThreadedConnection):
                 waiting.cancel()
 
     async def put_in_order(self, limit: float) -> bool:
-        """Roll back whatever was left on it. Return False if it has to be closed."""
-        if not await self.settle(limit):
+        """Roll back what was left on it. Return False if it has to be closed."""
+        if not await self.wait_or_interrupt(limit):
             return False
         try:
             await self.submit(self._put_in_order)
@@ -139,8 +141,8 @@ class DriverConnection(ThreadedConnection):
         return True
 
     async def finish(self, limit: float) -> None:
-        """End whatever goes on, roll it back, and close the file."""
-        await self.settle(limit)
+        """Interrupt the statement under way, roll back, and close the file."""
+        await self.wait_or_interrupt(limit)
         await self.close()
 
     def interrupt_now(self) -> None:
@@ -148,7 +150,7 @@ class DriverConnection(ThreadedConnection):
         super().interrupt_now()
 
     async def _execute(self, fn: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        # Whatever is asked for through aiosqlite's own methods.
+        # Called by all of aiosqlite's own methods.
         self._busy_timeout = None
         work: Callable[[], T] = partial(fn, *arguments, **named)
         return await self._execute_kind(Kind.WRITES, partial(self._do, work))
@@ -160,11 +162,13 @@ class DriverConnection(ThreadedConnection):
     async def _hurry(self, ended: asyncio.Future[Any], limit: float) -> bool:
         clock = asyncio.get_running_loop().time
         begun_at = clock()
-        patience = _READING_PATIENCE if self._kind is Kind.READS else self.patience
+        interrupt_after = (
+            _INTERRUPT_READ_AFTER if self._kind is Kind.READS else self.interrupt_after
+        )
         if self._kind is Kind.WRITES and self.transaction.may_wait_for_lock:
-            limit = min(limit, patience + _LOCK_PATIENCE)
+            limit = min(limit, interrupt_after + _LOCK_WAIT_LIMIT)
         self._is_waiting_over.set()
-        await asyncio.wait({ended}, timeout=min(patience, limit))
+        await asyncio.wait({ended}, timeout=min(interrupt_after, limit))
         if ended.done():
             return self.is_open
         while not ended.done():
@@ -172,7 +176,7 @@ class DriverConnection(ThreadedConnection):
             if left <= 0:
                 return False
             self.interrupt_now()
-            await asyncio.wait({ended}, timeout=min(left, _REPEATED_AFTER))
+            await asyncio.wait({ended}, timeout=min(left, _REPEAT_INTERRUPT_AFTER))
         try:
             await self.submit(self._recover)
         except (ValueError, sqlite3.Error):
@@ -197,7 +201,7 @@ class DriverConnection(ThreadedConnection):
         many: bool,  # noqa: FBT001 - from the queue
     ) -> None:
         file = self._conn
-        # Not one that is tracked: nothing of it is left.
+        # Not a tracked one: it is closed below.
         cursor = sqlite3.Connection.cursor(file)
         try:
             self._run(kind, cursor.executemany if many else cursor.execute, statement, parameters)
@@ -245,8 +249,8 @@ class DriverConnection(ThreadedConnection):
         if transaction.is_begun:
             self._end_transaction(left)
         if not transaction.is_permanent:
-            # Rows that are still to be read from before would hold the new transaction to what
-            # was there then, and keep it from writing.
+            # An unfinished cursor from before would hold the new transaction to an old snapshot,
+            # and keep it from writing.
             self._close_cursors()
         if terms.statement == "BEGIN IMMEDIATE":
             self._begin_immediate(file)
@@ -275,10 +279,10 @@ class DriverConnection(ThreadedConnection):
             execute(statement, parameters)
         transaction.note_success(kind, statement)
         if statement[:6].upper() == "PRAGMA":
-            self._busy_timeout = None  # maybe this was the one that sets it
+            self._busy_timeout = None  # it may have set it
 
     def _restart(self, file: sqlite3.Connection) -> None:
-        """Begin a transaction that has only read anew, with the write lock."""
+        """Begin anew, with the write lock, a transaction that has only read."""
         transaction = self.transaction
         file.rollback()
         try:
@@ -295,21 +299,21 @@ class DriverConnection(ThreadedConnection):
             file.execute(f"SAVEPOINT {name}")
 
     def _begin_immediate(self, file: sqlite3.Connection) -> None:
-        """Wait for the write lock as SQLite would, but so that the waiting can be ended."""
+        """Wait for the write lock as SQLite would, but let :meth:`interrupt_now` end the wait."""
         execute = partial(sqlite3.Connection.execute, file)
         busy_timeout = self._busy_timeout
         if busy_timeout is None:
             (busy_timeout,) = execute("PRAGMA busy_timeout").fetchone()
             self._busy_timeout = busy_timeout
         self._is_waiting_over.clear()
-        give_up_at = time.monotonic() + busy_timeout / 1000
+        deadline = time.monotonic() + busy_timeout / 1000
         execute("PRAGMA busy_timeout=0")
         try:
             for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
                 try:
                     execute("BEGIN IMMEDIATE")
                 except sqlite3.OperationalError as error:
-                    left = give_up_at - time.monotonic()
+                    left = deadline - time.monotonic()
                     if not is_busy(error) or left <= 0:
                         raise
                     if self._is_waiting_over.wait(min(pause, left)):
@@ -323,9 +327,7 @@ class DriverConnection(ThreadedConnection):
         transaction, file = self.transaction, self._conn
         is_commit = not any(statement.startswith("ROLLBACK") for statement in statements)
         if is_commit and (transaction.ended_by is not None or transaction.is_permanent):
-            transaction.check(
-                file, "COMMIT"
-            )  # SQLAlchemy asks for a rollback then, before all else
+            transaction.check(file, "COMMIT")  # SQLAlchemy then rolls back before anything else
         if file.in_transaction and transaction.is_anything_begun:
             for statement in statements:
                 try:

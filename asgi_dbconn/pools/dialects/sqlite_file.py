@@ -1,7 +1,7 @@
-"""A sqlite3 connection that knows its unfinished cursors.
+"""A sqlite3 connection that tracks its unfinished cursors.
 
 SQLite keeps a lock, and an interrupt in force, for as long as one statement is not finished. Not
-even close() ends it while its cursor exists. So the cursors are known here, weakly.
+even close() ends it while its cursor exists. So the connection keeps weak references to them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class TrackedConnection(sqlite3.Connection):
         if factory is None:
             return super().cursor(TrackedCursor)
         cursor: Any = super().cursor(factory)
-        # Unknown classes are taken to be unfinished for as long as they exist.
+        # A cursor of another class counts as unfinished for as long as it exists.
         self.unfinished.add(ref(cursor, self.unfinished.discard))
         return cursor
 
@@ -85,7 +85,7 @@ class TrackedCursor(sqlite3.Cursor):
 
 
 def close_cursors(unfinished: set[ref[Any]]) -> list[Any]:
-    """Finish them, in the thread of their connection. Return those that were not finished."""
+    """Close the ``unfinished`` cursors, in the thread of their connection, and return them."""
     closed = []
     for reference in list(unfinished):
         cursor = reference()

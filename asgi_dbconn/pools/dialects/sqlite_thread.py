@@ -1,7 +1,7 @@
-"""aiosqlite's connection with a thread that outlives its loop, and an end that leaves no lock.
+"""An aiosqlite connection whose thread outlives its loop and always closes the file.
 
-The thread works through a queue, and reports to the loop. Where that is closed by then, aiosqlite's
-thread would end, and the file would never be closed.
+The thread works through a queue, and reports to the loop. If the loop is closed by then,
+aiosqlite's own thread would end, and the file would stay open with its lock.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _log = logging.getLogger("asgi_dbconn")
 
 
 class ThreadedConnection(aiosqlite.Connection):
-    """A connection of one loop. What is public in aiosqlite's works as there."""
+    """A connection of one loop. The public methods of aiosqlite's work as there."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], iter_chunk_size: int) -> None:
         super().__init__(partial(self._open, connect), iter_chunk_size)
-        # A daemon, as with SQLAlchemy: the interpreter must be able to end.
+        # A daemon, as with SQLAlchemy: it must not keep the interpreter from ending.
         self._thread = threading.Thread(target=_work, args=(self._tx,), daemon=True)
         self.on_closed: Callable[..., None] | None = None
         self._file: sqlite3.Connection | None = None
@@ -59,18 +59,18 @@ class ThreadedConnection(aiosqlite.Connection):
         return bool(self._unfinished)
 
     async def submit(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Return what ``function`` does in the thread; it is done, too, if this is cancelled."""
+        """Run ``function`` in the thread, even if this is cancelled; return its result."""
         self._submitted += 1
-        return await self._visit(self._count, function, *arguments)
+        return await self._call_in_thread(self._count, function, *arguments)
 
     def wait_idle(self) -> asyncio.Future[None]:
-        """Return a future that is done after everything that was submitted before."""
+        """Return a future that is done once the thread has done all that was submitted before."""
         idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._tx.put_nowait((idle, _nothing))
+        self._tx.put_nowait((idle, _do_nothing))
         return idle
 
     def close_cursor(self, cursor: sqlite3.Cursor) -> None:
-        """Finish it before whatever comes next. Waits for nothing, so it cannot be cancelled."""
+        """Close ``cursor`` before the next statement. Waits for nothing, so cannot be cancelled."""
         if self._running:
             self._tx.put_nowait((None, cursor.close))
             self._unfinished.discard(ref(cursor))
@@ -82,7 +82,7 @@ class ThreadedConnection(aiosqlite.Connection):
                 await ended
 
     def stop(self) -> asyncio.Future[Any] | None:
-        """Close the file as soon as the thread comes to that. From any thread."""
+        """Close the file when the thread has done all that came before. From any thread."""
         self._running = False
         try:
             ended = asyncio.get_running_loop().create_future()
@@ -98,7 +98,7 @@ class ThreadedConnection(aiosqlite.Connection):
             with suppress(sqlite3.ProgrammingError):  # closed a moment ago
                 file.interrupt()
 
-    async def _visit(self, function: Callable[..., T], *arguments: Any) -> T:
+    async def _call_in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         if not self._running or self._connection is None:
             raise ValueError("Connection closed")  # aiosqlite's, which SQLAlchemy knows
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -125,13 +125,13 @@ class ThreadedConnection(aiosqlite.Connection):
         return bool(closed)
 
     def _recover(self) -> None:
-        """End an interrupt, which else stays in force until a statement begins alone."""
+        """End an interrupt, which stays in force until a statement begins alone."""
         self._close_cursors()
         self._conn.execute("SELECT 1").close()
 
     def _prepare_to_close(self, file: sqlite3.Connection) -> None:
         self._close_cursors()
-        # An interrupt that is in force would keep it from writing its log into the file.
+        # With an interrupt in force, SQLite could not write its log into the file.
         file.execute("SELECT 1").close()
         file.rollback()
 
@@ -146,17 +146,17 @@ class ThreadedConnection(aiosqlite.Connection):
         return _STOP
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Do nothing, after everything that came before."""
 
 
 def _work(queue: _Queue) -> None:
-    """Do what the queue says, until it says stop."""
+    """Call the functions in ``queue``, until one returns ``_STOP``."""
     while True:
         future, function = queue.get()
         try:
             result = function()
-        except BaseException as error:  # it is raised where somebody awaits it
+        except BaseException as error:  # it is raised in the task that awaits it
             _report(future, _set_exception, error)
         else:
             _report(future, _set_result, result)
@@ -172,7 +172,7 @@ def _report(
     outcome: Any,
 ) -> None:
     if future is not None:
-        with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, and no task waits any more
             future.get_loop().call_soon_threadsafe(finish, future, outcome)
 
 

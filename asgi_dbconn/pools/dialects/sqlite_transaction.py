@@ -1,9 +1,8 @@
-"""The transaction on one SQLite connection: what SQLAlchemy has begun, and what became of it.
+"""The transaction on one SQLite connection: begun by SQLAlchemy, and sometimes ended by SQLite.
 
-SQLite may end a transaction by itself. When a statement that writes is interrupted, the whole
-transaction is rolled back, and whatever comes next would be committed statement by statement. And a
-transaction that has read cannot write any more once another connection has written. Both are seen
-to here, in the thread of the connection.
+When a statement that writes is interrupted, SQLite rolls the whole transaction back, and the next
+statements would be committed one by one. And a transaction that has read cannot write any more once
+another connection has written. This module notices both, in the thread of the connection.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _PRIMARY_CODE: Final = 0xFF
 
 
 class Terms(NamedTuple):
-    """The manner in which a transaction is begun."""
+    """The terms of a transaction: its BEGIN, and what it may do."""
 
     statement: str | None
     """None if each statement is to be committed by itself."""
@@ -83,7 +82,7 @@ class SQLiteTransaction:
         if (self.is_begun or self.is_permanent) and not connection.in_transaction:
             by_hand = self.ended_by is None and not self.is_permanent
             if not (by_hand and statement[:5].upper() == "BEGIN"):
-                raise self._aborted_error()
+                raise self._make_aborted_error()
 
     def note_success(self, kind: Kind, statement: str) -> None:
         """Note that ``statement`` has been executed."""
@@ -98,7 +97,7 @@ class SQLiteTransaction:
             self.ended_by = error
 
     def needs_lock(self, kind: Kind, statement: str) -> bool:
-        """Return whether ``statement`` only reads, and wants the write lock that is not taken."""
+        """Return whether ``statement`` reads for update in a transaction without the write lock."""
         return (
             self.can_restart
             and kind is Kind.WRITES
@@ -109,15 +108,15 @@ class SQLiteTransaction:
     def needs_restart(self, error: sqlite3.Error, kind: Kind) -> bool:
         """Return whether a statement that failed with ``error`` is to be sent once more.
 
-        So it is if it was the first one to write, after others have read: it has been refused
-        immediately, since waiting would not have helped.
+        That is so if it was the first one to write, after others have read: SQLite refuses it
+        immediately, since waiting would not help.
         """
         return (
             self.can_restart and self._done is Kind.READS and kind is Kind.WRITES and is_busy(error)
         )
 
-    def _aborted_error(self) -> TransactionAborted:
-        """Return the error for a task that goes on in a transaction that is no more."""
+    def _make_aborted_error(self) -> TransactionAborted:
+        """Return the error for a task that goes on in a transaction that has ended."""
         if self.ended_by is None:
             why = "it was ended by a COMMIT or ROLLBACK that was sent by hand"
             remedy = "Use the commit() or rollback() of the connection, session or transaction."
@@ -140,9 +139,9 @@ def is_busy(error: BaseException) -> bool:
 
 
 def explain_refused_restart(error: sqlite3.OperationalError) -> sqlite3.OperationalError:
-    """Return ``error`` with the reason why the transaction is not begun anew."""
+    """Return a copy of ``error`` that says why the transaction cannot begin anew."""
     explained: Any = sqlite3.OperationalError(
-        f"{error}: somebody else has written, or is about to, since this transaction began to "
+        f"{error}: another connection has written, or is about to, since this transaction began to "
         "read. It would be begun anew with the write lock, but a stream of it is still being read. "
         "Use transaction(), which takes the write lock first, or read the stream to its end before "
         "you write"
