@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.errors import DBConnError
-from asgi_dbconn.health.report import DatabaseHealth
+from asgi_dbconn.health.report import DatabaseHealth, HealthReport
 
 __all__ = ["Probe"]
 
@@ -24,6 +25,15 @@ class Probe:
     def __init__(self) -> None:
         # A task belongs to its loop, so each loop has a ping of its own.
         self._under_way: dict[tuple[Database, asyncio.AbstractEventLoop], _Asked] = {}
+
+    async def ask_all(
+        self, databases: Mapping[str | None, Database], timeout: float
+    ) -> HealthReport:
+        """Ask all databases concurrently, for at most ``timeout`` seconds. Never raises."""
+        answers = await asyncio.gather(
+            *(self.ask(database, timeout) for database in databases.values())
+        )
+        return HealthReport(dict(zip(databases, answers, strict=True)))
 
     async def ask(self, database: Database, timeout: float) -> DatabaseHealth:
         """Ping ``database``, or wait for the ping that is under way, at most ``timeout`` seconds.

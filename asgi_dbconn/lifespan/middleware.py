@@ -12,7 +12,6 @@ from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.lifespan.cycle import LifespanCycle
 from asgi_dbconn.lifespan.included_apps import IncludedApps
 from asgi_dbconn.lifespan.missing_lifespan import MissingLifespanPolicy, WithoutLifespan
-from asgi_dbconn.lifespan.passing import give_fast_call
 from asgi_dbconn.types import ASGIApp, Lifetime, LifetimeFactory, Receive, Scope, Send
 
 __all__ = ["LifespanMiddleware"]
@@ -73,35 +72,35 @@ class LifespanMiddleware:
         self._handle_lifespan = handle_lifespan
         self._include = tuple(include)
         self._shutdown_timeout = shutdown_timeout
-        self._absence = MissingLifespanPolicy(without_lifespan, self._lifetime)
-        self._lives = 0
+        self._missing_lifespan = MissingLifespanPolicy(without_lifespan, self._lifetime)
+        self._running_lifespans = 0
         self._lock = threading.Lock()
-        self._pass_requests_on: Callable[[bool], None] | None = None
-        if type(self).__call__ is LifespanMiddleware.__call__:  # a subclass may have its own
-            self._pass_requests_on = give_fast_call(self, app, self._attend)
-        self._decide_passing()
+        self._update_request_app()
         # Servers find out whether this is ASGI 3 by asking if `app.__call__` is a coroutine
-        # function. It is not, so that requests pay no extra frame; this one is for their question.
-        self.__dict__["__call__"] = self._call_for_detectors
+        # function. That of the class is not one, so that requests pay no extra frame; this
+        # attribute is for the servers' question.
+        self.__dict__["__call__"] = self._call_as_coroutine
         self._asgi_single_callable = True  # asgiref's own mark
 
     def __call__(self, scope: Any, receive: Any, send: Any) -> Coroutine[Any, Any, None]:
-        return self._attend(scope, receive, send)  # see passing.py
+        # On the path of each request. It returns the application's own awaitable: an `await` here
+        # would be run through again each time that the application suspends. Only one attribute is
+        # read, because reading one is slow in a class with `__getattr__`.
+        if scope["type"] == "lifespan":
+            return self._run_lifespan(scope, receive, send)
+        return self._request_app(scope, receive, send)
 
-    async def _call_for_detectors(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _call_as_coroutine(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self(scope, receive, send)
 
-    async def _attend(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._live(scope, receive, send)
-            return
-        if self._lives == 0:
+    async def _check_request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._running_lifespans == 0:
             is_connected = getattr(self.registry, "is_connected", False)
-            await self._absence.handle_request(is_connected=is_connected)
-        self._decide_passing()
+            await self._missing_lifespan.handle_request(is_connected=is_connected)
+        self._update_request_app()
         await self.app(scope, receive, send)
 
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         cycle = LifespanCycle(
             None if self._handle_lifespan else self.app,
             self._lifetime(),
@@ -123,13 +122,15 @@ class LifespanMiddleware:
                 _kept_alive.discard(task)
 
     def _count(self, change: int) -> None:
-        with self._lock:  # a threaded server has one life per loop
-            self._lives += change
-        self._decide_passing()
+        with self._lock:  # a threaded server has one lifespan per loop
+            self._running_lifespans += change
+        self._update_request_app()
 
-    def _decide_passing(self) -> None:
-        if self._pass_requests_on is not None:
-            self._pass_requests_on(self._lives > 0 or self._absence.is_settled)
+    def _update_request_app(self) -> None:
+        """Send requests straight to the application, once none of them needs to be checked."""
+        is_checked = self._running_lifespans == 0 and not self._missing_lifespan.is_finished
+        request_app: Any = self._check_request if is_checked else self.app
+        self._request_app: Callable[..., Coroutine[Any, Any, None]] = request_app
 
     def _lifetime(self) -> AbstractAsyncContextManager[Any]:
         registry: Any = self.registry

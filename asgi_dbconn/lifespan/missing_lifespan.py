@@ -51,7 +51,7 @@ class MissingLifespanPolicy:
         self._warned = False
 
     @property
-    def is_settled(self) -> bool:
+    def is_finished(self) -> bool:
         """True if no request needs to be looked at any more."""
         return self.policy == "ignore" or self._warned
 

@@ -1,51 +1,60 @@
-"""The Registry: an application's databases by name, opened and closed together."""
+"""The Registry: an application's databases by name, with one lifetime for all of them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Self, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from sqlalchemy import MetaData
-from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-from sqlalchemy.orm import class_mapper
+from sqlalchemy.util import greenlet_spawn
 
 from asgi_dbconn.call_site import find_call_site
 from asgi_dbconn.databases.blocks import Block
 from asgi_dbconn.databases.database import Database
-from asgi_dbconn.databases.tables import create_tables, drop_tables
-from asgi_dbconn.errors import ConfigurationError, UnknownDatabase, UnsupportedURL
+from asgi_dbconn.databases.split_context import SplitContext
+from asgi_dbconn.databases.transactions import Transaction
 from asgi_dbconn.health.probe import Probe
 from asgi_dbconn.health.report import HealthReport
 from asgi_dbconn.lifespan.middleware import LifespanMiddleware
 from asgi_dbconn.lifespan.missing_lifespan import WithoutLifespan
+from asgi_dbconn.migrations.migrations import Migrations
 from asgi_dbconn.options import OptionArguments, hide_password
 from asgi_dbconn.orm.binding import INHERIT, Choice, DatabaseChoice
 from asgi_dbconn.orm.queryset import QuerySet
-from asgi_dbconn.orm.target import refuse_on_sqlite
 from asgi_dbconn.pools.observer import Observer
 from asgi_dbconn.pools.statistics import DrainReport, PoolStats
-from asgi_dbconn.registry.connect_all import connect_all, disconnect_all
+from asgi_dbconn.registry.connect_all import connect_all, disconnect_all, isolate_all
+from asgi_dbconn.registry.environments import AsyncEnvironment, PersistentLoops
 from asgi_dbconn.registry.from_settings import read_settings
-from asgi_dbconn.registry.migrated import MigratedUse
+from asgi_dbconn.registry.named_databases import (
+    DatabaseArgument,
+    create_databases,
+    distinct_databases,
+    find_database,
+    observe_all,
+    parse_arguments,
+)
 from asgi_dbconn.registry.schema_context import SchemaBlock, SchemaContext
-from asgi_dbconn.registry.synchronous import SynchronousUse
-from asgi_dbconn.registry.transactional import TransactionalUse
-from asgi_dbconn.schema_names import check_schema
+from asgi_dbconn.registry.table_catalog import TableCatalog
+from asgi_dbconn.registry.transaction_retry import run_transaction
+from asgi_dbconn.registry.wsgi import WSGIApp, WSGIMiddleware
 from asgi_dbconn.settings import Settings
 from asgi_dbconn.types import ASGIApp
-from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
+from asgi_dbconn.urls import MASK
 
 __all__ = ["Registry"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
-DatabaseArgument = str | URL | DatabaseURL | Database
-_Given = DatabaseURL | Database | UnsupportedURL
 
 
-class Registry(TransactionalUse, SynchronousUse, MigratedUse):
+class Registry:
     """A registry that lives as long as the application.
 
     Making one opens nothing and needs no event loop.
@@ -66,16 +75,15 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         schema: str | None = None,
         **options: Unpack[OptionArguments],
     ) -> None:
-        # What is raised from here on must not find a secret in our local variables.
-        given: dict[str | None, _Given] = {None: _parse(database)}
-        given.update((name, _parse(argument)) for name, argument in extra.items())
-        database, extra = MASK, {}
-        options = hide_password(options)
-        self._databases = {name: _database(source, name, options) for name, source in given.items()}
-        self._metadatas: dict[str | None, MetaData] = {name: MetaData() for name in given}
+        parsed = parse_arguments(database, extra)
+        # An error from here on must not have a secret in the local variables of its traceback.
+        database, extra, options = MASK, {}, hide_password(options)
+        self._databases = create_databases(parsed, options)
+        self._distinct = distinct_databases(self._databases)
+        self._catalog = TableCatalog(self._databases)
         self._probe = Probe()
         self._schema = SchemaContext(schema)
-        super().__init__()
+        self._persistent_loops = PersistentLoops(self, self._release_from_closed_loop)
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None) -> Self:
@@ -104,12 +112,12 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
     @property
     def metadata(self) -> MetaData:
         """The tables of the default database."""
-        return self._metadatas[None]
+        return self._catalog.metadatas[None]
 
     @property
     def metadatas(self) -> Mapping[str | None, MetaData]:
         """The tables of each database, by its name."""
-        return MappingProxyType(self._metadatas)
+        return self._catalog.metadatas
 
     def adopt_metadata(self, name: str | None, metadata: MetaData) -> None:
         """Use ``metadata`` for the database ``name``; a declarative base with its own calls this.
@@ -117,32 +125,14 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         The MetaData of databases without tables get its naming convention, too. Raises
         ConfigurationError if tables were declared for that database before.
         """
-        if self._metadatas[name].tables and self._metadatas[name] is not metadata:
-            raise ConfigurationError(
-                f"Tables of {self._label(name)} were declared before this base brought its own "
-                "MetaData. Declare one base with a MetaData for each database, before any model."
-            )
-        self._metadatas[name] = metadata
-        for other in self._metadatas.values():
-            if not other.tables:
-                other.naming_convention = metadata.naming_convention
+        self._catalog.adopt(name, metadata)
 
     def find_database(self, choice: DatabaseChoice) -> Database:
         """Return the database so named (None: the default), or ``choice`` itself if it is one.
 
         Raises UnknownDatabase, naming the known ones.
         """
-        if isinstance(choice, Database):
-            return choice
-        found = self._databases.get(choice)
-        if found is None:
-            names = ", ".join(repr(name) for name in self.extra)
-            known = f"those named {names}" if names else "no other"
-            raise UnknownDatabase(
-                f"There is no database {choice!r} in this registry. It has the default (None) and "
-                f"{known}. Add it to Registry(extra={{{choice!r}: ...}})."
-            )
-        return found
+        return find_database(self._databases, choice)
 
     # -- one lifetime for all
 
@@ -157,13 +147,13 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         They connect concurrently. Raises DatabaseUnavailable, or an ExceptionGroup if several
         failed, once those that succeeded are given back.
         """
-        await connect_all(self._distinct())
+        await connect_all(self._distinct)
 
     async def disconnect(self, *, force: bool = False) -> DrainReport | None:
         """Stop counting on every database; see ``Database.disconnect``."""
         if force:
             self._persistent_loops.forget()
-        return await disconnect_all(self._distinct(), force=force)
+        return await disconnect_all(self._distinct, force=force)
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -202,16 +192,13 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
 
         Without ``app``, a decorator that does so. See ``LifespanMiddleware``.
         """
-
-        def wrap(app: ASGIApp) -> LifespanMiddleware:
-            return LifespanMiddleware(
-                app,
-                self,
-                handle_lifespan=handle_lifespan,
-                without_lifespan=without_lifespan,
-                include=include,
-            )
-
+        wrap = partial(
+            LifespanMiddleware,
+            registry=self,
+            handle_lifespan=handle_lifespan,
+            without_lifespan=without_lifespan,
+            include=include,
+        )
         return wrap if app is None else wrap(app)
 
     def stats(self) -> Mapping[str | None, PoolStats]:
@@ -220,17 +207,11 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Tell ``observer`` what the pools of every database do; return how to stop."""
-        stops = [database.observe(observer) for database in self._distinct()]
-
-        def stop() -> None:
-            for stop_observing in stops:
-                stop_observing()
-
-        return stop
+        return observe_all(self._distinct, observer)
 
     async def refresh(self) -> None:
         """Replace every connection of every database; see ``Database.refresh``."""
-        await asyncio.gather(*(database.refresh() for database in self._distinct()))
+        await asyncio.gather(*(database.refresh() for database in self._distinct))
 
     async def health(self, timeout: float = 1.0) -> HealthReport:
         """Ask every database, all together, for at most ``timeout`` seconds. Never raises.
@@ -238,15 +219,12 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         Concurrent callers share one ping per database. Cheap enough for a public endpoint: it uses
         a pooled connection, and none at all where the registry is not connected.
         """
-        answers = await asyncio.gather(
-            *(self._probe.ask(database, timeout) for database in self._databases.values())
-        )
-        return HealthReport(dict(zip(self._databases, answers, strict=True)))
+        return await self._probe.ask_all(self._databases, timeout)
 
     async def ping(self) -> None:
         """Send one statement to every database and back, together. Raises what a query would."""
         site = None if self.is_connected else find_call_site()  # gather's tasks have no line
-        await asyncio.gather(*(database.ping(call_site=site) for database in self._distinct()))
+        await asyncio.gather(*(database.ping(call_site=site) for database in self._distinct))
 
     # -- using one of them
 
@@ -264,7 +242,7 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
 
     def query(self, model: type[T]) -> QuerySet[T]:
         """Return a query over any class mapped by SQLAlchemy, on the database of its table."""
-        return QuerySet.over(model, self, self._database_of(model))
+        return QuerySet.over(model, self, self._catalog.database_of(model))
 
     def connection(self, database: DatabaseChoice = None) -> Block[AsyncConnection]:
         """See ``Database.connection``. Carries the schema of this moment."""
@@ -276,6 +254,58 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         chosen = self.find_database(database)
         return self._schema.with_current_schema(chosen, chosen.session())
 
+    def transaction(
+        self,
+        database: DatabaseChoice = None,
+        *,
+        isolation_level: IsolationLevel | None = None,
+        readonly: bool = False,
+        force_rollback: bool = False,
+    ) -> Block[Transaction]:
+        """See ``Database.transaction``. Carries the schema of this moment."""
+        chosen = self.find_database(database)
+        transaction = chosen.transaction(
+            isolation_level=isolation_level, readonly=readonly, force_rollback=force_rollback
+        )
+        return self._schema.with_current_schema(chosen, transaction)
+
+    def run_transaction(
+        self,
+        fn: Callable[[], Awaitable[T]],
+        *,
+        database: DatabaseChoice = None,
+        retries: int = 3,
+        isolation_level: IsolationLevel | None = None,
+        readonly: bool = False,
+    ) -> Coroutine[Any, Any, T]:
+        """Return what ``await fn()`` returns, in a transaction, and again if that lost to another.
+
+        That is a serialization failure or a deadlock (SQLSTATE 40001, 40P01), or a lock that
+        SQLite did not get, in any statement or in the commit. ``fn`` is called at most
+        ``retries`` more times, after short, growing pauses, so whatever it does outside of the
+        database it has to be able to do again: leave that to ``on_commit``. The last error is
+        raised. Inside a scope it is called once, in a savepoint: only the whole transaction could
+        be repeated.
+        """
+        return run_transaction(
+            self.find_database(database),
+            self._schema,
+            fn,
+            retries=retries,
+            isolation_level=isolation_level,
+            readonly=readonly,
+        )
+
+    def rollback(self) -> AbstractAsyncContextManager[None]:
+        """Roll back at the end whatever is done with any of the databases; for a test.
+
+        Connects them for that time. See ``Database.force_rollback``, of which there is one for
+        each database.
+        """
+        return SplitContext(partial(isolate_all, self._distinct))
+
+    # -- tables
+
     async def create_all(
         self, database: str | Choice | None = INHERIT, *, schema: str | Choice | None = INHERIT
     ) -> None:
@@ -283,8 +313,7 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
 
         In ``schema``, or else that of the context, which is created, too.
         """
-        for owner, metadata, chosen in self._tables(database, schema):
-            await create_tables(owner, metadata, chosen)
+        await self._catalog.create_all(database, self._schema.resolve(schema))
 
     async def drop_all(
         self, database: str | Choice | None = INHERIT, *, schema: str | Choice | None = INHERIT
@@ -294,8 +323,52 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         In ``schema``, or else that of the context; the schema itself stays, and so do tables that
         name a schema of their own, unless there is none to choose.
         """
-        for owner, metadata, chosen in self._tables(database, schema):
-            await drop_tables(owner, metadata, chosen)
+        await self._catalog.drop_all(database, self._schema.resolve(schema))
+
+    @cached_property
+    def migrations(self) -> Migrations:
+        """The commands of ``asgi-dbconn db`` in code: ``await models.migrations.upgrade()``.
+
+        Needs the extra ``migrations``. Nothing happens by itself.
+        """
+        return Migrations(self)
+
+    # -- synchronous code
+
+    def with_async_env(
+        self, loop: asyncio.AbstractEventLoop | None = None
+    ) -> AbstractContextManager[object]:
+        """Connect inside ``with models.with_async_env():``, for ``run_sync`` in any thread.
+
+        On ``loop``, or else the one that this thread or an outer block has, or else one that is
+        made for the block. Re-entrant: an inner block opens nothing. Raises what connecting does.
+        """
+        return AsyncEnvironment.connect(self, loop)
+
+    def with_loop(self, loop: asyncio.AbstractEventLoop) -> AbstractContextManager[object]:
+        """Connect on a loop that stays connected afterwards: entering it again costs nothing.
+
+        Until the loop is closed, or ``disconnect(force=True)``. Where
+        ``loop.run_until_complete(loop.shutdown_asyncgens())`` comes before ``loop.close()``, the
+        connections end in good order. Else they are cut off, with an UnclosedDatabaseWarning.
+        """
+        return self._persistent_loops.environment(loop)
+
+    def wsgi(self, app: WSGIApp) -> WSGIMiddleware:
+        """Return ``app``, for Flask and any other WSGI server, connected from its first request on.
+
+        One loop and one pool for all threads of a process; closed when the process ends.
+        """
+        return WSGIMiddleware(app, self)
+
+    async def sync(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the synchronous ``function`` so that ``run_sync`` inside it costs no thread.
+
+        It runs on this loop, in this task, and in the scope that is open: same connection, same
+        transaction. While it waits by ``run_sync`` the loop goes on; while it computes, the loop
+        stands still.
+        """
+        return await greenlet_spawn(partial(function, *args, **kwargs))
 
     def __repr__(self) -> str:
         if not hasattr(self, "_databases"):
@@ -303,49 +376,5 @@ class Registry(TransactionalUse, SynchronousUse, MigratedUse):
         return f"<Registry {', '.join(repr(database) for database in self._databases.values())}>"
 
     def _release_from_closed_loop(self) -> None:
-        for database in self._distinct():
+        for database in self._distinct:
             database.release_from_closed_loop()
-
-    def _distinct(self) -> list[Database]:
-        # One object under two names is one database, and gets one lease.
-        return list(dict.fromkeys(self._databases.values()))
-
-    def _names_of(self, database: str | Choice | None) -> list[str | None]:
-        if isinstance(database, Choice):
-            return list(self._databases)
-        self.find_database(database)
-        return [database]
-
-    def _tables(
-        self, database: str | Choice | None, schema: str | Choice | None
-    ) -> list[tuple[Database, MetaData, str | None]]:
-        # A list: what one of them refuses is refused before another has been touched.
-        chosen = self.current_schema() if isinstance(schema, Choice) else check_schema(schema)
-        names = self._names_of(database)
-        for name in names:
-            refuse_on_sqlite(self._databases[name], chosen)
-        return [(self._databases[name], self._metadatas[name], chosen) for name in names]
-
-    def _label(self, name: str | None) -> str:
-        return "the default database" if name is None else f"database {name!r}"
-
-    def _database_of(self, model: type[object]) -> Database:
-        metadata = getattr(class_mapper(model).local_table, "metadata", None)
-        for name, known_metadata in self._metadatas.items():
-            if known_metadata is metadata:
-                return self._databases[name]
-        return self.database
-
-
-def _parse(given: DatabaseArgument) -> _Given:
-    return given if isinstance(given, Database) else parse_url(given)
-
-
-def _database(given: _Given, name: str | None, options: OptionArguments) -> Database:
-    if name is not None and not str(name).strip():
-        raise ConfigurationError(
-            f"A name in `extra` is a string with something in it, not {name!r}."
-        )
-    if isinstance(given, UnsupportedURL):
-        raise given
-    return given if isinstance(given, Database) else Database(given, name=name, **options)

@@ -41,6 +41,13 @@ class SchemaContext:
         chosen = self._chosen.get()
         return self._default if isinstance(chosen, Choice) else chosen
 
+    def resolve(self, choice: str | Choice | None) -> str | None:
+        """Return the current schema for INHERIT, or else ``choice``, after checking the name.
+
+        Raises InvalidSchemaName.
+        """
+        return self.current() if isinstance(choice, Choice) else check_schema(choice)
+
     def choose(self, schema: str | None) -> SchemaBlock:
         """Return a block in ``schema``, for the tasks started inside, too; None is no schema.
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from asgi_dbconn import ConfigurationError, LifespanMiddleware, ShutdownFailed, StartupFailed
+from asgi_dbconn.lifespan.driver import LifespanDriver
 from asgi_dbconn.testing.conformance.harness import (
     COMPLETE,
     GOOD_LIFE,
@@ -145,3 +146,34 @@ async def test_a_failed_shutdown_that_returns_is_raised_all_the_same() -> None:
     assert isinstance(error, ShutdownFailed)
     assert "the queue is full" in str(error)
     stage.expect_story(*GOOD_LIFE[:-1], "lifespan.shutdown.failed")
+
+
+def test_a_wrapper_is_of_the_class_that_made_it() -> None:
+    app = LifespanMiddleware(polite([]), Resource([]))
+
+    assert type(app) is LifespanMiddleware
+    assert type(app).__call__ is LifespanMiddleware.__call__
+    assert asyncio.iscoroutinefunction(app.__call__)
+
+
+@pytest.mark.parametrize("without_lifespan", ["warn", "ignore"])
+async def test_a_request_gets_the_awaitable_of_the_application(without_lifespan: Any) -> None:
+    """It passes through no frame of ours, however often the application suspends."""
+    answers: list[Any] = []
+
+    def inner(scope: Any, receive: Any, send: Any) -> Any:
+        answers.append(polite([])(scope, receive, send))
+        return answers[-1]
+
+    app = LifespanMiddleware(
+        inner, Resource([]), handle_lifespan=True, without_lifespan=without_lifespan
+    )
+    async with LifespanDriver(app):
+        answer = app({"type": "http"}, None, None)
+
+        assert answer is answers.pop()
+        answer.close()
+
+    answer = app({"type": "http"}, None, None)
+    assert (answer in answers) == (without_lifespan == "ignore")
+    answer.close()

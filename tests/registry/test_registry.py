@@ -50,7 +50,7 @@ def test_a_database_is_given_as_text_url_or_object(given: str | DatabaseURL | Da
 
 @pytest.mark.parametrize("name", ["", "  "])
 def test_a_name_is_not_empty(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="something in it"):
+    with pytest.raises(ConfigurationError, match="that is not empty"):
         Registry("sqlite://", extra={name: "sqlite://"})
 
 
