@@ -193,12 +193,10 @@ class BulkUpdate:
         return row
 
 
-def insert(
-    connection: Connection, options: Mapping[str, Any], _: Origin, *, plan: BulkInsert
-) -> int:
+def insert(connection: Connection, _: Origin, *, plan: BulkInsert) -> int:
     """Store the rows; return how many were stored, changed ones included."""
     statement = plan.statement(connection.dialect.name)
-    with session_for(connection, options) as session:
+    with session_for(connection) as session:
         if not plan.has_conflicts:
             session.execute(statement, plan.rows)
             return len(plan.rows)
@@ -207,16 +205,14 @@ def insert(
         return len(session.execute(statement, plan.rows, execution_options=plan.how).all())
 
 
-def insert_returning(
-    connection: Connection, options: Mapping[str, Any], origin: Origin, *, plan: BulkInsert
-) -> list[Any]:
+def insert_returning(connection: Connection, origin: Origin, *, plan: BulkInsert) -> list[Any]:
     """Store the rows; return their objects, without conflicts in the order of the rows."""
     # Where a row was there already, its key says nothing about the order.
     statement = plan.statement(connection.dialect.name).returning(
         plan.mapper.class_, sort_by_parameter_order=not plan.has_conflicts
     )
     how = {**plan.how, "populate_existing": True}
-    with session_for(connection, options) as session:
+    with session_for(connection) as session:
         objects = list(session.scalars(statement, plan.rows, execution_options=how))
     for instance in objects:
         set_origin(instance, origin)
@@ -249,14 +245,12 @@ def _note_inserted(
         note_states(log, [instance_state(instance) for instance in objects], log.level)
 
 
-def update_by_key(
-    connection: Connection, options: Mapping[str, Any], _: Origin, *, changes: BulkUpdate
-) -> int:
+def update_by_key(connection: Connection, _: Origin, *, changes: BulkUpdate) -> int:
     """Execute one UPDATE for every row that is there; return how many those are."""
     columns = changes.mapper.primary_key
     key: Any = columns[0] if len(columns) == 1 else tuple_(*columns)
     changed: set[tuple[Any, ...]] = set()
-    with session_for(connection, options) as session:
+    with session_for(connection) as session:
         for batch in changes.batches():
             keys = [changes.key_of(row) for row in batch]
             # Locked and looked at first: no driver counts what many executions have changed.

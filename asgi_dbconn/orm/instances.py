@@ -10,7 +10,6 @@ from sqlalchemy.orm import object_mapper
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.exc import StaleDataError
 
-from asgi_dbconn.call_site import CallSite
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.errors import ConfigurationError, FieldError
 from asgi_dbconn.orm import cascades, persistence
@@ -79,13 +78,10 @@ def _for_target(instance: Any, target: QueryTarget) -> tuple[Database, str | Non
 
 def save(instance: Any) -> Coroutine[Any, Any, None]:
     """Store ``instance``: an INSERT if it is new, else one UPDATE of what was changed."""
-    target = target_of(instance)
-    return _save(target, instance, target.call_site())
+    return _save(target_of(instance).here(), instance)
 
 
-async def store(
-    target: QueryTarget, instance: T, call_site: CallSite | None, *, is_known: bool = True
-) -> T:
+async def store(target: QueryTarget, instance: T, *, is_known: bool = True) -> T:
     """Store ``instance`` at ``place`` with what hangs on it, as far as it is new or changed.
 
     One that the caller does not know yet (``is_known=False``) leaves the relations of others if
@@ -97,7 +93,7 @@ async def store(
             lock, work = plainly
             cascades.check_can_be_added(instance, ())
             with lock:
-                return await _store_fast(target, work, (instance,), alone=True, call_site=call_site)
+                return await _store_fast(target, work, (instance,), alone=True)
         others = cascades.cascaded_objects(instance)
         cascades.check_can_be_added(instance, others)
         check_same_target(target, instance, others)
@@ -105,9 +101,7 @@ async def store(
             return instance  # nothing to send
         alone = cascades.needs_one_statement(instance, others)
         work = partial(persistence.store, instance=instance, alone=alone)
-        return await _store_fast(
-            target, work, (instance, *others), alone=alone, call_site=call_site
-        )
+        return await _store_fast(target, work, (instance, *others), alone=alone)
     except BaseException:
         if not is_known:
             cascades.unlink(instance)
@@ -117,8 +111,7 @@ async def store(
 def delete(instance: Any) -> Coroutine[Any, Any, None]:
     """Delete the row of ``instance``, with the cascades of its relationships."""
     _check_is_stored(instance, "deleted")
-    target = target_of(instance)
-    return _delete(target, instance, target.call_site())
+    return _delete(target_of(instance).here(), instance)
 
 
 def refresh(instance: Any, names: tuple[str, ...]) -> Coroutine[Any, Any, None]:
@@ -132,17 +125,17 @@ def refresh(instance: Any, names: tuple[str, ...]) -> Coroutine[Any, Any, None]:
                 f"{type(instance).__name__} has nothing called {name!r} to load. "
                 f"There are: {there_are}."
             )
-    return _refresh(target, instance, names, target.call_site())
+    return _refresh(target.here(), instance, names)
 
 
-async def run(target: QueryTarget, work: Work[R], *, alone: bool, call_site: CallSite | None) -> R:
+async def run(target: QueryTarget, work: Work[R], *, alone: bool) -> R:
     """Do ``work``, which writes: in a transaction, unless it is ``alone``, a single statement."""
     if alone or target.scope() is not None:
-        return await target.run(work, autocommit=alone, call_site=call_site)
+        return await target.run(work, autocommit=alone)
     target.effective_schema()  # refused before anything begins
     # SQLite: what reads first and writes later must have the write lock from the beginning.
     async with target.database.verb_transaction():
-        return await target.run(work, autocommit=False, call_site=call_site)
+        return await target.run(work, autocommit=False)
 
 
 def _plainly(instance: T) -> tuple[StoreLock, Work[T]] | None:
@@ -174,21 +167,20 @@ async def _store_fast(
     objects: tuple[Any, ...],
     *,
     alone: bool,
-    call_site: CallSite | None,
 ) -> T:
     try:
-        return await run(target, work, alone=alone, call_site=call_site)
+        return await run(target, work, alone=alone)
     except StaleDataError as error:
         if any(object_mapper(instance).version_id_col is not None for instance in objects):
             raise  # changed by somebody else, or deleted: it is up to the model's owner
         raise persistence.row_missing(objects[0]) from error
 
 
-async def _save(target: QueryTarget, instance: Any, call_site: CallSite | None) -> None:
-    await store(target, instance, call_site)
+async def _save(target: QueryTarget, instance: Any) -> None:
+    await store(target, instance)
 
 
-async def _delete(target: QueryTarget, instance: Any, call_site: CallSite | None) -> None:
+async def _delete(target: QueryTarget, instance: Any) -> None:
     others = cascades.cascaded_objects(instance)
     cascades.check_can_be_added(instance, others)
     check_same_target(target, instance, others)
@@ -196,16 +188,14 @@ async def _delete(target: QueryTarget, instance: Any, call_site: CallSite | None
     work = partial(
         persistence.delete_fast if alone else persistence.delete_object, instance=instance
     )
-    await run(target, work, alone=alone, call_site=call_site)
+    await run(target, work, alone=alone)
 
 
-async def _refresh(
-    target: QueryTarget, instance: Any, names: tuple[str, ...], call_site: CallSite | None
-) -> None:
+async def _refresh(target: QueryTarget, instance: Any, names: tuple[str, ...]) -> None:
     cascades.check_can_be_added(instance, cascades.cascaded_objects(instance))
     alone = all(name in object_mapper(instance).column_attrs for name in names)
     work = partial(persistence.refresh, instance=instance, names=names)
-    await target.run(work, autocommit=alone, call_site=call_site)
+    await target.run(work, autocommit=alone)
 
 
 def _check_is_stored(instance: Any, what: str) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import Executable, Select
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.orm import Mapper, Session, selectin_polymorphic
 from sqlalchemy.sql.base import ExecutableOption
+from sqlalchemy.util import immutabledict
 
 from asgi_dbconn.orm.fast_path.execution import execute
 from asgi_dbconn.orm.fast_path.read_plans import ReadPlan, read_plan
@@ -45,7 +46,6 @@ _BY_A_JOIN: Final = ("joined", False)
 
 def load(
     connection: Connection,
-    options: Mapping[str, Any],
     origin: Origin,
     *,
     statement: Select[Any],
@@ -54,7 +54,7 @@ def load(
     """Return the objects that ``statement`` selects, each once; they know where they came from."""
     # For the whole session: what the options load by statements of their own comes from there, too.
     token = {} if origin is None else {"identity_token": origin}
-    with session_for(connection, {**options, **token}) as session:
+    with session_for(connection, token) as session:
         objects = session.execute(statement, parameters).scalars().unique().all()
         log = undo_log_of(connection)
         if log is not None:
@@ -64,26 +64,24 @@ def load(
 
 def load_rows(
     connection: Connection,
-    options: Mapping[str, Any],
     _: Origin,
     *,
     statement: Select[Any],
     parameters: Mapping[str, Any] | None = None,
 ) -> Sequence[Row[*tuple[Any, ...]]]:
     """Return the rows that ``statement`` selects, as they are."""
-    return connection.execute(statement, parameters, execution_options=options).all()
+    return connection.execute(statement, parameters).all()
 
 
 def scalar(
     connection: Connection,
-    options: Mapping[str, Any],
     _: Origin,
     *,
     statement: Executable,
     parameters: Mapping[str, Any] | None = None,
 ) -> Any:
     """Return the one value that ``statement`` selects."""
-    (row,) = execute(connection, statement, parameters, options).rows
+    (row,) = execute(connection, statement, parameters).rows
     return row[0]
 
 
@@ -119,7 +117,9 @@ def _is_one_statement(mapper: Mapper[Any], seen: set[Mapper[Any]]) -> bool:
     return all(_is_one_statement(target, seen) for target in joined - seen)
 
 
-def session_for(connection: Connection, options: Mapping[str, Any]) -> Session:
+def session_for(
+    connection: Connection, execution_options: Mapping[str, Any] = immutabledict()
+) -> Session:
     """Return a Session for one verb.
 
     It neither begins nor commits: the connection's owner does.
@@ -130,7 +130,7 @@ def session_for(connection: Connection, options: Mapping[str, Any]) -> Session:
         autoflush=False,
         expire_on_commit=False,
         join_transaction_mode="rollback_only",
-        execution_options=options,
+        execution_options=execution_options,
     )
 
 
@@ -175,11 +175,10 @@ def load_by_key(query: Query[T], key: Any) -> Work[Sequence[T]] | None:
 
 def _load_fast(
     connection: Connection,
-    options: Mapping[str, Any],
     origin: Origin,
     *,
     plan: ReadPlan[T],
     statement: Any,
     parameters: Mapping[str, Any] | None,
 ) -> Sequence[T]:
-    return plan.load(connection, statement, parameters, options, origin)
+    return plan.load(connection, statement, parameters, origin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -50,9 +50,7 @@ class _Verb(Session):
     Where the verb is ``alone``, a single statement, its failure leaves the transaction as it is.
     """
 
-    def __init__(
-        self, connection: Connection, options: Mapping[str, Any], origin: Origin, *, alone: bool
-    ) -> None:
+    def __init__(self, connection: Connection, origin: Origin, *, alone: bool) -> None:
         # What it loads by itself, related objects, comes from the same place.
         token = {} if origin is None else {"identity_token": origin}
         super().__init__(
@@ -60,7 +58,7 @@ class _Verb(Session):
             autoflush=False,
             expire_on_commit=False,
             join_transaction_mode="rollback_only",
-            execution_options={**options, **token},
+            execution_options=token,
         )
         if alone:
             self.connection_callable = lambda *_, **__: connection
@@ -102,7 +100,6 @@ def _let_go(session: Session) -> None:
 
 def store(
     connection: Connection,
-    options: Mapping[str, Any],
     origin: Origin,
     *,
     instance: T,
@@ -112,7 +109,7 @@ def store(
 
     What is new is inserted, and what was changed is updated.
     """
-    with _Verb(connection, options, origin, alone=alone) as session:
+    with _Verb(connection, origin, alone=alone) as session:
         session.add(instance)
         session.undo.take_all(session)
         stored = [(state.obj(), _columns(state.mapper)) for state in session.undo.new]
@@ -131,7 +128,6 @@ def store(
 
 def insert_fast(
     connection: Connection,
-    options: Mapping[str, Any],
     origin: Origin,
     *,
     lock: StoreLock,
@@ -141,14 +137,13 @@ def insert_fast(
     """Insert the object of ``lock`` and return it; see :meth:`StoringPlan.new_row`."""
     if not connection.dialect.insert_returning:
         lock.give_up()
-        return store(connection, options, origin, instance=lock.instance, alone=True)
-    plan.insert(connection, options, origin, lock=lock, row=row)
+        return store(connection, origin, instance=lock.instance, alone=True)
+    plan.insert(connection, origin, lock=lock, row=row)
     return lock.instance
 
 
 def update_fast(
     connection: Connection,
-    options: Mapping[str, Any],
     origin: Origin,
     *,
     lock: StoreLock,
@@ -158,17 +153,15 @@ def update_fast(
     """Update the object of ``lock`` and return it; see :meth:`StoringPlan.changes`."""
     if not connection.dialect.update_returning:
         lock.give_up()
-        return store(connection, options, origin, instance=lock.instance, alone=True)
-    if not plan.update(connection, options, origin, lock=lock, changes=changes):
+        return store(connection, origin, instance=lock.instance, alone=True)
+    if not plan.update(connection, origin, lock=lock, changes=changes):
         raise row_missing(lock.instance)
     return lock.instance
 
 
-def delete_object(
-    connection: Connection, options: Mapping[str, Any], origin: Origin, *, instance: Any
-) -> None:
+def delete_object(connection: Connection, origin: Origin, *, instance: Any) -> None:
     """Delete ``instance``, with the cascades of its relationships."""
-    with _Verb(connection, options, origin, alone=False) as session:
+    with _Verb(connection, origin, alone=False) as session:
         # Locked first: a row that refers to it may come in while its cascades are looked at.
         if session.execute(_its_row(instance).with_for_update()).first() is None:
             raise row_missing(instance)
@@ -180,15 +173,13 @@ def delete_object(
     _forget(instance)
 
 
-def delete_fast(
-    connection: Connection, options: Mapping[str, Any], _: Origin, *, instance: Any
-) -> None:
+def delete_fast(connection: Connection, _: Origin, *, instance: Any) -> None:
     """Delete ``instance`` by one statement; for a class on which nothing hangs."""
     table: Any = instance_state(instance).mapper.local_table
     statement = delete(table).where(_identity(instance))
     is_alone = not connection.in_transaction()
     try:
-        answer = execute(connection, statement, None, options)
+        answer = execute(connection, statement, None)
     except BaseException as error:
         if is_alone and not is_refusal(error):
             _forget(instance)  # it may be gone, and its key may be given to another row
@@ -204,7 +195,6 @@ def delete_fast(
 
 def refresh(
     connection: Connection,
-    options: Mapping[str, Any],
     origin: Origin,
     *,
     instance: Any,
@@ -218,7 +208,7 @@ def refresh(
     ]
     before = Before(instance_state(instance))
     with undo_on_error(connection, lambda _: before.restore(instance_state(instance), {})):
-        with _Verb(connection, options, origin, alone=False) as session:
+        with _Verb(connection, origin, alone=False) as session:
             session.add(instance)
             try:
                 session.refresh(instance, names)

@@ -47,7 +47,7 @@ class QueryDescriptor:
             made = (bound, over_all)
             # Past SQLAlchemy, which would look for a column in it.
             type.__setattr__(owner, _OVER_ALL, made)
-        query: QuerySet[T] = made[1].again()
+        query: QuerySet[T] = made[1].here()
         return query
 
 

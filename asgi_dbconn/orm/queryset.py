@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeVar, overload
 
 from sqlalchemy.exc import IntegrityError
 
-from asgi_dbconn.call_site import CallSite
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.orm import bulk, instances, update_delete
 from asgi_dbconn.orm.binding import Binding
@@ -37,7 +36,7 @@ class QuerySetWrites(QuerySetReads[T]):
         Related objects that are new or changed are stored along, all or none.
         """
         made = self._query.model(**values)
-        return instances.store(self._target, made, self._call_site(), is_known=False)
+        return instances.store(self._target.here(), made, is_known=False)
 
     def get_or_create(
         self, defaults: Mapping[str, Any] = _EMPTY, **lookups: Any
@@ -52,9 +51,7 @@ class QuerySetWrites(QuerySetReads[T]):
         """
         mapper = self._query.mapper
         values = equalities(mapper, lookups)
-        return self._get_or_create(
-            self._split_defaults(lookups), values, defaults, self._call_site()
-        )
+        return self.here()._get_or_create(self._split_defaults(lookups), values, defaults)
 
     def update_or_create(
         self, defaults: Mapping[str, Any] = _EMPTY, **lookups: Any
@@ -68,7 +65,7 @@ class QuerySetWrites(QuerySetReads[T]):
         for name in defaults:
             field(mapper, name)
         values, found = equalities(mapper, lookups), self._split_defaults(lookups).replace(lock={})
-        return self._update_or_create(found, values, defaults, self._call_site())
+        return self.here()._update_or_create(found, values, defaults)
 
     @overload
     def bulk_create(
@@ -120,7 +117,7 @@ class QuerySetWrites(QuerySetReads[T]):
         )
         work: Any = partial(bulk.insert_returning if returning else bulk.insert, plan=plan)
         nothing: Any = [] if returning else 0
-        return self._bulk(work, plan.rows, nothing, self._call_site())
+        return self.here()._bulk(work, plan.rows, nothing)
 
     def bulk_update(
         self, objects: Iterable[T], fields: Sequence[str], *, batch_size: int = bulk.BATCH
@@ -130,7 +127,7 @@ class QuerySetWrites(QuerySetReads[T]):
         Returns how many there were: fewer than given, if rows are gone.
         """
         changes = bulk.BulkUpdate(self._query.mapper, objects, fields, batch_size=batch_size)
-        return self._bulk_update(changes, self._call_site())
+        return self.here()._bulk_update(changes)
 
     def update(self, **values: Any) -> Coroutine[Any, Any, int]:
         """Change all matching rows in one go, without loading them; returns the number of rows.
@@ -138,7 +135,7 @@ class QuerySetWrites(QuerySetReads[T]):
         Values may be expressions: ``update(visits=User.visits + 1)``.
         """
         work = update_delete.build_update(self._query, values)
-        return self._target.run(work, autocommit=True, call_site=self._call_site())
+        return self._target.here().run(work, autocommit=True)
 
     def delete(self) -> Coroutine[Any, Any, int]:
         """Delete all matching rows in one go, without loading them; returns the number of rows.
@@ -146,7 +143,7 @@ class QuerySetWrites(QuerySetReads[T]):
         Cascades are the database's (``ON DELETE``), not the relationship's.
         """
         work = update_delete.build_delete(self._query)
-        return self._target.run(work, autocommit=True, call_site=self._call_site())
+        return self._target.here().run(work, autocommit=True)
 
     # -- inside
 
@@ -159,13 +156,12 @@ class QuerySetWrites(QuerySetReads[T]):
         looked_up: Query[T],
         values: Mapping[str, Any],
         defaults: Mapping[str, Any],
-        call_site: CallSite | None,
     ) -> tuple[T, bool]:
-        found = await self._objects(self._at_most_one, looked_up, call_site)
+        found = await self._objects(self._at_most_one, looked_up)
         return (
             (found, False)
             if found is not None
-            else await self._create_or_get(looked_up, {**values, **_call(defaults)}, call_site)
+            else await self._create_or_get(looked_up, {**values, **_call(defaults)})
         )
 
     async def _update_or_create(
@@ -173,49 +169,46 @@ class QuerySetWrites(QuerySetReads[T]):
         looked_up: Query[T],
         values: Mapping[str, Any],
         defaults: Mapping[str, Any],
-        call_site: CallSite | None,
     ) -> tuple[T, bool]:
         self._target.effective_schema()  # refused before anything begins
         async with self._target.database.verb_transaction():
-            found = await self._objects(self._at_most_one, looked_up, call_site)
+            found = await self._objects(self._at_most_one, looked_up)
             defaults = _call(defaults)
             if found is None:
                 made = {**values, **defaults}
-                found, is_new = await self._create_or_get(looked_up, made, call_site)
+                found, is_new = await self._create_or_get(looked_up, made)
                 if is_new:
                     return found, True
             for name, value in defaults.items():
                 setattr(found, name, value)
-            return await instances.store(self._target, found, call_site), False
+            return await instances.store(self._target, found), False
 
     async def _create_or_get(
-        self, looked_up: Query[T], values: Mapping[str, Any], call_site: CallSite | None
+        self, looked_up: Query[T], values: Mapping[str, Any]
     ) -> tuple[T, bool]:
         made = self._query.model(**values)
         try:
             if self._target.scope() is None:
-                return await instances.store(self._target, made, call_site, is_known=False), True
+                return await instances.store(self._target, made, is_known=False), True
             # In a scope it may fail without taking the rest of the transaction along.
             async with self._target.database.verb_transaction():
-                return await instances.store(self._target, made, call_site, is_known=False), True
+                return await instances.store(self._target, made, is_known=False), True
         except IntegrityError:
-            found = await self._objects(self._at_most_one, looked_up, call_site)
+            found = await self._objects(self._at_most_one, looked_up)
             if found is None:
                 raise
             return found, False
 
-    async def _bulk(
-        self, work: Work[R], rows: Sequence[Any], nothing: R, call_site: CallSite | None
-    ) -> R:
+    async def _bulk(self, work: Work[R], rows: Sequence[Any], nothing: R) -> R:
         if not rows:
             return nothing
-        return await self._target.run(work, autocommit=False, call_site=call_site)
+        return await self._target.run(work, autocommit=False)
 
-    async def _bulk_update(self, changes: bulk.BulkUpdate, call_site: CallSite | None) -> int:
+    async def _bulk_update(self, changes: bulk.BulkUpdate) -> int:
         work = partial(bulk.update_by_key, changes=changes)
         if not changes.rows:
             return 0
-        return await instances.run(self._target, work, alone=False, call_site=call_site)
+        return await instances.run(self._target, work, alone=False)
 
 
 def _call(defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from sqlalchemy import Select, UnaryExpression
 from sqlalchemy.orm import Mapper, RelationshipProperty, joinedload, load_only, selectinload
 from sqlalchemy.sql.visitors import replacement_traverse
 
-from asgi_dbconn.call_site import CallSite
 from asgi_dbconn.errors import ConfigurationError, FieldError
 from asgi_dbconn.orm.binding import INHERIT, Choice, DatabaseChoice
 from asgi_dbconn.orm.loading import is_one_statement
@@ -87,21 +86,23 @@ _HINTS = {
 class QuerySetBuilder(AwaitGuard, Generic[T]):
     """An immutable query: may be kept, shared between tasks and loops, and used many times."""
 
-    __slots__ = ("_built_at", "_query", "_target")
+    __slots__ = ("_query", "_target")
 
     def __init__(self, query: Query[T], target: QueryTarget) -> None:
         self._query = query
-        self._target = target
-        self._built_at: CallSite | None = target.call_site()
+        self._target = target.here()
 
     def __asgi_dbconn_loop__(self) -> asyncio.AbstractEventLoop | None:
         # Where run_sync awaits it if the calling thread has no loop of its own.
         return self._target.database.home_loop
 
-    def again(self) -> Self:
-        """Return the same query, as if it was built here."""
+    def here(self) -> Self:
+        """Return the same query with the line of user code that calls this; see QueryTarget."""
+        target = self._target.here()
+        if target is self._target:
+            return self
         copy = self._with(self._query)
-        copy._built_at = self._target.call_site()
+        copy._target = target
         return copy
 
     def all(self) -> Self:
@@ -236,7 +237,6 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
         copy = object.__new__(type(self))
         copy._query = query
         copy._target = self._target
-        copy._built_at = self._built_at
         return copy
 
     def _check_names(

@@ -10,7 +10,6 @@ from sqlalchemy import Label, Select
 from sqlalchemy.engine import Row
 from sqlalchemy.orm import ColumnProperty, QueryableAttribute
 
-from asgi_dbconn.call_site import CallSite
 from asgi_dbconn.errors import FieldError, TransactionError
 from asgi_dbconn.orm import loading
 from asgi_dbconn.orm.errors import MultipleObjectsReturned, ObjectNotFound
@@ -39,7 +38,7 @@ class QuerySetReads(QuerySetBuilder[T]):
     __slots__ = ()
 
     def __await__(self) -> Generator[Any, Any, list[T]]:
-        return self._objects(list, self._query, self._built_at).__await__()
+        return self._objects(list, self._query).__await__()
 
     async def __aiter__(self) -> AsyncIterator[T]:
         # Fetched first, then iterated: a loop that is left early would otherwise keep the
@@ -64,29 +63,29 @@ class QuerySetReads(QuerySetBuilder[T]):
         ``get(5)`` is by primary key, ``get(name="x")`` by lookups.
         Raises ObjectNotFound or MultipleObjectsReturned.
         """
-        return self._get(self._exactly_one, pk, lookups)
+        return self.here()._get(self._exactly_one, pk, lookups)
 
     def get_or_none(
         self, pk: Any = NOT_GIVEN, /, **lookups: Any
     ) -> Coroutine[object, None, T | None]:
         """Return the same as :meth:`get`, but None where nothing matches."""
-        return self._get(self._at_most_one, pk, lookups)
+        return self.here()._get(self._at_most_one, pk, lookups)
 
     def first(self) -> Coroutine[object, None, T | None]:
         """Return the first object in the query's order (without one, by primary key), or None."""
-        return self._objects(_first, self._query.with_order().with_limit(1), self._call_site())
+        return self.here()._objects(_first, self._query.with_order().with_limit(1))
 
     def last(self) -> Coroutine[object, None, T | None]:
         """Return the last object in the query's order (without one, by primary key), or None."""
-        return self._objects(_last, self._query.last(), self._call_site())
+        return self.here()._objects(_last, self._query.last())
 
     def count(self) -> Coroutine[object, None, int]:
         """Return how many rows match."""
-        return self._value("count", Query.count)
+        return self.here()._value("count", Query.count)
 
     def exists(self) -> Coroutine[object, None, bool]:
         """Return whether any row matches."""
-        return self._value("exists", Query.exists)
+        return self.here()._value("exists", Query.exists)
 
     def values(self, *fields: str | Any) -> Coroutine[object, None, list[dict[str, Any]]]:
         """Return a dict for each row instead of an object.
@@ -102,7 +101,7 @@ class QuerySetReads(QuerySetBuilder[T]):
                     "them another name by label()."
                 )
         names = names or [attribute.key for attribute in self._loaded_attributes()]
-        return self._select_rows(partial(_dicts, names), "values", fields)
+        return self.here()._select_rows(partial(_dicts, names), "values", fields)
 
     @overload
     def values_list(
@@ -125,12 +124,9 @@ class QuerySetReads(QuerySetBuilder[T]):
         """
         if flat and len(fields) != 1:
             raise TypeError(f"values_list(flat=True) takes one field, not {len(fields)}.")
-        return self._select_rows(_firsts if flat else _tuples, "values_list", fields)
+        return self.here()._select_rows(_firsts if flat else _tuples, "values_list", fields)
 
     # -- inside
-
-    def _call_site(self) -> CallSite | None:
-        return self._target.call_site()
 
     def _get(
         self, shape: Callable[[Sequence[T]], R], pk: Any, lookups: dict[str, Any]
@@ -139,16 +135,15 @@ class QuerySetReads(QuerySetBuilder[T]):
         if pk is not NOT_GIVEN and not lookups:
             work = loading.load_by_key(self._query, pk)
         if work is None:
-            return self._objects(shape, self._with_lookups(pk, lookups), self._call_site())
-        return self._run_and_shape(shape, work, self._call_site())
+            return self._objects(shape, self._with_lookups(pk, lookups))
+        return self._run_and_shape(shape, work)
 
     async def _run_and_shape(
         self,
         shape: Callable[[Sequence[T]], R],
         work: Work[Sequence[T]],
-        call_site: CallSite | None,
     ) -> R:
-        return shape(await self._target.run(work, autocommit=True, call_site=call_site))
+        return shape(await self._target.run(work, autocommit=True))
 
     def _with_lookups(self, pk: Any, lookups: dict[str, Any]) -> Query[T]:
         mapper = self._query.mapper
@@ -181,30 +176,27 @@ class QuerySetReads(QuerySetBuilder[T]):
         else:
             statement, values = build(self._query), None
         work = partial(loading.load_rows, statement=statement, parameters=values)
-        return self._run_rows(shape, work, self._call_site())
+        return self._run_rows(shape, work)
 
-    async def _run_rows(
-        self, shape: Callable[[Rows], R], work: Work[Rows], call_site: CallSite | None
-    ) -> R:
+    async def _run_rows(self, shape: Callable[[Rows], R], work: Work[Rows]) -> R:
         self._check_lock(self._query)
-        return shape(await self._target.run(work, autocommit=True, call_site=call_site))
+        return shape(await self._target.run(work, autocommit=True))
 
     def _value(
         self, what: str, build: Callable[[Query[T]], Select[V]]
     ) -> Coroutine[object, None, V]:
         statement, values = cached_statement(self._query, what, build)
         work = partial(loading.scalar, statement=statement, parameters=values)
-        return self._target.run(work, autocommit=True, call_site=self._call_site())
+        return self._target.run(work, autocommit=True)
 
     async def _objects(
         self,
         shape: Callable[[Sequence[T]], R],
         query: Query[T],
-        call_site: CallSite | None,
     ) -> R:
         self._check_lock(query)
         work, is_simple = loading.load_by_query(query)
-        return shape(await self._target.run(work, autocommit=is_simple, call_site=call_site))
+        return shape(await self._target.run(work, autocommit=is_simple))
 
     def _check_lock(self, query: Query[T]) -> None:
         if query.lock is not None and self._target.scope() is None:

@@ -117,26 +117,24 @@ class Stream(Generic[T]):
                 yield instance
 
     async def _run(self, work: Work[R]) -> R:
-        return await self._target.run(work, autocommit=False, call_site=None, scope=self._scope)
+        return await self._target.run(work, autocommit=False, scope=self._scope)
 
-    def _open(
-        self, connection: Connection, options: Mapping[str, Any], origin: Origin
-    ) -> _Cursor[T]:
+    def _open(self, connection: Connection, origin: Origin) -> _Cursor[T]:
         query = self._query
         statement = query.objects().options(*whole_objects(query.mapper))
         # What it loads by itself, related objects, comes from the same place.
         token = {} if origin is None else {"identity_token": origin}
-        return _Cursor(connection, {**options, **token}, statement, self._rows)
+        return _Cursor(connection, token, statement, self._rows)
 
 
 class _Cursor(Generic[T]):
     """A cursor on the server, where it has any; every method is work on the connection."""
 
     def __init__(
-        self, connection: Connection, options: Mapping[str, Any], statement: Select[T], rows: int
+        self, connection: Connection, token: Mapping[str, Any], statement: Select[T], rows: int
     ) -> None:
         self._connection = connection
-        self._session = session_for(connection, options)
+        self._session = session_for(connection, token)
         try:
             result = self._session.execute(statement, execution_options={"yield_per": rows})
         except BaseException:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import TypeVar
 
 from sqlalchemy.engine import Connection
 
@@ -23,10 +22,8 @@ __all__ = ["QueryTarget", "Work", "refuse_on_sqlite"]
 
 R = TypeVar("R")
 
-Work = Callable[[Connection, Mapping[str, Any], Origin], R]
-"""The work on a connection, with the execution options of the place and its origin."""
-
-_NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
+Work = Callable[[Connection, Origin], R]
+"""Work on a connection. The origin is that of the objects that it loads or stores there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +38,8 @@ class QueryTarget:
     """The model's own database."""
     database: Database
     schema: str | Choice | None = INHERIT
+    call_site: CallSite | None = None
+    """The line of user code that a warning names, while the database is not connected."""
 
     @classmethod
     def of_origin(cls, binding: Binding, home: Database, origin: Origin) -> QueryTarget:
@@ -75,9 +74,14 @@ class QueryTarget:
             refuse_on_sqlite(self.database, schema)
         return schema
 
-    def call_site(self) -> CallSite | None:
-        """Return the line of the user's code that calls; only where a warning may need it."""
-        return None if self.database.is_connected else find_call_site()
+    def here(self) -> QueryTarget:
+        """Return this target with the line of user code that calls this.
+
+        It is the same object where the database is connected, so that no warning needs the line.
+        """
+        if self.database.is_connected:
+            return self
+        return replace(self, call_site=find_call_site())
 
     def scope(self) -> Scope | None:
         """Return the scope of the database that is open in this context."""
@@ -88,7 +92,6 @@ class QueryTarget:
         work: Work[R],
         *,
         autocommit: bool,
-        call_site: CallSite | None,
         scope: Scope | None = None,
     ) -> R:
         """Do ``work`` there, inside one of SQLAlchemy's greenlets; see ``Database.run``.
@@ -105,7 +108,7 @@ class QueryTarget:
         )
         if scope is None:
             return await self.database.run(
-                work_in_schema, autocommit=autocommit, call_site=call_site
+                work_in_schema, autocommit=autocommit, call_site=self.call_site
             )
         innermost = current_scope(self.database)
         if innermost is None or innermost.checkout is not scope.checkout:
@@ -124,6 +127,6 @@ def refuse_on_sqlite(database: Database, schema: str | None) -> None:
 
 def _in_schema(schema: str | None, origin: Origin, work: Work[R], connection: Connection) -> R:
     if is_untranslated(connection, schema):
-        return work(connection, _NO_OPTIONS, origin)
+        return work(connection, origin)
     with translate_schema(connection, schema):
-        return work(connection, _NO_OPTIONS, origin)
+        return work(connection, origin)

@@ -113,22 +113,19 @@ def _run_fast(query: Query[Any], verb: str, make: Any, new: Mapping[str, Any]) -
 
 def _count_affected_directly(
     connection: Connection,
-    options: Mapping[str, Any],
     _: Origin,
     *,
     statement: Update | Delete,
     parameters: Mapping[str, Any],
 ) -> int:
-    return execute(connection, statement, parameters, options).rowcount
+    return execute(connection, statement, parameters).rowcount
 
 
 # -- by expressions
 
 
-def _count_affected(
-    connection: Connection, options: Mapping[str, Any], _: Origin, *, statement: Update | Delete
-) -> int:
-    with session_for(connection, options) as session:
+def _count_affected(connection: Connection, _: Origin, *, statement: Update | Delete) -> int:
+    with session_for(connection) as session:
         result = session.execute(statement, execution_options={"synchronize_session": False})
         return result.rowcount if isinstance(result, CursorResult) else 0
 

@@ -132,7 +132,8 @@ class Registry:
 
         Raises UnknownDatabase, naming the known ones.
         """
-        return find_database(self._databases, choice)
+        known = None if isinstance(choice, Database) else self._databases.get(choice)
+        return known or find_database(self._databases, choice)
 
     # -- one lifetime for all
 

@@ -11,7 +11,7 @@ import pytest
 from asgi_dbconn.pools.dialects.drivers import profile_of
 from asgi_dbconn.urls import DatabaseURL
 from tests.architecture.layers import Module, modules
-from tests.architecture.test_words import docstrings
+from tests.architecture.vocabulary import docstrings
 
 DRIVER = re.compile(r"asyncpg|aiosqlite|sqlite3")
 HOME = "asgi_dbconn.pools.dialects."

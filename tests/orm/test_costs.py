@@ -73,12 +73,12 @@ def test_what_a_read_costs_in_calls() -> None:
         plan = read_plan(mapper)
         assert plan is not None
         statement, parameters = plan.by_key((5,))
-        return plan.load(connection, statement, parameters, {}, None)
+        return plan.load(connection, statement, parameters, None)
 
     def all_rows(connection: Connection) -> list[Any]:
         plan = read_plan(mapper)
         assert plan is not None
-        return plan.load(connection, plan.selection, None, {}, None)
+        return plan.load(connection, plan.selection, None, None)
 
     def through_a_session(connection: Connection) -> list[Any]:
         with Session(connection) as session:

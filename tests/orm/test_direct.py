@@ -132,15 +132,13 @@ def has_listener(connection: Connection) -> None:
     event.listen(connection, "after_cursor_execute", lambda *_: None)
 
 
-# What is done to the connection, and the options of the statement and of its execution.
-UNUSUAL: dict[str, tuple[Callable[[Connection], Any], dict[str, Any], dict[str, Any]]] = {
-    "nothing": (lambda _: None, {}, {}),
-    "a listener of the connection": (has_listener, {}, {}),
-    "an option of the statement": (lambda _: None, {"preserve_rowcount": True}, {}),
-    "an option of the execution": (lambda _: None, {}, {"preserve_rowcount": True}),
+# What is done to the connection, and the options of the statement.
+UNUSUAL: dict[str, tuple[Callable[[Connection], Any], dict[str, Any]]] = {
+    "nothing": (lambda _: None, {}),
+    "a listener of the connection": (has_listener, {}),
+    "an option of the statement": (lambda _: None, {"preserve_rowcount": True}),
     "an option of the connection": (
         lambda connection: connection.execution_options(preserve_rowcount=True),
-        {},
         {},
     ),
 }
@@ -150,18 +148,16 @@ UNUSUAL: dict[str, tuple[Callable[[Connection], Any], dict[str, Any], dict[str, 
 async def test_what_is_unusual_takes_the_usual_way(
     postgres_url: str, by_connection: list[Any], unusual: str
 ) -> None:
-    prepare, of_statement, of_execution = UNUSUAL[unusual]
+    prepare, of_statement = UNUSUAL[unusual]
     plain = select(bindparam("number", type_=Integer))
     statement = plain.execution_options(**of_statement)
 
     def work(connection: Connection) -> Any:
         prepare(connection)
-        return [
-            tuple(each) for each in execute(connection, statement, {"number": 3}, of_execution).rows
-        ]
+        return [tuple(each) for each in execute(connection, statement, {"number": 3}).rows]
 
     async with Database(postgres_url, pool_size=1) as database:
-        await database.run(lambda each: execute(each, plain, {"number": 2}, {}), autocommit=True)
+        await database.run(lambda each: execute(each, plain, {"number": 2}), autocommit=True)
         by_connection.clear()
         rows = await database.run(work, autocommit=True)
 

@@ -77,13 +77,13 @@ async def test_errors_are_the_same(postgres_url: str, failing: str, hidden: bool
     options = {"hide_parameters": hidden}
 
     def directly(connection: Connection) -> None:
-        execute(connection, statement, bad, {})
+        execute(connection, statement, bad)
 
     def usually(connection: Connection) -> None:
         connection.execute(statement, bad)
 
     async with Database(postgres_url, pool_size=1, engine_options=options) as database:
-        await database.run(lambda each: execute(each, statement, good, {}), autocommit=True)
+        await database.run(lambda each: execute(each, statement, good), autocommit=True)
         backend = await backend_of(database)
         found, ways = [], []
         for work in (directly, usually):
@@ -98,7 +98,7 @@ async def test_errors_are_the_same(postgres_url: str, failing: str, hidden: bool
 
 
 def sleep(connection: Connection, parameters: Mapping[str, Any]) -> None:
-    execute(connection, SLEEP, parameters, {})
+    execute(connection, SLEEP, parameters)
 
 
 async def slept(database: Database, seconds: float) -> None:

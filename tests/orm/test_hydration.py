@@ -47,7 +47,7 @@ Path = Callable[[Connection, type[Any]], list[Any]]
 
 def with_session(connection: Connection, model: type[Any]) -> list[Any]:
     statement = select(model).order_by(*class_mapper(model).primary_key)
-    return list(loading.load(connection, {}, TOKEN, statement=statement))
+    return list(loading.load(connection, TOKEN, statement=statement))
 
 
 def plainly(connection: Connection, model: type[Any]) -> list[Any]:
@@ -55,7 +55,7 @@ def plainly(connection: Connection, model: type[Any]) -> list[Any]:
     plan = read_plan(mapper)
     assert plan is not None
     statement = plan.selection.order_by(*mapper.primary_key)
-    return plan.load(connection, statement, None, {}, TOKEN)
+    return plan.load(connection, statement, None, TOKEN)
 
 
 async def on_tables(database_url: str, work: Callable[[Connection], Any]) -> Any:
@@ -251,7 +251,7 @@ async def test_one_token_for_each_load(database_url: str) -> None:
         objects = [
             each
             for token in tokens
-            for each in plan.load(connection, plan.selection.limit(1), None, {}, token)
+            for each in plan.load(connection, plan.selection.limit(1), None, token)
         ]
         assert [inspect(each).identity_token for each in objects] == list(tokens)
         with Session(connection) as session:
@@ -275,8 +275,10 @@ async def test_schemas_are_translated(postgres_url: str) -> None:
         names: dict[str, list[str]] = {"tenant_a": [], "public": []}
         for _ in range(2):
             statement, parameters = plan.by_key((1,))
-            for schema, each in (("tenant_a", options), ("public", {})):
-                (author,) = plan.load(connection, statement, parameters, each, None)
+            for schema in ("tenant_a", "public"):
+                mapped = options["schema_translate_map"] if schema == "tenant_a" else None
+                connection.execution_options(schema_translate_map=mapped)
+                (author,) = plan.load(connection, statement, parameters, None)
                 names[schema].append(author.name)
         assert names == {"tenant_a": ["ann", "ann"], "public": ["a", "a"]}
 

@@ -50,7 +50,7 @@ OF_NO_CLASS = {"before_configured", "after_configured", "before_mapper_configure
 async def test_the_events_of_storing_are_the_ones_we_look_for(sqlite_url: str, alone: bool) -> None:
     def work(connection: Connection) -> None:
         def store(instance: Any) -> None:
-            persistence.store(connection, {}, None, instance=instance, alone=alone)
+            persistence.store(connection, None, instance=instance, alone=alone)
 
         Base.metadata.create_all(connection)
         stored, taken = Defaulted(), Everything(name="taken")

@@ -30,7 +30,7 @@ Path = Callable[[Connection, Any], Any]
 
 
 def by_session(connection: Connection, instance: Any) -> Any:
-    return persistence.store(connection, {}, TOKEN, instance=instance, alone=True)
+    return persistence.store(connection, TOKEN, instance=instance, alone=True)
 
 
 def plainly(connection: Connection, instance: Any) -> Any:
@@ -41,13 +41,13 @@ def plainly(connection: Connection, instance: Any) -> Any:
         row = plan.new_row(instance)
         assert row is not None
         with StoreLock(instance) as lock:
-            plan.insert(connection, {}, TOKEN, lock=lock, row=row)
+            plan.insert(connection, TOKEN, lock=lock, row=row)
         return instance
     changes = plan.changes(instance)
     if changes is None:
-        return persistence.store(connection, {}, TOKEN, instance=instance, alone=True)
+        return persistence.store(connection, TOKEN, instance=instance, alone=True)
     with StoreLock(instance) as lock:
-        assert plan.update(connection, {}, TOKEN, lock=lock, changes=changes)
+        assert plan.update(connection, TOKEN, lock=lock, changes=changes)
     return instance
 
 
@@ -123,11 +123,9 @@ async def test_a_row_that_is_gone_is_an_error(database_url: str) -> None:
                 pytest.raises(ObjectNotFound, match="not there any more"),
                 StoreLock(instance) as lock,
             ):
-                persistence.update_fast(
-                    connection, {}, TOKEN, lock=lock, plan=plan, changes=changes
-                )
+                persistence.update_fast(connection, TOKEN, lock=lock, plan=plan, changes=changes)
             assert anatomy(instance) == before
-            assert not plan.delete(connection, {}, instance)
+            assert not plan.delete(connection, instance)
 
     await on_empty_tables(database_url, work)
 
@@ -142,13 +140,13 @@ async def test_a_database_without_returning_gets_what_it_can(sqlite_url: str) ->
         row = plan.new_row(instance)
         assert row is not None
         with StoreLock(instance) as lock:
-            persistence.insert_fast(connection, {}, TOKEN, lock=lock, plan=plan, row=row)
+            persistence.insert_fast(connection, TOKEN, lock=lock, plan=plan, row=row)
         assert (instance.id, instance.twice, instance.measured) == (1, 4, None)
         instance.name = "changed"
         changes = plan.changes(instance)
         assert changes is not None
         with StoreLock(instance) as lock:
-            persistence.update_fast(connection, {}, TOKEN, lock=lock, plan=plan, changes=changes)
+            persistence.update_fast(connection, TOKEN, lock=lock, plan=plan, changes=changes)
         assert (instance.twice, instance.measured, instance.called) == (4, 7, "again")
 
     await on_empty_tables(sqlite_url, work)

@@ -52,15 +52,14 @@ def execute(
     connection: Connection,
     statement: Executable,
     parameters: Mapping[str, Any] | None,
-    options: Mapping[str, Any],
 ) -> Result:
-    """Execute ``statement`` with these execution options, and read all of its rows."""
-    if not options and connection.dialect.driver in BUFFERING_DRIVERS and _can_bypass(connection):
+    """Execute ``statement`` and read all of its rows."""
+    if connection.dialect.driver in BUFFERING_DRIVERS and _can_bypass(connection):
         compiled = _cached_compiled(connection, statement, parameters)
         if compiled is not None:
             return _execute_compiled(connection, statement, parameters, compiled)
     is_committed = bool(connection.get_execution_options().get(AUTOCOMMIT))
-    result = connection.execute(statement, parameters, execution_options=options)
+    result = connection.execute(statement, parameters)
     if not result.returns_rows:
         return Result((), result.rowcount, is_committed, result.context)
     rows = result.all()

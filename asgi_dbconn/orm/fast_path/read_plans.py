@@ -66,11 +66,10 @@ class ReadPlan(Generic[T]):
         connection: Connection,
         statement: Executable,
         parameters: Mapping[str, Any] | None,
-        options: Mapping[str, Any],
         token: object,
     ) -> list[T]:
-        """Return the objects that ``statement`` selects, executed with these execution options."""
-        answer = execute(connection, statement, parameters, options)
+        """Return the objects that ``statement`` selects."""
+        answer = execute(connection, statement, parameters)
         objects = self._hydrator.objects(answer.rows, token)
         if not answer.is_committed:
             # Rows without a key, those of outer joins, give None.

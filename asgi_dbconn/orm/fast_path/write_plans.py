@@ -220,14 +220,13 @@ class WritePlan(Generic[T]):
     def insert(
         self,
         connection: Connection,
-        options: Mapping[str, Any],
         origin: Origin,
         *,
         lock: StoreLock,
         row: Parameters,
     ) -> None:
         """Store the object as a new row, with what was filled in."""
-        answer = execute(connection, self._insert, row, options)
+        answer = execute(connection, self._insert, row)
         filled_in: Parameters = {}
         present = instance_dict(lock.instance)
         if self._asked_for:
@@ -254,14 +253,13 @@ class WritePlan(Generic[T]):
     def update(
         self,
         connection: Connection,
-        options: Mapping[str, Any],
         origin: Origin,
         *,
         lock: StoreLock,
         changes: Parameters,
     ) -> bool:
         """Change the row of the object; return whether it was there."""
-        answer = execute(connection, self._update, changes, options)
+        answer = execute(connection, self._update, changes)
         filled_in: Parameters = {}
         if self._asked_for_again:
             if len(answer.rows) != 1:
@@ -279,10 +277,10 @@ class WritePlan(Generic[T]):
         lock.finish((self._mapper.class_, identity, origin), filled_in, log)
         return True
 
-    def delete(self, connection: Connection, options: Mapping[str, Any], instance: T) -> bool:
+    def delete(self, connection: Connection, instance: T) -> bool:
         """Delete the row that ``instance`` was loaded from; return whether it was there."""
         key = self._its_key(instance_state(instance).identity or ())
-        return execute(connection, self._delete, key, options).rowcount > 0
+        return execute(connection, self._delete, key).rowcount > 0
 
     def _has_relations(self, instance: T) -> bool:
         """Return whether anything may hang on it.
