@@ -1,4 +1,7 @@
-"""The part of a QuerySet that writes."""
+"""``User.query``: the QuerySet and its writing verbs.
+
+The reading verbs are in ``queryset_reads.py``, those that build a query in ``queryset_builder.py``.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ from asgi_dbconn.orm.query import Query
 from asgi_dbconn.orm.queryset_reads import QuerySetReads
 from asgi_dbconn.orm.target import QueryTarget, Work
 
-__all__ = ["QuerySet", "QuerySetWrites"]
+__all__ = [
+    "QuerySet",
+]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -25,10 +30,21 @@ T = TypeVar("T")
 _EMPTY: Mapping[str, Any] = {}
 
 
-class QuerySetWrites(QuerySetReads[T]):
-    """The writing verbs. Outside of a scope each of them is committed when it returns."""
+class QuerySet(QuerySetReads[T]):
+    """An immutable query: every building method returns a new one.
+
+    Nothing is sent before ``await``. ``await queryset`` returns the list of its objects. May be
+    kept, shared between tasks and loops, and awaited many times: each time it asks the database
+    anew. Objects come back detached, with every column that is not deferred loaded, and know which
+    database and schema they came from.
+    """
 
     __slots__ = ()
+
+    @classmethod
+    def over(cls, model: type[T], binding: Binding, database: Database) -> QuerySet[T]:
+        """Return the query of all rows of ``model``, whose table belongs to ``database``."""
+        return cls(Query(model), QueryTarget(binding, database, database))
 
     def create(self, **values: Any) -> Coroutine[Any, Any, T]:
         """Store a new object; return it with what the database filled in (keys, defaults).
@@ -213,20 +229,3 @@ class QuerySetWrites(QuerySetReads[T]):
 
 def _call(defaults: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value() if callable(value) else value for name, value in defaults.items()}
-
-
-class QuerySet(QuerySetWrites[T]):
-    """An immutable query: every building method returns a new one.
-
-    Nothing is sent before ``await``. ``await queryset`` returns the list of its objects. May be
-    kept, shared between tasks and loops, and awaited many times: each time it asks the database
-    anew. Objects come back detached, with every column that is not deferred loaded, and know which
-    database and schema they came from.
-    """
-
-    __slots__ = ()
-
-    @classmethod
-    def over(cls, model: type[T], binding: Binding, database: Database) -> QuerySet[T]:
-        """Return the query of all rows of ``model``, whose table belongs to ``database``."""
-        return cls(Query(model), QueryTarget(binding, database, database))
