@@ -98,7 +98,7 @@ class GatedPool(AsyncAdaptedQueuePool):
             # From here on it is in use: a drain must not close it during the liveness check.
             permit.connection = driver_of(connection.dbapi_connection)
             try:
-                if self.liveness.is_usable(connection, permit.deadline):
+                if self.liveness.is_usable(permit.connection, connection.info, permit.deadline):
                     return connection
             except BaseException:
                 connection.invalidate()

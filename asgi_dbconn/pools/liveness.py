@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
 from asgi_dbconn.loops.tasks import retrieve_error
 from asgi_dbconn.pools.connection_closer import CLOSE_TIMEOUT, ConnectionCloser
 from asgi_dbconn.pools.observer import Events
 from asgi_dbconn.pools.pool_config import PoolConfig
-from asgi_dbconn.pools.statement_lock import driver_of
 
 __all__ = ["Liveness"]
 
@@ -65,17 +65,15 @@ class Liveness:
     def note_returned(self, record: ConnectionPoolEntry) -> None:
         record.info[_USED_AT] = self._loop.time()
 
-    def is_usable(self, connection: PoolProxiedConnection, deadline: float) -> bool:
-        """Return whether ``connection`` can be used. If not, it is closed already.
+    def is_usable(self, driver: Any, info: Mapping[str, Any], deadline: float) -> bool:
+        """Return whether a connection can be used. If not, it is closed already.
+
+        ``driver`` is the driver's connection, and ``info`` that of SQLAlchemy's record.
 
         Inside SQLAlchemy's greenlet: may ping the server. The pool only has to forget a connection
         that cannot be used.
         """
-        info, now, driver = (
-            connection.info,
-            self._loop.time(),
-            driver_of(connection.dbapi_connection),
-        )
+        now = self._loop.time()
         if driver in self._closer:
             await_only(self._closer.wait_for(driver, min(CLOSE_TIMEOUT, deadline - now)))
             return False
