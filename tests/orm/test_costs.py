@@ -16,7 +16,7 @@ from asgi_dbconn import Registry
 from asgi_dbconn.orm.fast_path.read_plans import read_plan
 from tests.models import Cast, make_cast
 from tests.orm.counting import calls, calls_of_ours
-from tests.orm.things import thing, thing_with
+from tests.orm.models_special import thing, thing_with
 
 numbers = itertools.count(1)
 ROWS = 50

@@ -28,9 +28,7 @@ from asgi_dbconn import Database
 from asgi_dbconn.orm import loading
 from asgi_dbconn.orm.fast_path.hydration import LOADING_EVENTS
 from asgi_dbconn.orm.fast_path.read_plans import read_plan
-from tests.orm.anatomy import anatomy
-from tests.orm.storable import Base, Point
-from tests.orm.zoo import (
+from tests.orm.models_loaded import (
     TOKEN,
     ZOO,
     Author,
@@ -41,6 +39,8 @@ from tests.orm.zoo import (
     half_keyless,
     keyless,
 )
+from tests.orm.models_stored import Base, Point
+from tests.orm.object_state import anatomy
 
 Path = Callable[[Connection, type[Any]], list[Any]]
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm.events import InstanceEvents, MapperEvents, SessionEvents
 from asgi_dbconn import Database
 from asgi_dbconn.orm import persistence
 from asgi_dbconn.orm.fast_path.hydration import STORING_EVENTS
-from tests.orm.storable import Base, Defaulted, Everything
+from tests.orm.models_stored import Base, Defaulted, Everything
 
 OF_NEW = {"before_insert", "after_insert"}
 OF_CHANGED = {"before_update", "after_update"}

@@ -19,9 +19,9 @@ from asgi_dbconn.orm.constraints import constraint_of
 from asgi_dbconn.orm.errors import ObjectNotFound
 from asgi_dbconn.orm.fast_path.write_plans import write_plan
 from asgi_dbconn.orm.store_lock import StoreLock
-from tests.orm.anatomy import anatomy
-from tests.orm.lives import CHANGES, NEW
-from tests.orm.storable import Base, Defaulted, Everything, table_of
+from tests.orm.models_stored import Base, Defaulted, Everything, table_of
+from tests.orm.object_state import anatomy
+from tests.orm.random_objects import CHANGES, NEW
 
 TOKEN = ("audit", "tenant_a")
 SEEDS = range(12)

@@ -28,7 +28,7 @@ from asgi_dbconn.orm import (
     update_delete,
 )
 from asgi_dbconn.orm.fast_path import execution, hydration, read_plans, write_plans
-from tests.orm.zoo import Author
+from tests.orm.models_loaded import Author
 
 # What is used of SQLAlchemy though its documentation does not speak of it. A release that changes
 # one of these is looked at before it is allowed in.

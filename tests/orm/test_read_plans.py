@@ -37,7 +37,7 @@ from sqlalchemy.orm import (
 from asgi_dbconn.orm.fast_path.hydration import LOADING_EVENTS
 from asgi_dbconn.orm.fast_path.read_plans import ReadPlan, read_plan
 from asgi_dbconn.orm.query import Query
-from tests.orm.things import (
+from tests.orm.models_special import (
     Pair,
     declared,
     doubled,

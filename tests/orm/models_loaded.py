@@ -21,7 +21,7 @@ from sqlalchemy.orm import (
     relationship,
 )
 
-from tests.orm.storable import Base, ByHand, Everything, Mood, Point, Renamed, Seat
+from tests.orm.models_stored import Base, ByHand, Everything, Mood, Point, Renamed, Seat
 
 TOKEN = ("audit", "tenant_a")
 

@@ -41,7 +41,7 @@ from asgi_dbconn import Queryable, QuerySet, Registry
 from asgi_dbconn.orm.fast_path.hydration import CHANGING_EVENTS, memoize
 from asgi_dbconn.orm.query import Query, cached_statement
 from tests.models import make_cast
-from tests.orm.things import declared, listening
+from tests.orm.models_special import declared, listening
 
 
 class Mood(enum.StrEnum):

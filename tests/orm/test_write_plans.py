@@ -35,8 +35,7 @@ from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from asgi_dbconn.orm.fast_path.hydration import STORING_EVENTS
 from asgi_dbconn.orm.fast_path.write_plans import WritePlan, write_plan
-from tests.orm.storable import Base, Child, Defaulted, Parent, Seat
-from tests.orm.things import (
+from tests.orm.models_special import (
     Pair,
     doubled,
     inherited,
@@ -46,6 +45,7 @@ from tests.orm.things import (
     remembered,
     thing,
 )
+from tests.orm.models_stored import Base, Child, Defaulted, Parent, Seat
 
 
 def versioned(generator: Any = None) -> type[Any]:

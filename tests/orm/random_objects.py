@@ -9,7 +9,7 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
-from tests.orm.storable import (
+from tests.orm.models_stored import (
     ByHand,
     Child,
     Defaulted,
