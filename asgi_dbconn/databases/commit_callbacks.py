@@ -24,7 +24,7 @@ class CommitCallbacks:
 
     def __init__(self) -> None:
         self._waiting: list[Callback] = []
-        self._kept: list[Callback] = []
+        self._committed: list[Callback] = []
         self._follows: PooledConnection | None = None
 
     def add(self, callback: Callback) -> None:
@@ -61,12 +61,12 @@ class CommitCallbacks:
         If ``error`` has ended the block, call those whose transaction was committed by hand before,
         and add their errors to it as notes.
         """
-        callbacks = self._kept + self._waiting if error is None else self._kept
+        callbacks = self._committed + self._waiting if error is None else self._committed
         if callbacks:
             await _call(callbacks, error)
 
     def _keep(self) -> None:
-        self._kept += self._waiting
+        self._committed += self._waiting
         self._waiting.clear()
 
 

@@ -70,7 +70,7 @@ class CrossLoopCaller:
         except RuntimeError as error:
             raise self._loop_gone_error() from error  # closed in this very moment
 
-    async def _wait(self, errand: _RemoteCall[T], answer: asyncio.Future[T]) -> None:
+    async def _wait(self, remote_call: _RemoteCall[T], answer: asyncio.Future[T]) -> None:
         clock = asyncio.get_running_loop().time
         give_up_at = clock() + self._start_timeout
         poll = LoopPoll(self.loop.is_running, confirms=True)
@@ -78,7 +78,7 @@ class CrossLoopCaller:
         while not (await asyncio.wait({answer}, timeout=pause))[0]:
             if poll.has_stopped():
                 raise self._loop_gone_error()
-            if not errand.has_begun and (is_waiting(self.loop) or clock() > give_up_at):
+            if not remote_call.has_begun and (is_waiting(self.loop) or clock() > give_up_at):
                 raise self._deadlock_error()
             pause = poll.next_pause()
 

@@ -18,7 +18,7 @@ from asgi_dbconn.pools.statistics import Counters
 
 __all__ = ["TransientEngines"]
 
-_GRACE: Final = 0.0  # seconds: no other task can use an engine that was made for one query
+_DRAIN_GRACE: Final = 0.0  # seconds: no other task can use an engine that was made for one query
 
 
 class TransientEngines:
@@ -46,7 +46,7 @@ class TransientEngines:
             try:
                 yield pool
             finally:
-                await pool.drain(_GRACE)
+                await pool.drain(_DRAIN_GRACE)
                 with self._lock:
                     self.uses += 1
                     self.counters.add(pool.counters)

@@ -143,17 +143,17 @@ class UndoLog:
         """Undo the savepoint, and those inside of it. It stays, as in SQL."""
         position = _position(name, self.levels)
         if position is not None:
-            undone, kept = self.levels[position:], self.levels[:position]
-            self._go_on([*kept, Level(name)])
+            undone, outer = self.levels[position:], self.levels[:position]
+            self._go_on([*outer, Level(name)])
             self._undo(undone)
 
     def release(self, name: str) -> None:
         """Make the savepoint, and those inside of it, a part of the level around it."""
         position = _position(name, self.levels)
         if position is not None:
-            inner, kept = self.levels[position:], self.levels[:position]
-            self._go_on(kept)
-            _promote(inner, kept[-1])
+            inner, outer = self.levels[position:], self.levels[:position]
+            self._go_on(outer)
+            _promote(inner, outer[-1])
 
     def commit(self) -> None:
         """End the transaction well. In an isolation it becomes a part of that."""

@@ -17,7 +17,7 @@ from sqlalchemy.util import EMPTY_DICT, await_only
 from asgi_dbconn.pools.dialects.locked_connection import LockedConnection, lock
 from asgi_dbconn.pools.dialects.sqlite_driver import DriverConnection, Outcome
 from asgi_dbconn.pools.dialects.sqlite_statements import Kind, kind_of
-from asgi_dbconn.pools.dialects.sqlite_transaction import Terms
+from asgi_dbconn.pools.dialects.sqlite_transaction import BeginOptions
 from asgi_dbconn.pools.statement_lock import lock_of
 
 __all__ = ["AdaptedConnection", "adapt"]
@@ -138,11 +138,11 @@ class AdaptedConnection(LockedConnection, AsyncAdapt_aiosqlite_connection):
         """True if SQLAlchemy was asked for the isolation level AUTOCOMMIT."""
         return bool(self._connection.is_autocommit)
 
-    def begin(self, terms: Terms) -> None:
-        """Begin a transaction by ``terms``; send nothing if there is nothing to begin or to end."""
+    def begin(self, options: BeginOptions) -> None:
+        """Begin a transaction by ``options``; send nothing if nothing begins or ends."""
         driver: DriverConnection = self._connection
-        if terms.statement is not None or terms.readonly or driver.transaction.is_begun:
-            self._finish(partial(driver.begin_transaction, terms, self.ROLLBACK))
+        if options.statement is not None or options.readonly or driver.transaction.is_begun:
+            self._finish(partial(driver.begin_transaction, options, self.ROLLBACK))
 
     def commit(self) -> None:
         driver: DriverConnection = self._connection

@@ -25,7 +25,7 @@ from asgi_dbconn.pools.dialects.asyncpg_protocol import unexpose
 from asgi_dbconn.pools.dialects.postgresql import PostgreSQLProfile
 from asgi_dbconn.pools.dialects.profile import DialectProfile
 from asgi_dbconn.pools.dialects.sqlite import SQLiteProfile
-from asgi_dbconn.pools.dialects.sqlite_transaction import Terms
+from asgi_dbconn.pools.dialects.sqlite_transaction import BeginOptions
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, driver_of, lock_of
 from asgi_dbconn.pools.undo_log import UndoLog, keep_log
 
@@ -151,12 +151,12 @@ class _SQLiteConnection(aiosqlite_adapter.AdaptedConnection):
     COMMIT = (f"RELEASE {_TRANSACTION}",)
     ROLLBACK = (f"ROLLBACK TO {_TRANSACTION}", f"RELEASE {_TRANSACTION}")
 
-    def begin(self, terms: Terms) -> None:
+    def begin(self, options: BeginOptions) -> None:
         # SQLite rolls a whole transaction back by itself if a statement that writes is interrupted.
         # A savepoint outside of any is a transaction, and releasing it a commit.
         refuse_another(not self._connection.in_transaction)
-        savepoint = None if terms.statement is None else f"SAVEPOINT {_TRANSACTION}"
-        super().begin(Terms(savepoint, readonly=terms.readonly))
+        savepoint = None if options.statement is None else f"SAVEPOINT {_TRANSACTION}"
+        super().begin(BeginOptions(savepoint, readonly=options.readonly))
 
 
 class IsolatedSQLite(SQLiteProfile):

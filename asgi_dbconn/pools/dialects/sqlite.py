@@ -26,7 +26,7 @@ from asgi_dbconn.pools.dialects.aiosqlite_adapter import AdaptedConnection, adap
 from asgi_dbconn.pools.dialects.profile import AUTOCOMMIT, READONLY, WRITES
 from asgi_dbconn.pools.dialects.sqlite_driver import DriverConnection
 from asgi_dbconn.pools.dialects.sqlite_statements import LOCKING
-from asgi_dbconn.pools.dialects.sqlite_transaction import Terms, is_busy
+from asgi_dbconn.pools.dialects.sqlite_transaction import BeginOptions, is_busy
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, driver_of, lock_of
 from asgi_dbconn.urls import DatabaseURL
 
@@ -92,23 +92,23 @@ class SQLiteProfile:
         options = connection.get_execution_options()
         readonly = bool(options.get(READONLY))
         if options.get(AUTOCOMMIT) or adapted.is_autocommit:
-            terms = Terms(None, readonly=readonly)
+            begin_options = BeginOptions(None, readonly=readonly)
         else:
             # IMMEDIATE takes the write lock now, when waiting for it is possible; a DEFERRED
             # transaction that reads first and writes later is refused if another one wrote in
             # between, and has to begin anew.
             immediate = bool(options.get(WRITES)) and not readonly
-            terms = Terms(
+            begin_options = BeginOptions(
                 "BEGIN IMMEDIATE" if immediate else "BEGIN DEFERRED",
                 readonly=readonly,
                 can_restart=not immediate and not readonly,
             )
         sqlite_deadline.begin(connection)
         try:
-            adapted.begin(terms)
+            adapted.begin(begin_options)
         except BaseException as error:
             # As that of any other statement: it is translated, and listeners are called.
-            statement = terms.statement if isinstance(error, sqlite3.Error) else None
+            statement = begin_options.statement if isinstance(error, sqlite3.Error) else None
             connection._handle_dbapi_exception(error, statement, None, None, None)
         finally:
             sqlite_deadline.end(connection)

@@ -23,8 +23,8 @@ from asgi_dbconn.pools.dialects.sqlite_file import TrackedConnection, TrackedCur
 from asgi_dbconn.pools.dialects.sqlite_statements import Kind, kind_of
 from asgi_dbconn.pools.dialects.sqlite_thread import ThreadedConnection
 from asgi_dbconn.pools.dialects.sqlite_transaction import (
+    BeginOptions,
     SQLiteTransaction,
-    Terms,
     explain_refused_restart,
     is_busy,
 )
@@ -101,9 +101,9 @@ class DriverConnection(ThreadedConnection):
         """Return the rows that ``fetch`` reads from a cursor of :meth:`open_cursor`."""
         return await self._execute_kind(kind, self._fetch, cursor, fetch)
 
-    async def begin_transaction(self, terms: Terms, left: Iterable[str]) -> None:
+    async def begin_transaction(self, options: BeginOptions, left: Iterable[str]) -> None:
         """Begin a transaction. The statements ``left`` end one whose BEGIN was cancelled."""
-        await self._execute_kind(Kind.CONTROLS, self._begin_transaction, terms, left)
+        await self._execute_kind(Kind.CONTROLS, self._begin_transaction, options, left)
 
     async def end_transaction(self, statements: Iterable[str]) -> None:
         """Commit or roll back, by ``statements``.
@@ -244,7 +244,7 @@ class DriverConnection(ThreadedConnection):
             )
         return self._do(fetch)
 
-    def _begin_transaction(self, terms: Terms, left: Iterable[str]) -> None:
+    def _begin_transaction(self, options: BeginOptions, left: Iterable[str]) -> None:
         transaction, file = self.transaction, self._conn
         if transaction.is_begun:
             self._end_transaction(left)
@@ -252,12 +252,12 @@ class DriverConnection(ThreadedConnection):
             # An unfinished cursor from before would hold the new transaction to an old snapshot,
             # and keep it from writing.
             self._close_cursors()
-        if terms.statement == "BEGIN IMMEDIATE":
+        if options.statement == "BEGIN IMMEDIATE":
             self._begin_immediate(file)
-        elif terms.statement is not None:
-            file.execute(terms.statement)
-        transaction.begin(terms)
-        if terms.readonly:
+        elif options.statement is not None:
+            file.execute(options.statement)
+        transaction.begin(options)
+        if options.readonly:
             self.is_query_only = True
             file.execute("PRAGMA query_only=ON")
 

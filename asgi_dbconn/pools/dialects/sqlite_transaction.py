@@ -13,14 +13,14 @@ from typing import Any, Final, NamedTuple
 from asgi_dbconn.errors import TransactionAborted
 from asgi_dbconn.pools.dialects.sqlite_statements import LOCKING, Kind, change_savepoints
 
-__all__ = ["SQLiteTransaction", "Terms", "explain_refused_restart", "is_busy"]
+__all__ = ["BeginOptions", "SQLiteTransaction", "explain_refused_restart", "is_busy"]
 
 _PRIMARY_CODE: Final = 0xFF
 """SQLITE_BUSY_SNAPSHOT and its like are SQLITE_BUSY with a reason in the higher bits."""
 
 
-class Terms(NamedTuple):
-    """The terms of a transaction: its BEGIN, and what it may do."""
+class BeginOptions(NamedTuple):
+    """The options of a BEGIN: its statement, and what the transaction may do."""
 
     statement: str | None
     """None if each statement is to be committed by itself."""
@@ -46,11 +46,11 @@ class SQLiteTransaction:
         """True if everything on the connection is part of one transaction: it is isolated."""
         self.end()
 
-    def begin(self, terms: Terms) -> None:
+    def begin(self, options: BeginOptions) -> None:
         """Note that SQLAlchemy's transaction has begun."""
         self.end()
-        self.is_begun = terms.statement is not None
-        self.can_restart = terms.can_restart
+        self.is_begun = options.statement is not None
+        self.can_restart = options.can_restart
 
     def end(self) -> None:
         """Note that it has been committed or rolled back."""
