@@ -88,7 +88,7 @@ class DBConnError(Exception):
 
 
 class ConfigurationError(DBConnError, ValueError):
-    """Error raised before any I/O, while objects are built, if an option or other value is wrong."""
+    """Error raised before any I/O, while objects are built, if a name, option or value is wrong."""
 
     code = "DBC100"
 
