@@ -1,7 +1,7 @@
-"""Finding the lines of the user's code that a warning is about.
+"""Call sites: the lines of the user's code that a warning is about.
 
 A fixed ``stacklevel`` is wrong here: between that line and ours lie contextlib, SQLAlchemy, and
-however many awaits.
+any number of awaits.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _folder(module: Any) -> str:
 _OURS: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _DEMO: Final = os.path.join(_OURS, "demo") + os.sep
 _BETWEEN: Final = (_folder(sqlalchemy), os.path.abspath(contextlib.__file__))
-# Code that starts an awaitable in a task of its own: nobody's line awaits it.
+# Code that starts an awaitable in a task of its own: no line of the user awaits it.
 _STARTERS: Final = (_folder(asyncio), _folder(anyio))
 
 
@@ -57,7 +57,7 @@ class CallSite:
 
 
 def find_blamed_line(call_site: CallSite | None) -> CallSite:
-    """Return the line that awaits us; ``built_at`` if a task was started on the awaitable."""
+    """Return the line that awaits us; ``call_site`` if a task was started on the awaitable."""
     return _first_line(stop_at_starters=True) or call_site or find_call_site()
 
 
@@ -82,7 +82,7 @@ def _first_line(*, stop_at_starters: bool) -> CallSite | None:
 def format_call_lines(limit: int) -> str:
     """Return the user's lines that lead to us, the innermost last, as a traceback shows them.
 
-    Inside one of SQLAlchemy's greenlets, too: there the stack goes on in the parent greenlet.
+    This works inside SQLAlchemy's greenlets, too: the stack goes on in the parent greenlet.
     """
     lines = (
         line

@@ -1,7 +1,7 @@
 """Every error and warning of the package, as one small tree.
 
 DBConnError
-├── ConfigurationError (ValueError)        something was written that cannot work
+├── ConfigurationError (ValueError)        an argument, option or setting is wrong
 │   ├── UnknownDatabase (LookupError)      no database of that name is registered
 │   ├── UnsupportedURL                     the URL names no async driver we know, or cannot be read
 │   ├── InvalidSchemaName                  PostgreSQL would refuse the name, or cut it off
@@ -10,7 +10,7 @@ DBConnError
 │   ├── ConnectTimeout (TimeoutError)      it did not do so in time
 │   └── ConnectionLost                     the connection died under a statement
 │       └── QueryTimeout (TimeoutError)    the statement took too long
-├── PoolError                              the server is fine, our pool said no
+├── PoolError                              the server is fine, our pool refused
 │   ├── PoolTimeout (TimeoutError)         every connection stayed busy until the deadline
 │   ├── PoolOverloaded                     too many wait already
 │   └── PoolClosed                         the database is being, or has been, disconnected
@@ -18,13 +18,13 @@ DBConnError
 │   ├── TransactionAborted                 a statement failed before; the transaction is lost
 │   └── TransactionClosed                  the block that owned the connection has ended
 ├── MigrationError (RuntimeError)
-│   └── MigrationLocked (TimeoutError)     somebody else is migrating the same database
+│   └── MigrationLocked (TimeoutError)     another process is migrating the same database
 ├── LifespanError (RuntimeError)
 │   ├── StartupFailed                      the application refused to start
 │   ├── ShutdownFailed                     the application did not stop cleanly
 │   └── LifespanClosed                     the application asked for messages after the end
 └── LoopError (RuntimeError)
-    ├── DeadlockError                      waiting here would wait for itself
+    ├── DeadlockError                      the caller would wait for itself
     ├── LoopGoneError                      the loop is closed, or was closed meanwhile
     ├── NestingError (TransactionError)    blocks were left, or run_sync was nested, in no order
     └── RunSyncTimeout (TimeoutError)      the work took longer than run_sync was allowed to wait
@@ -75,7 +75,7 @@ __all__ = [
 
 
 class DBConnError(Exception):
-    """The root: ``except DBConnError`` catches whatever this package raises by itself.
+    """The root: ``except DBConnError`` catches every error that this package raises itself.
 
     ``code`` never changes once released; ``docs/reference/errors.md`` has an anchor for each.
     """
@@ -83,15 +83,12 @@ class DBConnError(Exception):
     code: str | None = "DBC000"
 
     def __str__(self) -> str:
-        # Not super(): what SQLAlchemy's own errors print after the text would point elsewhere.
+        # Not super(): SQLAlchemy's own errors print a link after the text, to their own pages.
         return f"{Exception.__str__(self)} [{self.code}]"
 
 
 class ConfigurationError(DBConnError, ValueError):
-    """Error raised while objects are built, before any I/O, if what they are given is wrong.
-
-    That is an option, a name or a value.
-    """
+    """Error raised before any I/O, while objects are built, if a name, option or value is wrong."""
 
     code = "DBC100"
 
@@ -133,7 +130,10 @@ class DatabaseUnavailable(DBConnError, OSError):
 
 
 class ConnectTimeout(DatabaseUnavailable, TimeoutError):
-    """Error raised if a connect took longer than ``connect_timeout`` or the acquire's rest."""
+    """Error raised if a connect took longer than ``connect_timeout``.
+
+    Also if it took longer than the time that was left of the ``acquire_timeout``.
+    """
 
     code = "DBC201"
 
@@ -151,8 +151,8 @@ class ConnectionLost(DatabaseUnavailable):
 class QueryTimeout(ConnectionLost, TimeoutError):
     """Error raised if a statement was not answered within ``query_timeout`` seconds.
 
-    It was cancelled on the server. In a block the connection stays, if the server answers in time;
-    outside of blocks it is given up, without waiting for either.
+    It was cancelled on the server. In a block the connection stays, if the server answers in time.
+    Outside of blocks it is closed in the background, and the caller waits for neither.
     """
 
     code = "DBC203"
@@ -183,7 +183,7 @@ class PoolOverloaded(PoolError):
 
 
 class TransactionError(DBConnError, RuntimeError):
-    """Error raised if a scope is used in a way that it cannot be used any more."""
+    """Error raised if a scope or transaction is used in a way that its state does not allow."""
 
     code = "DBC220"
 
@@ -201,7 +201,7 @@ class TransactionClosed(TransactionError):
 
 
 class LifespanError(DBConnError, RuntimeError):
-    """A failure of the lifespan conversation between the server and the application."""
+    """A failure of the lifespan protocol between the server and the application."""
 
     code = "DBC300"
 
@@ -244,7 +244,7 @@ class DeadlockError(LoopError):
 
 
 class LoopGoneError(LoopError):
-    """Error raised if the event loop that shall do the work is closed, or is closed meanwhile."""
+    """Error raised if the event loop for the work is closed, or is closed before the work ends."""
 
     code = "DBC402"
 
@@ -252,7 +252,7 @@ class LoopGoneError(LoopError):
 class NestingError(LoopError, TransactionError):
     """Error raised if a block ends while one inside it is open, or ``run_sync`` nests too deeply.
 
-    Of the block nothing was committed.
+    Nothing of the block was committed.
     """
 
     code = "DBC403"
@@ -261,17 +261,17 @@ class NestingError(LoopError, TransactionError):
 class RunSyncTimeout(LoopError, TimeoutError):
     """Error raised if the work has not finished within the ``timeout`` of ``run_sync``.
 
-    It has been cancelled, and has had up to 5 seconds to unwind.
+    The work has been cancelled, and has had up to 5 seconds to clean up.
     """
 
     code = "DBC404"
 
 
 class MigrationError(DBConnError, RuntimeError):
-    """Error raised if a revision failed, or if Alembic refused what it was asked for.
+    """Error raised if a revision failed, or if Alembic refused a command.
 
     ``__cause__`` is the error itself. The text says which revision of which database failed, and
-    where the database is now.
+    at which revision the database is now.
     """
 
     code = "DBC600"
@@ -287,15 +287,16 @@ class MigrationLocked(MigrationError, TimeoutError):
 
 
 class DatabaseNotConnectedWarning(UserWarning):
-    """Warning at the caller's line about a query that runs on an engine made for it alone.
+    """Warning at the caller's line about a query that runs on a transient engine.
 
-    Turned into an error it is raised before anything is opened.
+    The database is not connected, so an engine is opened for this query alone. If the warning is
+    turned into an error, it is raised before anything is opened.
     """
 
     code: ClassVar[str] = "DBC901"
 
 
 class UnclosedDatabaseWarning(ResourceWarning):
-    """Warning about an event loop that died without ending and left database connections behind."""
+    """Warning about an event loop that was closed while database connections were open on it."""
 
     code: ClassVar[str] = "DBC902"

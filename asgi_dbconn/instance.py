@@ -1,4 +1,4 @@
-"""The state of this process: its settings, and what tools look at: registry, application."""
+"""The state of this process: its settings, and the registry and application for tools."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ __all__ = ["Instance", "monkay"]
 class Instance:
     """The registry and the application that the command line and the shell find.
 
-    They are set by ``monkay.set_instance(Instance(registry=models))``. Lives until another one is
-    set; setting it connects nothing.
+    Set them by ``monkay.set_instance(Instance(registry=models))``. They stay until others are set.
+    Setting them connects nothing.
     """
 
     registry: Registry
@@ -36,7 +36,7 @@ class Instance:
     def __init__(self, *, registry: Registry, app: Any | None = None) -> None:
         if isinstance(registry, type) or not hasattr(registry, "databases"):
             given = type(registry).__name__
-            del registry  # a URL, as likely as not
+            del registry  # probably a URL, with its password
             raise ConfigurationError(
                 "registry is the Registry that your models belong to, as in "
                 f"Instance(registry=models), not a {given}."
@@ -45,16 +45,16 @@ class Instance:
         object.__setattr__(self, "app", app)
 
     def __repr__(self) -> str:
-        # Whatever is there: while __init__ raises, error reporters ask for our repr.
+        # Only the attributes that exist: while __init__ raises, error reporters call our repr.
         return f"Instance({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
 class _SettingsNotFound(ConfigurationError, ImportError):
-    """An ImportError, too: that is what ``ignore_import_errors=True`` ignores."""
+    """An error about the settings module; an ImportError for ``ignore_import_errors=True``."""
 
 
 def _settings() -> type[Settings] | Settings:
-    # Asked for when settings are first needed, not at import, so that tests and scripts can set it.
+    # Read when settings are first needed, not at import, so that tests and scripts can set it.
     path = os.environ.get(SETTINGS_MODULE)
     if not path:
         return Settings
@@ -74,7 +74,7 @@ def _settings() -> type[Settings] | Settings:
 
 
 class _Process(Monkay[Instance, Settings]):
-    """The library's own, but for mistakes that it would not mention."""
+    """Monkay, with errors and warnings for mistakes about which the library itself is silent."""
 
     def set_instance(self, instance: Instance | None, **extensions: bool) -> Instance | None:
         if not (instance is None or isinstance(instance, Instance)):
@@ -117,4 +117,4 @@ monkay: Monkay[Instance, Settings] = _Process(
     settings_preloads_name="preloads",
     settings_ctx_name="asgi_dbconn_settings",
 )
-"""``evaluate_settings()``, ``settings``, ``set_instance()`` and ``instance``: the library's own."""
+"""The process's Monkay: ``evaluate_settings()``, ``settings``, ``set_instance()``, ``instance``."""

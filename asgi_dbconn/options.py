@@ -1,4 +1,4 @@
-"""The options of a database: checked when written, frozen afterwards."""
+"""The options of a database: checked when they are created, immutable afterwards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asgi_dbconn.errors import ConfigurationError
 __all__ = ["DatabaseOptions", "OptionArguments", "Password", "hide_password"]
 
 Password = str | SecretStr | Callable[[], str | SecretStr | Awaitable[str | SecretStr]]
-"""A password, or a function (sync or async) that is asked for one before every new connection."""
+"""A password, or a function (sync or async) that returns one, called for each new connection."""
 
 
 class OptionArguments(TypedDict, total=False):
@@ -41,7 +41,7 @@ class OptionArguments(TypedDict, total=False):
     engine_options: Mapping[str, Any]
 
 
-# These belong to us: they would undo the gate, the credentials, or a promise of the contract.
+# Reserved for us: they would disable the gate, the credentials, or documented behaviour.
 _RESERVED_ENGINE_OPTIONS: Final = {
     "pool_size": "use the option pool_size",
     "max_overflow": "the pool has a fixed size; use the option pool_size",
@@ -58,49 +58,49 @@ _RESERVED_ENGINE_OPTIONS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseOptions:
-    """Options of a database. Times are seconds. Every field says what happens at its limit.
+    """Options of a database. Times are in seconds.
 
-    A wrong value is a :class:`~asgi_dbconn.errors.ConfigurationError` here, before any I/O.
+    A wrong value raises :class:`~asgi_dbconn.errors.ConfigurationError` here, before any I/O.
     """
 
     pool_size: int = 10
     """Connections per event loop: fixed, no overflow, opened when first needed."""
     acquire_timeout: float = 5.0
-    """Deadline of a whole acquire: waiting in the queue, asking an idle connection, opening one."""
+    """Deadline of a whole acquire: the wait in the queue, the liveness check, the connect."""
     query_timeout: float | None = None
-    """Limit of each statement; its connection is given up, and the server told to stop. None is
-    unlimited."""
+    """Limit of each statement. The server is asked to cancel it, and outside of blocks its
+    connection is closed. None is unlimited."""
     max_waiting: int | None = None
-    """The number of acquires that may wait; one more is refused immediately. None is any number."""
+    """The number of acquires that may wait; one more is refused immediately. None is unlimited."""
     connect_timeout: float = 5.0
     """Limit of each single attempt to open a connection."""
     startup_timeout: float = 10.0
-    """The time for which ``connect()`` goes on trying what may pass; 0 is one attempt."""
+    """The time for which ``connect()`` retries after transient errors; 0 is one attempt."""
     shutdown_timeout: float = 10.0
-    """The time for which the last ``disconnect()`` waits for queries before it ends them."""
+    """The time for which the last ``disconnect()`` waits for queries before it cancels them."""
     max_lifetime: float = 1800.0
     """Age at which a connection is replaced, or up to a fifth earlier."""
     idle_check_after: float = 0.5
-    """Idle time after which a connection is asked whether it lives before it is handed out."""
+    """Idle time after which a connection has a liveness check before it is used again."""
     leak_after: float | None = None
-    """Holding a connection for longer is logged, with the lines that took it. None is never."""
+    """Holding a connection for longer is logged, with the lines that acquired it. None is never."""
     max_connections: int | None = None
     """Connections of all event loops of the process together. None is ``pool_size`` for each."""
     reset: Literal["rollback", "full"] = "rollback"
-    """The reset of a connection that is given back; ``"full"`` also resets session state
+    """The reset of a connection that is released; ``"full"`` also resets session state
     (``SET``, advisory locks, temporary tables), for one more round trip. PostgreSQL only."""
     pgbouncer: bool = False
     """For PgBouncer in transaction mode: no named prepared statements, no session settings."""
     optional: bool = False
-    """True if an application starts without it; it joins as soon as it answers."""
+    """True if the application starts without this database; it is connected once it answers."""
     password: Password | None = field(default=None, repr=False)
-    """Used instead of the URL's."""
+    """The password, instead of the one in the URL."""
     echo: bool | Literal["debug"] = False
     """Log every statement, without its parameters; ``"debug"`` logs parameters and rows too."""
     connect_args: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """Handed to the driver's own connect function."""
+    """Arguments for the driver's own connect function."""
     engine_options: Mapping[str, Any] = field(default_factory=dict)
-    """Handed to ``create_async_engine``, as far as they do not touch what is ours."""
+    """Arguments for ``create_async_engine``, without those that are reserved for us."""
 
     def __post_init__(self) -> None:
         _check_count("pool_size", self.pool_size)
@@ -136,7 +136,7 @@ class DatabaseOptions:
 
     @classmethod
     def check(cls, arguments: Mapping[str, Any]) -> DatabaseOptions:
-        """Build the options, or say which of ``arguments`` is no option and what was meant."""
+        """Build the options. Raises ConfigurationError for an unknown name, with the likely one."""
         known = [option.name for option in fields(cls)]
         for name in arguments:
             if name not in known:

@@ -36,7 +36,7 @@ from pydantic_settings import (
 from asgi_dbconn.errors import ConfigurationError, UnsupportedURL
 from asgi_dbconn.options import DatabaseOptions, Password
 from asgi_dbconn.schema_names import check_schema
-from asgi_dbconn.settings_variables import Beside, Origins, argument_names
+from asgi_dbconn.settings_variables import AlternativeNames, Origins, argument_names
 from asgi_dbconn.urls import DatabaseURL, parse_url
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class _DefaultsByName(ModelMetaclass):
         defaults = {
             field: namespace.pop(field)
             for field in plain
-            # A function or a Field() is more than a value: pydantic says what it thinks of it.
+            # A function or a Field() is more than a value; pydantic handles it.
             if not hasattr(namespace[field], "__get__")
             and not isinstance(namespace[field], FieldInfo)
         }
@@ -109,7 +109,7 @@ class Settings(BaseSettings, metaclass=_DefaultsByName):
     )
 
     database: DatabaseURL | str | None = None
-    """The default database. Whatever it was written as, here it is a ``DatabaseURL``."""
+    """The default database. A URL in any form becomes a ``DatabaseURL`` here."""
     extra: Mapping[str, DatabaseURL | str] = Field(default_factory=dict)
     """More databases by name: one variable for each, or one JSON object."""
     schema: str | None = None  # type: ignore[assignment]  # pyright: ignore
@@ -146,10 +146,10 @@ class Settings(BaseSettings, metaclass=_DefaultsByName):
         try:
             super().__init__(**values)
         except (ValidationError, SettingsError) as error:
-            wrong = self._explained(error, values)
+            wrong = self._explain(error, values)
         else:
             return
-        # Raised here, where nothing refers to the frames and errors that hold the raw values.
+        # Raised here, where no variable refers to the frames and errors that hold the raw values.
         values.clear()
         raise wrong
 
@@ -166,16 +166,16 @@ class Settings(BaseSettings, metaclass=_DefaultsByName):
         return (
             init_settings,
             env_settings,
-            Beside(settings_cls, env_settings),
+            AlternativeNames(settings_cls, env_settings),
             dotenv_settings,
-            Beside(settings_cls, dotenv_settings),
+            AlternativeNames(settings_cls, dotenv_settings),
             file_secret_settings,
         )
 
     @classmethod
     def _refuse_unknown(cls, values: dict[str, Any]) -> None:
         if cls.model_config.get("extra") != "ignore":
-            return  # pydantic keeps them, or refuses them itself
+            return  # pydantic keeps unknown values, or refuses them itself
         known = [name for field in cls.model_fields for name in argument_names(cls, field)]
         for name in values:
             if name not in known and not name.startswith("_"):
@@ -188,7 +188,7 @@ class Settings(BaseSettings, metaclass=_DefaultsByName):
                 )
 
     @classmethod
-    def _explained(
+    def _explain(
         cls, error: ValidationError | SettingsError, values: Mapping[str, Any]
     ) -> ConfigurationError:
         named = {name: value for name, value in values.items() if not name.startswith("_")}
@@ -254,7 +254,7 @@ class Settings(BaseSettings, metaclass=_DefaultsByName):
         try:
             read = handler(value)
         except ValidationError:
-            DatabaseOptions.check({name: value})  # what the option itself says reads better
+            DatabaseOptions.check({name: value})  # the option's own error text is better
             raise
         DatabaseOptions.check({name: read})
         return read

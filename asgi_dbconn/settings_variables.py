@@ -1,4 +1,4 @@
-"""The variables that settings are read from: their names, which is wrong, which is misspelt."""
+"""Environment variables of settings: their names, and errors for wrong and misspelt ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from asgi_dbconn.errors import ConfigurationError
 
 __all__ = [
     "SETTINGS_MODULE",
-    "Beside",
+    "AlternativeNames",
     "Origins",
     "argument_names",
     "how_to_set",
@@ -33,19 +33,19 @@ __all__ = [
 ]
 
 SETTINGS_MODULE: Final = "ASGI_DBCONN_SETTINGS_MODULE"
-"""The variable that names the class of the settings, and so is none of them."""
+"""The variable that names the class of the settings; it is not a setting itself."""
 _ON_PLATFORMS: Final = {"database": "DATABASE_URL"}
 """The names that hosting services have for a setting."""
 _CLOSE: Final = 0.8
-"""The likeness (1 is equal) of two names of which one is a slip of the fingers. Below, a variable
-of another program would be taken for one of ours."""
+"""The similarity (1 is equal) from which on one name counts as a misspelling of another. With a
+lower limit, a variable of another program would count as one of ours."""
 _BETWEEN: Final = frozenset(
     {"asgi_dbconn", "click", "functools", "monkay", "pydantic", "pydantic_settings"}
 )
 
 
 def variables_of(settings: type[BaseSettings], field: str) -> list[str]:
-    """Return the names that ``field`` is looked for by, in this order, as a person writes them."""
+    """Return the variables that ``field`` is read from, in this order, in the usual spelling."""
     names = _own_names(settings, field)
     return [*names, _ON_PLATFORMS[field]] if field in _ON_PLATFORMS else names
 
@@ -56,7 +56,7 @@ def argument_names(settings: type[BaseSettings], field: str) -> list[str]:
 
 
 def how_to_set(settings: type[BaseSettings], field: str) -> str:
-    """Return one sentence for a user who has to give ``field`` a value."""
+    """Return a sentence that tells the user how to set ``field``."""
     names = " or ".join(variables_of(settings, field))
     return (
         f"Set {names} in the environment or in .env, write {settings.__name__}({field}=...), or "
@@ -64,18 +64,18 @@ def how_to_set(settings: type[BaseSettings], field: str) -> str:
     )
 
 
-class Beside(PydanticBaseSettingsSource):
-    """A source of the names beside our own, in the environment or in a ``.env`` file.
+class AlternativeNames(PydanticBaseSettingsSource):
+    """A source of settings under other names than ours, in the environment or a ``.env`` file.
 
-    Returns what hosting services call ``DATABASE_URL``, and warns of names that are misspelt.
+    It reads the names that hosting services use (``DATABASE_URL``), and warns of misspelt names.
     """
 
     def __init__(self, settings: type[BaseSettings], own: PydanticBaseSettingsSource) -> None:
         super().__init__(settings)
         if not isinstance(own, EnvSettingsSource):
             raise ConfigurationError(
-                f"{type(own).__name__} does not read variables. Hand the sources on that pydantic "
-                "gives to settings_customise_sources, and add your own to the result."
+                f"{type(own).__name__} does not read variables. Pass the sources on that pydantic "
+                "hands to settings_customise_sources, and add your own to the result."
             )
         self._own = own
 
@@ -97,7 +97,7 @@ class Beside(PydanticBaseSettingsSource):
 
 @dataclass(frozen=True)
 class Origins:
-    """The origins of the values of one settings object, so that a wrong one can be named."""
+    """The origin of each value of one settings object, for the error about a wrong one."""
 
     settings: type[BaseSettings]
     arguments: Mapping[str, frozenset[str]]
@@ -106,7 +106,7 @@ class Origins:
     """The sources of the variables; the first wins."""
 
     def explain(self, error: ValidationError) -> ConfigurationError:
-        """Return ``error`` in our words; nothing in it holds a value, or frames that had them."""
+        """Return ``error`` in our words; it holds no value, and no frame that had one."""
         kinds: list[type[ConfigurationError]] = []
         lines: list[str] = []
         for details in error.errors(include_url=False, include_input=False):
@@ -128,7 +128,7 @@ class Origins:
         return ConfigurationError(f"{len(lines)} settings are wrong:{several}")
 
     def explain_json(self, field: str) -> ConfigurationError:
-        """Return the error for a value that is written in JSON, and cannot be read as such."""
+        """Return the error for a value that has to be JSON and cannot be parsed."""
         kind = self.settings.model_fields[field].annotation if field else None
         example = '{"name": "value"}' if _is_mapping(kind) else '["value"]'
         return ConfigurationError(
@@ -139,7 +139,7 @@ class Origins:
         owner, field = self.settings.__name__, self._field(path[0])
         if field is None:
             return ".".join(filter(None, [owner, *path]))
-        # What follows elsewhere are pydantic's own words, for the members of a union and so on.
+        # The rest of the path is in pydantic's own words, for the members of a union and so on.
         keys = path[1:2] if _is_mapping(self.settings.model_fields[field].annotation) else ()
         for name in argument_names(self.settings, field):
             if name in self.arguments and self.arguments[name].issuperset(keys):
@@ -210,7 +210,7 @@ def _misspelt(settings: type[BaseSettings], source: EnvSettingsSource) -> Iterat
             continue
         if written in used or written.startswith(tuple(name + delimiter for name in used)):
             continue
-        # Without the prefix, which all of them share and which would make them alike.
+        # Without the prefix: all names share it, and would seem similar by it.
         rest = written[len(prefix) :]
         meant = _is_nested(settings, rest, delimiter) or _alike(rest, settings.model_fields)
         if meant is not None:
@@ -223,7 +223,7 @@ def _alike(written: str, names: Iterable[str]) -> str | None:
 
 
 def _is_nested(settings: type[BaseSettings], written: str, delimiter: str) -> str | None:
-    # ASGI_DBCONN_EXTRA_AUDIT: one underline is easily taken for two.
+    # ASGI_DBCONN_EXTRA_AUDIT: a single underscore where two are needed is a frequent mistake.
     for name, field in settings.model_fields.items():
         if _is_mapping(field.annotation) and written.startswith(f"{name}_"):
             return f"{name}{delimiter}{written[len(name) + 1 :]}"
@@ -231,7 +231,7 @@ def _is_nested(settings: type[BaseSettings], written: str, delimiter: str) -> st
 
 
 def level_of_users_line(frame: FrameType) -> int:
-    """Return the ``stacklevel`` of the first line outside of us and what we are made with."""
+    """Return the ``stacklevel`` of the first line outside of this package and pydantic."""
     level = 1
     while frame.f_back is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] not in _BETWEEN:

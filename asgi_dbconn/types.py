@@ -1,6 +1,6 @@
-"""The shapes of the outside world: ASGI callables, and what we ask of a registry.
+"""Types of the outside world: ASGI callables, and the interface of a registry for a middleware.
 
-Below everything else, so that no layer needs a higher one to name what it is handed.
+They are below everything else, so that no layer needs a higher one to annotate its arguments.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
-"""An ASGI application; deliberately wide: each framework has types of its own for scope, receive
-and send."""
+"""An ASGI application. The arguments are deliberately ``Any``: each framework has types of its own
+for scope, receive and send."""
 
 
 class Lifetime(Protocol):
     """A context that is open between startup and shutdown.
 
-    It must bear being entered again afterwards: one application object may live several lives in
-    one process, as a test client entered twice, a serverless adapter, or a server with a loop per
-    thread.
+    It can be entered again afterwards. One application object may have several lifespans in one
+    process: a test client entered twice, a serverless adapter, or a server with a loop per thread.
     """
 
     async def __aenter__(self) -> Any: ...

@@ -15,8 +15,8 @@ __all__ = ["MASK", "DatabaseURL", "parse_url"]
 
 MASK: Final = "***"
 
-# The driver that a bare scheme gets. SQLAlchemy 2.1 would give `postgresql://` psycopg, and does
-# not know `postgres://` at all.
+# The driver for a bare scheme. SQLAlchemy 2.1 would choose psycopg for `postgresql://`, and does
+# not know `postgres://`.
 _DEFAULT_DRIVERS: Final = {
     "sqlite": "sqlite+aiosqlite",
     "postgres": "postgresql+asyncpg",
@@ -33,11 +33,11 @@ _HOW_TO_QUOTE: Final = (
 
 
 class DatabaseURL:
-    """The place of a database, as an immutable value; equal and hashable by all that it contains.
+    """The URL of a database, as an immutable value; equality and hash include every part.
 
     Takes a string, a ``sqlalchemy.URL`` or another ``DatabaseURL``. ``str()``, ``repr()`` and
-    f-strings show ``***`` for the password and for every query value whose key sounds secret;
-    :meth:`reveal` is the only way to the real thing.
+    f-strings show ``***`` for the password and for every query value whose key sounds secret.
+    Only :meth:`reveal` returns the password.
 
     Raises :class:`~asgi_dbconn.errors.UnsupportedURL`, whose text never quotes the URL, if it
     cannot be read, names a driver that cannot be awaited, or has been masked already.
@@ -47,7 +47,7 @@ class DatabaseURL:
     _url: URL
 
     def __init__(self, url: str | URL | DatabaseURL) -> None:
-        parsed, url = _parse(url), MASK  # what raises must not have the secret in its variables
+        parsed, url = _parse(url), MASK  # the frame that raises must not have the secret in it
         if isinstance(parsed, UnsupportedURL):
             raise parsed
         object.__setattr__(self, "_url", parsed)
@@ -96,7 +96,7 @@ class DatabaseURL:
 
     @property
     def is_memory(self) -> bool:
-        """True if the database lives in this process's memory and vanishes when disconnected."""
+        """True if the database is in this process's memory and vanishes when disconnected."""
         if self.dialect != "sqlite":
             return False
         return (
@@ -135,7 +135,7 @@ class DatabaseURL:
 
     def __str__(self) -> str:
         if not hasattr(self, "_url"):
-            return "unread"  # while __init__ raises, error reporters ask for our repr
+            return "unread"  # while __init__ raises, error reporters call our repr
         masked = self._url.update_query_dict(
             {key: MASK for key in self._url.query if _SECRET_KEY.search(key)}
         )
@@ -155,7 +155,10 @@ class DatabaseURL:
 
 
 def parse_url(url: str | URL | DatabaseURL) -> DatabaseURL | UnsupportedURL:
-    """Return the URL, or the error to raise once nothing in reach holds the raw one any more."""
+    """Parse the URL; return the error, and do not raise it, if it is not supported.
+
+    The caller raises it after it has dropped the raw URL: a traceback must not show a password.
+    """
     if isinstance(url, DatabaseURL):
         return url
     parsed = _parse(url)
@@ -171,7 +174,7 @@ def _parse(source: str | URL | DatabaseURL) -> URL | UnsupportedURL:
             f"Database, not as {type(source).__name__}."
         )
     if isinstance(source, str) and _has_stray_at(source):
-        # The rest of the password would be taken for a host, and be shown, and asked for in DNS.
+        # The rest of the password would count as the host: it would be shown, and sent to DNS.
         return UnsupportedURL(
             f"This database URL has more than one @, so a part of it is not quoted. {_HOW_TO_QUOTE}"
         )
@@ -191,7 +194,7 @@ def _parse(source: str | URL | DatabaseURL) -> URL | UnsupportedURL:
             "where it is masked. Use the original URL, or DatabaseURL.reveal()."
         )
     if parsed.host is not None and not _HOST.match(parsed.host):
-        # An unquoted password moves into the host, and a DNS server would be asked for it.
+        # A part of an unquoted password ends up in the host, and would be sent to a DNS server.
         return UnsupportedURL(
             f"The host of this database URL contains characters that no host has. {_HOW_TO_QUOTE}"
         )

@@ -1,1 +1,1 @@
-"""Metrics of the pools, for the tools that watch applications; each needs an extra of its own."""
+"""Metrics of the pools for monitoring tools; each needs an extra of its own."""

@@ -28,9 +28,9 @@ _STATE: Final = "db.client.connection.state"
 
 
 class OpenTelemetryMetrics(Observer):
-    """Metrics of ``models``, from its making until :meth:`close`.
+    """Metrics of ``models``, from the creation of this object until :meth:`close`.
 
-    Goes to the global meter provider unless another one is given.
+    They go to the global meter provider unless another one is passed.
     """
 
     def __init__(self, models: Registry, *, provider: MeterProvider | None = None) -> None:
@@ -55,7 +55,7 @@ class OpenTelemetryMetrics(Observer):
         self._stop: Callable[[], None] = models.observe(self)
 
     def close(self) -> None:
-        """Measure no more."""
+        """Stop measuring."""
         self._is_closed = True
         self._stop()
 

@@ -17,30 +17,30 @@ from asgi_dbconn.registry.registry import Registry
 __all__ = ["PrometheusMetrics"]
 
 _PREFIX: Final = "asgi_dbconn"
-# From a tenth of a millisecond, a pool that has a connection ready, to the usual timeouts.
+# From a tenth of a millisecond (the pool has an idle connection) to the usual timeouts.
 _BUCKETS: Final = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0)
 
-# Field of PoolStats, and what a person reads beside it.
+# Field of PoolStats, and the help text of its metric.
 _COUNTED: Final = {
-    "acquired": "Connections handed out",
+    "acquired": "Connections acquired",
     "connects": "Physical connections opened",
     "connect_errors": "Attempts to open a connection that failed",
-    "lost": "Connections that died",
+    "lost": "Connections that were lost",
     "retired": "Connections replaced for their age or by a refresh",
     "timeouts": "Acquires that ended in PoolTimeout",
     "overloads": "Acquires that ended in PoolOverloaded",
-    "leaks": "Connections that were not given back within leak_after",
-    "unclean": "Connections that came back with a transaction or a statement still open",
-    "unknown_commits": "Commits that were cancelled or cut off before their answer",
-    "transient_uses": "Verbs and scopes that opened an engine for themselves",
+    "leaks": "Connections that were not released within leak_after",
+    "unclean": "Connections that were released with an open transaction or statement",
+    "unknown_commits": "Commits that were cancelled or aborted before their answer",
+    "transient_uses": "Verbs and scopes that opened a transient engine",
 }
 
 
 class PrometheusMetrics(Observer):
-    """Metrics of ``models``, from its making until :meth:`close`.
+    """Metrics of ``models``, from the creation of this object until :meth:`close`.
 
-    What the pools look like is read when Prometheus asks; only waiting, holding and connecting are
-    measured when they happen. One for each Prometheus registry.
+    The state of the pools is read when Prometheus collects it. Only waiting, holding and connecting
+    are measured when they happen. There can be one object for each Prometheus registry.
     """
 
     def __init__(self, models: Registry, *, registry: CollectorRegistry = REGISTRY) -> None:
@@ -53,7 +53,7 @@ class PrometheusMetrics(Observer):
         self._stop: Callable[[], None] = models.observe(self)
 
     def close(self) -> None:
-        """Forget ``models``; the names may be used again."""
+        """Stop measuring ``models``; the metrics' names may be used again."""
         self._stop()
         for collector in (self._snapshot, self._wait, self._hold, self._connect):
             self._registry.unregister(collector)

@@ -1,1 +1,1 @@
-"""A small notes application that shows the package at work: what `asgi-dbconn demo` serves."""
+"""The demo: a small application for notes, served by `asgi-dbconn demo`."""

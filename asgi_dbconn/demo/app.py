@@ -1,4 +1,4 @@
-"""The demo's routes, and the one line that ties the databases to the application's life."""
+"""The demo's routes, and the line that connects the databases for the application's lifespan."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["TRY_THIS", "app"]
 
 _log = logging.getLogger("asgi_dbconn.demo")
 
-_BEYOND = 2**31  # no INTEGER column reaches so far
+_BEYOND = 2**31  # the first number that does not fit into an INTEGER column
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 TRY_THIS = """\
@@ -46,7 +46,7 @@ async def list_notes(request: Request) -> Response:
 async def write_note(request: Request) -> Response:
     try:
         text = (await request.json())["text"]
-        text.encode()  # half a surrogate pair is JSON, but no text that a database takes
+        text.encode()  # half a surrogate pair is valid JSON, but no database stores it
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         text = ""
     if not text.strip():

@@ -24,11 +24,11 @@ def _now() -> datetime:
 
 
 class Base(Queryable, DeclarativeBase, registry=models):
-    """The base of every model of the demo."""
+    """The declarative base of every model of the demo."""
 
 
 class Note(Base):
-    """A line of text that a user wanted to keep."""
+    """A line of text that a user has saved."""
 
     __tablename__ = "notes"
 
@@ -38,7 +38,7 @@ class Note(Base):
 
 
 class Entry(Base, database="audit"):
-    """Something that happened to a note."""
+    """An event of a note."""
 
     __tablename__ = "entries"
 

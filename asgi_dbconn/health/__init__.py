@@ -1,1 +1,1 @@
-"""The health of the databases: whether they answer, for callers that ask often."""
+"""Health checks: which databases answer, for callers that ask often."""

@@ -1,7 +1,7 @@
-"""Asking a database whether it answers: once at a time, however many want to know.
+"""Health probes of databases: concurrent callers share one ping per database.
 
-Probes come in bunches, from load balancers and orchestrators, and most of all when things go
-badly. They share one ping, use a pooled connection, and never open an engine for themselves.
+Load balancers and orchestrators send probes in bunches, most of all during an incident. So the
+callers share one ping. It uses a pooled connection, and never opens a transient engine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _Asked = asyncio.Task[DatabaseHealth]
 
 
 class Probe:
-    """The pings under way of one registry; lives as long as it."""
+    """The running pings of one registry; it lives as long as the registry."""
 
     def __init__(self) -> None:
         # A task belongs to its loop, so each loop has a ping of its own.
@@ -29,16 +29,16 @@ class Probe:
     async def ask_all(
         self, databases: Mapping[str | None, Database], timeout: float
     ) -> HealthReport:
-        """Ask all databases concurrently, for at most ``timeout`` seconds. Never raises."""
+        """Ping all databases concurrently, for at most ``timeout`` seconds. Never raises."""
         answers = await asyncio.gather(
             *(self.ask(database, timeout) for database in databases.values())
         )
         return HealthReport(dict(zip(databases, answers, strict=True)))
 
     async def ask(self, database: Database, timeout: float) -> DatabaseHealth:
-        """Ping ``database``, or wait for the ping that is under way, at most ``timeout`` seconds.
+        """Ping ``database``, or wait for the ping that is running, for at most ``timeout`` seconds.
 
-        Always answers, and within that time: what goes wrong is the answer.
+        Always returns within that time, and never raises: an error becomes part of the result.
         """
         if not database.is_connected:
             return _unwell(database, "not connected")
@@ -49,8 +49,8 @@ class Probe:
                 _ping(database), name=f"health of {database!r}"
             )
             asked.add_done_callback(lambda _: self._under_way.pop(key, None))
-        # Not cancelled when this caller's time is up: others wait for it, too, and it ends with
-        # the acquire_timeout.
+        # Not cancelled at this caller's timeout: others may wait for the same ping, and it ends by
+        # itself within the acquire_timeout.
         done, _ = await asyncio.wait({asked}, timeout=timeout)
         return asked.result() if done else _unwell(database, "TimeoutError")
 

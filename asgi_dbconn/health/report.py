@@ -11,15 +11,15 @@ __all__ = ["DatabaseHealth", "HealthReport"]
 
 @dataclass(frozen=True, slots=True)
 class DatabaseHealth:
-    """The answer of one database."""
+    """The health of one database."""
 
     is_healthy: bool
     seconds: float | None = None
-    """Time from the question to the answer, with acquiring a connection; None without an answer."""
+    """Duration of the ping, with acquiring a connection; None without an answer."""
     reason: str = ""
     """The name and code of the error; never its text, which may name hosts."""
     is_optional: bool = False
-    """True if the application goes on without it."""
+    """True if the application runs without this database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class HealthReport:
 
     @property
     def is_healthy(self) -> bool:
-        """True if every database answered that the application cannot do without."""
+        """True if every database answered that is not optional."""
         return all(health.is_healthy or health.is_optional for health in self.databases.values())
 
     @property
@@ -44,7 +44,7 @@ class HealthReport:
 
     @property
     def status(self) -> Literal["healthy", "degraded", "unhealthy"]:
-        """The health in one word; ``degraded`` is without some of the optional databases."""
+        """The health in one word; ``degraded`` means that only optional databases are missing."""
         if not self.is_healthy:
             return "unhealthy"
         return "degraded" if self.degraded else "healthy"

@@ -1,1 +1,1 @@
-"""The lifespan conversation between a server, an application, and what lives as long as both."""
+"""The ASGI lifespan: a context that is open from before an application starts until it stopped."""

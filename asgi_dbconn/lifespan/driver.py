@@ -1,8 +1,8 @@
-"""The server's side of a lifespan: starting an application, and stopping it, without ever hanging.
+"""The server's side of a lifespan: start an application and stop it, with a time limit for both.
 
 A middleware runs included applications with it, and tests run whole applications. It is stricter
 than servers are: an application that fails to start raises its own error here, where a server
-would go on without a word.
+would silently go on.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ __all__ = ["LifespanDriver"]
 
 _log = logging.getLogger("asgi_dbconn")
 
-_LAST_BREATH: Final = 5.0
-"""Seconds that an application has to end after its last word, before its task is cancelled."""
+_END_TIMEOUT: Final = 5.0
+"""Seconds that an application has to return after its last message, before it is cancelled."""
 
 
 class LifespanDriver:
     """``async with LifespanDriver(app) as state``: ``app`` is started inside and stopped after.
 
-    ``state`` is the lifespan state: what the application put there for its requests. Give
-    ``driver.app`` to ``httpx.ASGITransport``: it is the application with that state in each
-    request, as a server passes it. Everything runs on the loop that entered.
+    ``state`` is the lifespan state: the values that the application put there for its requests.
+    Pass ``driver.app`` to ``httpx.ASGITransport``: it is the application with that state in each
+    request, as servers do it. Everything runs on the loop that entered.
 
-    Entering raises the application's own error if it fails to start, or StartupFailed if it says
-    so without one; leaving does the same with ShutdownFailed. Both give up with TimeoutError after
+    Entering raises the application's own error if it fails to start, or StartupFailed if it only
+    sends a failure. Leaving does the same with ShutdownFailed. Both raise TimeoutError after
     ``startup_timeout`` and ``shutdown_timeout`` seconds (None: never). An application without a
-    lifespan is let be, as servers do. For one life; make another driver for the next.
+    lifespan is accepted, as servers do. A driver is for one lifespan; make another one for the
+    next.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class LifespanDriver:
         self._shutdown_timeout = shutdown_timeout
         self._to_app: asyncio.Queue[Message] = asyncio.Queue()
         self._from_app: asyncio.Queue[Message] = asyncio.Queue()
-        self._life: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
         self._took_startup = False
 
     async def __aenter__(self) -> dict[str, Any]:
@@ -69,48 +70,48 @@ class LifespanDriver:
         except Exception as failure:
             if error is None:
                 raise
-            # The error of the block is the one that its author looks for.
+            # The error of the block is the one that the user needs to see.
             error.add_note(f"Then shutting the application down failed: {failure!r}")
 
     async def app(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        """Call the application as its requests see it: each with a copy of the lifespan state."""
+        """Call the application with a copy of the lifespan state in the scope, as servers do."""
         await self._app({**scope, "state": dict(self.state)}, receive, send)
 
     async def startup(self) -> None:
         """Start the application, and return when it is ready."""
-        self._life = asyncio.create_task(self._live(), name="application lifespan")
+        self._task = asyncio.create_task(self._run_app(), name="application lifespan")
         self._to_app.put_nowait({"type": "lifespan.startup"})
-        answer = await self._answer("startup", self._startup_timeout)
+        answer = await self._wait_answer("startup", self._startup_timeout)
         if answer is None:
-            # Gone without a word. Servers take that for "no lifespan"; but an application that
-            # took the message and raised has one.
+            # It ended without an answer. For servers that means "no lifespan"; but an application
+            # that received the message and raised has one.
             if self._took_startup and (error := self._error()) is not None:
                 raise error
         elif answer["type"] != "lifespan.startup.complete":
             await self._end()
-            raise self._error() or StartupFailed(_tell(answer, "did not start"))
+            raise self._error() or StartupFailed(_reason(answer, "did not start"))
         else:
-            self._life.add_done_callback(_log_early_end)
+            self._task.add_done_callback(_log_early_end)
 
     async def shutdown(self) -> None:
         """Stop the application, and return when it has ended."""
-        life = self._life
-        if life is None:
+        task = self._task
+        if task is None:
             return
-        life.remove_done_callback(_log_early_end)
+        task.remove_done_callback(_log_early_end)
         answer = None
-        if not life.done():
+        if not task.done():
             self._to_app.put_nowait({"type": "lifespan.shutdown"})
-            answer = await self._answer("shutdown", self._shutdown_timeout)
+            answer = await self._wait_answer("shutdown", self._shutdown_timeout)
             await self._end()
-        self._life = None
-        error = _error_of(life)
+        self._task = None
+        error = _error_of(task)
         if error is not None and self._took_startup:
             raise error
         if answer is not None and answer["type"] != "lifespan.shutdown.complete":
-            raise ShutdownFailed(_tell(answer, "did not stop"))
+            raise ShutdownFailed(_reason(answer, "did not stop"))
 
-    async def _live(self) -> None:
+    async def _run_app(self) -> None:
         await self._app(self._scope, self._receive, self._from_app.put)
 
     async def _receive(self) -> Message:
@@ -118,17 +119,17 @@ class LifespanDriver:
         self._took_startup = True
         return message
 
-    async def _answer(self, event: str, timeout: float | None) -> Message | None:
-        """Return what the application says to ``event``; None if it ends without saying so."""
-        if self._life is None:
+    async def _wait_answer(self, event: str, timeout: float | None) -> Message | None:
+        """Return the application's answer to ``event``; None if it ends without one."""
+        if self._task is None:
             return None
         listening = asyncio.create_task(self._from_app.get(), name=f"listening for {event}")
         try:
             await asyncio.wait(
-                {listening, self._life}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+                {listening, self._task}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
             )
         except asyncio.CancelledError:
-            await self._end(at_once=True)
+            await self._end(cancel=True)
             raise
         finally:
             listening.cancel()
@@ -136,33 +137,33 @@ class LifespanDriver:
             return listening.result()
         if not self._from_app.empty():
             return self._from_app.get_nowait()
-        if not self._life.done():
-            await self._end(at_once=True)
+        if not self._task.done():
+            await self._end(cancel=True)
             raise TimeoutError(f"the application did not answer to {event} within {timeout} s")
         return None
 
-    async def _end(self, *, at_once: bool = False) -> None:
+    async def _end(self, *, cancel: bool = False) -> None:
         """Wait for the application's call to return; cancel it if it does not."""
-        if self._life is None:
+        if self._task is None:
             return
-        if not at_once:
-            await asyncio.wait({self._life}, timeout=_LAST_BREATH)
-        self._life.cancel()
-        await asyncio.wait({self._life})
+        if not cancel:
+            await asyncio.wait({self._task}, timeout=_END_TIMEOUT)
+        self._task.cancel()
+        await asyncio.wait({self._task})
 
     def _error(self) -> BaseException | None:
-        return None if self._life is None else _error_of(self._life)
+        return None if self._task is None else _error_of(self._task)
 
 
-def _error_of(life: asyncio.Task[None]) -> BaseException | None:
-    return None if not life.done() or life.cancelled() else life.exception()
+def _error_of(task: asyncio.Task[None]) -> BaseException | None:
+    return None if not task.done() or task.cancelled() else task.exception()
 
 
-def _tell(answer: Message, what: str) -> str:
-    return str(answer.get("message") or f"The application {what}, and said no reason.")
+def _reason(answer: Message, what: str) -> str:
+    return str(answer.get("message") or f"The application {what}, and gave no reason.")
 
 
-def _log_early_end(life: asyncio.Task[None]) -> None:
-    error = _error_of(life)
+def _log_early_end(task: asyncio.Task[None]) -> None:
+    error = _error_of(task)
     if error is not None:
         _log.error("an application's lifespan crashed while it was serving", exc_info=error)

@@ -14,9 +14,9 @@ _log = logging.getLogger("asgi_dbconn")
 
 
 class IncludedApps:
-    """The included lives, started in order and stopped in reverse.
+    """Included applications, started in order and stopped in reverse.
 
-    Each has a state and a task of its own.
+    Each application has a state and a task of its own.
     """
 
     def __init__(self, apps: Sequence[ASGIApp], scope: Scope, timeout: float | None) -> None:
@@ -26,7 +26,7 @@ class IncludedApps:
         self._started: list[LifespanDriver] = []
 
     async def start(self) -> None:
-        """Start all; if one fails, those that run are stopped before its error is raised."""
+        """Start all; if one fails, stop the others before its error is raised."""
         for app in self._apps:
             driver = LifespanDriver(
                 app,
@@ -42,7 +42,7 @@ class IncludedApps:
             self._started.append(driver)
 
     async def stop(self) -> Exception | None:
-        """Stop those that run, all of them whatever happens; return the first error, log each."""
+        """Stop all that run, even if some fail; log every error and return the first."""
         first: Exception | None = None
         while self._started:
             driver = self._started.pop()

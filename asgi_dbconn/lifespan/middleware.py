@@ -1,4 +1,4 @@
-"""The ASGI middleware that makes something live exactly as long as the application."""
+"""The ASGI middleware that keeps a registry connected exactly as long as the application runs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from asgi_dbconn.types import ASGIApp, Lifetime, LifetimeFactory, Receive, Scope
 
 __all__ = ["LifespanMiddleware"]
 
-# uvicorn and granian hold their lifespan task in a local variable only; when everything it waits
-# for is reachable from nowhere but its own frame, the garbage collector ends it in mid-life.
+# uvicorn and granian hold their lifespan task in a local variable only. If everything that the task
+# awaits is referenced from its own frame alone, the garbage collector ends it while it runs.
 _kept_alive: Final[set[asyncio.Task[Any]]] = set()
 
 
@@ -25,25 +25,25 @@ class LifespanMiddleware:
     """A wrapper of ``app``; ``registry`` is entered before its startup and left after its shutdown.
 
     ``registry`` is a Registry, a Database, any async context manager that may be entered again
-    afterwards, or a function that returns one. Connecting comes first and disconnecting last: the
-    application's own startup and shutdown code can query. With ``handle_lifespan=True`` the
-    application never sees a lifespan scope; otherwise it is asked, and where it has no lifespan of
-    its own (Django), the events are synthesised.
+    afterwards, or a function that returns one. Connecting comes first and disconnecting last, so
+    the application's own startup and shutdown code can query. With ``handle_lifespan=True`` the
+    application never sees a lifespan scope. Otherwise the scope is passed to it, and if it has no
+    lifespan of its own (Django), the events are synthesised.
 
-    ``include`` names mounted applications, whose lifespans frameworks do not run: they start after
+    ``include`` lists mounted applications, whose lifespans frameworks do not run. They start after
     ``app``, in order, each with a state of its own, and stop before it, in reverse.
 
     Every failure ends in one ``lifespan.startup.failed`` or ``lifespan.shutdown.failed`` with a
     reason, is raised out of the lifespan call, and leaves nothing open. ``shutdown_timeout``
-    (seconds) bounds leaving ``registry`` and stopping each included application; None leaves that
-    to their own bounds.
+    (seconds) limits leaving ``registry`` and stopping each included application; with None only
+    their own limits apply.
 
-    ``without_lifespan`` says what happens when a request comes and no lifespan ever did: ``"warn"``
-    once, ``"connect"`` at the first request of each loop until that loop ends, ``"error"`` for
-    each request, or ``"ignore"``.
+    ``without_lifespan`` is for a request that comes without any lifespan before: ``"warn"`` once,
+    ``"connect"`` at the first request of each loop until that loop ends, ``"error"`` for each
+    request, or ``"ignore"``.
 
-    Attributes of ``app`` are found on the wrapper, live. One wrapper may serve several lifespans,
-    one after another or one per loop.
+    Attributes of ``app`` are found on the wrapper, with their current values. One wrapper may serve
+    several lifespans, one after another or one per loop.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class LifespanMiddleware:
         return manager
 
     def __getattr__(self, name: str) -> Any:
-        if name == "app":  # not there yet: copying and unpickling ask before __init__
+        if name == "app":  # not set yet: copying and unpickling read attributes before __init__
             raise AttributeError(name)
         return getattr(self.app, name)
 

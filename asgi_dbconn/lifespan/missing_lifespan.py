@@ -1,7 +1,7 @@
-"""Requests that come although no lifespan ever did: what to do about it, and when.
+"""The policy for requests that come without a lifespan: warn, connect, refuse or ignore.
 
-Servers run with the lifespan off, or know none (daphne); test clients send none; frameworks do not
-pass it on to middleware or mounted applications. The databases are not connected then.
+Servers run with the lifespan off, or have none (daphne). Test clients send none. Frameworks do not
+pass it on to middleware or mounted applications. Then the databases are not connected.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _log = logging.getLogger("asgi_dbconn")
 WithoutLifespan = Literal["warn", "connect", "error", "ignore"]
 
 _WHY: Final = (
-    "A request came, but no lifespan did, so nothing is connected. Likely causes: the server runs "
+    "A request came without a lifespan, so nothing is connected. Likely causes: the server runs "
     "with its lifespan off or has none (daphne), a test client is used without its `with` block, "
     "or the middleware sits inside a framework that keeps the lifespan to itself (Esmerald, "
     "Litestar, mounted applications): wrap the outermost application with `models.asgi(app)` "
@@ -52,14 +52,15 @@ class MissingLifespanPolicy:
 
     @property
     def is_finished(self) -> bool:
-        """True if no request needs to be looked at any more."""
+        """True if no request needs to be checked any more."""
         return self.policy == "ignore" or self._warned
 
     async def handle_request(self, *, is_connected: bool) -> None:
-        """Do for a request what the policy says. Raises LifespanError where that is to refuse.
+        """Apply the policy to a request. Raises LifespanError if the policy is "error".
 
-        What is connected in another way needs neither a warning nor an error. This loop takes a
-        lease of its own all the same where it connects: the other one may end first.
+        A registry that is connected in another way needs neither a warning nor an error. With
+        "connect" this loop acquires a reference of its own all the same: the other one may be
+        released first.
         """
         match self.policy:
             case "connect":
@@ -70,7 +71,7 @@ class MissingLifespanPolicy:
                 self._warned = True
                 warnings.warn(_WHY, DatabaseNotConnectedWarning, stacklevel=2)
                 if getattr(warnings.showwarning, "__module__", "").startswith("twisted."):
-                    # Twisted takes warnings into a log of its own, and daphne throws that away.
+                    # Twisted redirects warnings into a log of its own, which daphne discards.
                     _log.warning(_WHY)
 
     async def _connect_once(self) -> None:
@@ -89,7 +90,7 @@ class MissingLifespanPolicy:
 
 
 class _Start:
-    """The one connect that all first requests of a loop share, undone when that loop ends."""
+    """The connect that all first requests of a loop share, undone when that loop ends."""
 
     def __init__(
         self,
@@ -99,12 +100,12 @@ class _Start:
         self._lifetime = lifetime
         self._forget = forget
         self._loop = asyncio.get_running_loop()
-        self._guard: ShutdownHook | None = None
+        self._hook: ShutdownHook | None = None
         self._connecting = asyncio.create_task(self._connect(), name="connecting at first request")
         self._connecting.add_done_callback(retrieve_error)
 
     async def wait_connected(self) -> None:
-        # Shielded: the request that came first may go away while others wait for the same thing.
+        # Shielded: the first request may be cancelled while others wait for the same connect.
         await asyncio.shield(self._connecting)
 
     async def _connect(self) -> None:
@@ -113,7 +114,7 @@ class _Start:
         except BaseException:
             self._forget(self._loop)  # the next request tries again
             raise
-        self._guard = ShutdownHook(self._disconnect)
+        self._hook = ShutdownHook(self._disconnect)
 
     async def _disconnect(self) -> None:
         self._forget(self._loop)

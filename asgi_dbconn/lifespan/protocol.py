@@ -1,8 +1,8 @@
-"""The lifespan protocol as decisions: what to do with each message, and with each way to end.
+"""The lifespan protocol as decisions: how to treat each message, and each end of the application.
 
-No I/O and no loop here. The wrapped application ("inner") talks to us as if we were the server,
-and we talk to the server in its place, so that everything is connected before inner's startup and
-until after its shutdown, whatever either of them does.
+There is no I/O and no loop here. For the wrapped application ("inner") we are the server, and for
+the server we are the application. So everything is connected from before inner's startup until
+after its shutdown, even if one of them breaks the protocol.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class OnReceive(Enum):
 
     REPLAY_STARTUP = auto()
     ASK_SERVER = auto()
-    CALL_OFF = auto()  # a shutdown of ours: the start fails for a reason that inner does not know
-    REFUSE = auto()  # the conversation is over; waiting for ever would hang the shutdown
+    CALL_OFF = auto()  # a shutdown of ours: the startup fails for a reason outside of inner
+    REFUSE = auto()  # the lifespan is over; waiting for ever would hang the shutdown
 
 
 class OnSend(Enum):
@@ -27,8 +27,8 @@ class OnSend(Enum):
 
     FORWARD = auto()
     START_INCLUDED_THEN_FORWARD = auto()  # inner is ready; mounted applications come after it
-    NOTE = auto()  # inner's goodbye in a start that was called off; the server hears of that alone
-    CLOSE_THEN_FORWARD = auto()  # the last word of a life: servers cancel what comes after it
+    NOTE = auto()  # inner's last message in a startup that was called off; the server gets ours
+    CLOSE_THEN_FORWARD = auto()  # the last message: servers cancel the code after it
     REFUSE_FOREIGN = auto()  # not a lifespan message, or before startup was received
     REFUSE_REPEATED = auto()  # servers assert on a second terminal message
 
@@ -36,29 +36,29 @@ class OnSend(Enum):
 class Ending(Enum):
     """The meaning of the end of inner's call, by returning or by raising."""
 
-    FINISHED = auto()  # everything was said
+    FINISHED = auto()  # it has sent its last message
     REFUSED_TO_STOP = auto()  # inner has sent shutdown.failed
-    CALLED_OFF = auto()  # inner was shut down again before the server heard of its start
+    CALLED_OFF = auto()  # inner was shut down before its startup was reported to the server
     REFUSED_TO_START = auto()  # inner has sent startup.failed
-    CRASHED_IN_STARTUP = auto()  # it took the startup message and raised without an answer
-    UNSUPPORTED = auto()  # it has no lifespan: we speak for it
-    LEFT_EARLY = auto()  # it started and is gone, but the server goes on serving
+    CRASHED_IN_STARTUP = auto()  # it received the startup message and raised without an answer
+    UNSUPPORTED = auto()  # it has no lifespan: we synthesise the events
+    LEFT_EARLY = auto()  # it started and has ended, but the server goes on serving
 
 
 @dataclass(slots=True)
 class LifespanProtocol:
-    """One life of one application; a server may start several, one after another or per loop."""
+    """The state of one lifespan; a server may start several, one after another or per loop."""
 
     took_startup: bool = False
     started: bool = False
     failed: bool = False
-    shutdown_asked: bool = False
+    shutdown_requested: bool = False
     done: bool = False
     stop_failed: bool = False
     called_off: bool = False
-    spoke_foreign: bool = False
+    sent_foreign: bool = False
 
-    def inner_receives(self) -> OnReceive:
+    def on_inner_receive(self) -> OnReceive:
         if not self.took_startup:
             self.took_startup = True
             return OnReceive.REPLAY_STARTUP
@@ -66,13 +66,13 @@ class LifespanProtocol:
             return OnReceive.REFUSE
         return OnReceive.CALL_OFF if self.called_off else OnReceive.ASK_SERVER
 
-    def server_said(self, kind: str) -> None:
+    def on_server_message(self, kind: str) -> None:
         if kind == "lifespan.shutdown":
-            self.shutdown_asked = True
+            self.shutdown_requested = True
 
-    def inner_sends(self, kind: str) -> OnSend:
+    def on_inner_send(self, kind: str) -> OnSend:
         if not kind.startswith("lifespan.") or not self.took_startup:
-            self.spoke_foreign = True
+            self.sent_foreign = True
             return OnSend.REFUSE_FOREIGN
         if self.failed or self.done:
             return OnSend.REFUSE_REPEATED
@@ -93,7 +93,7 @@ class LifespanProtocol:
                 return OnSend.CLOSE_THEN_FORWARD
         return OnSend.FORWARD
 
-    def inner_ended(self, *, raised: bool) -> Ending:
+    def on_inner_end(self, *, raised: bool) -> Ending:
         if self.failed:
             return Ending.REFUSED_TO_START
         if self.called_off:
@@ -102,9 +102,9 @@ class LifespanProtocol:
             return Ending.REFUSED_TO_STOP if self.stop_failed else Ending.FINISHED
         if self.started:
             return Ending.LEFT_EARLY
-        # An application that raises before it looked at the startup message (Django), returns, or
-        # answers with HTTP messages has no lifespan. One that took the message and raised has one,
-        # and it is broken: the specification lets servers go on, users want to know.
-        if raised and self.took_startup and not self.spoke_foreign:
+        # An application has no lifespan if it raises before it receives the startup message
+        # (Django), returns, or answers with HTTP messages. One that received the message and raised
+        # has a broken one. The specification allows servers to go on, but users want to know.
+        if raised and self.took_startup and not self.sent_foreign:
             return Ending.CRASHED_IN_STARTUP
         return Ending.UNSUPPORTED

@@ -1,4 +1,4 @@
-"""Registries in synchronous code: connected for a block, or for as long as a loop is open."""
+"""Registries in synchronous code: connected for a block, or until a loop is closed."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["AsyncEnvironment", "PersistentLoops"]
 
 Loop = asyncio.AbstractEventLoop
 Connect = Callable[[Loop, ExitStack], None]
-"""A function that connects for a block; what has to be undone at its end goes onto the stack."""
+"""A function that connects for a block, and pushes onto the stack what undoes it at the end."""
 
 
 class AsyncEnvironment:
-    """A block of synchronous code with a loop of its own, and something connected on it.
+    """A block of synchronous code with a loop, on which a registry is connected.
 
-    May be entered again, inside of itself too, and by any number of threads.
+    It may be entered again, also inside of itself, and by any number of threads.
     """
 
     def __init__(self, connect: Connect, loop: Loop | None) -> None:
         self._connect = connect
         self._loop = loop
-        # Each thread leaves what it has entered, whatever the others do.
+        # Per thread: each thread leaves what it has entered itself.
         self._entered = threading.local()
 
     @classmethod
@@ -67,10 +67,10 @@ class AsyncEnvironment:
 
 
 class PersistentLoops:
-    """The loops on which a registry stays connected between blocks; one count is held for each.
+    """The loops on which a registry stays connected between blocks; one reference for each.
 
-    It is given back when the loop shuts down its async generators or, where it is closed without
-    a word, by ``release_from_closed_loop``, in the thread that closes it.
+    The reference is released when the loop shuts down its async generators. If the loop is closed
+    without that, ``release_from_closed_loop`` releases it, in the thread that closes the loop.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class PersistentLoops:
     ) -> None:
         self._registry = registry
         self._release_from_closed_loop = release_from_closed_loop
-        self._guards: Final[dict[Loop, ShutdownHook]] = {}
+        self._hooks: Final[dict[Loop, ShutdownHook]] = {}
 
     def environment(self, loop: Loop) -> AsyncEnvironment:
         """Return a block on ``loop``. The first one connects; the end of one does not disconnect.
@@ -89,34 +89,34 @@ class PersistentLoops:
         """
         if loop.is_closed():
             raise LoopGoneError("The event loop given to with_loop is closed. Give an open one.")
-        return AsyncEnvironment(self._warm_up, loop)
+        return AsyncEnvironment(self._connect_once, loop)
 
     def forget(self) -> None:
-        """Forget the counts: the registry was disconnected by force."""
-        while self._guards:
-            _, guard = self._guards.popitem()
-            guard.disable()
+        """Forget the references: the registry was disconnected by force."""
+        while self._hooks:
+            _, hook = self._hooks.popitem()
+            hook.disable()
 
-    def _warm_up(self, loop: Loop, _: ExitStack) -> None:
-        if loop not in self._guards:
+    def _connect_once(self, loop: Loop, _: ExitStack) -> None:
+        if loop not in self._hooks:
             run_sync(self._connect(loop), loop=loop)
 
     async def _connect(self, loop: Loop) -> None:
         await self._registry.__aenter__()
-        if loop in self._guards:  # another thread came first
+        if loop in self._hooks:  # another thread has connected in the meantime
             await self._registry.__aexit__(None, None, None)
             return
 
         async def disconnect() -> None:
-            if self._guards.pop(loop, None) is not None:
+            if self._hooks.pop(loop, None) is not None:
                 await self._registry.__aexit__(None, None, None)
 
-        # On the loop that runs this, which is a subloop where the given one has to wait for us.
-        self._guards[loop] = ShutdownHook(disconnect)
-        watcher_of(loop).add(partial(self._loop_is_gone, loop))
+        # The hook is for the loop that runs this. That is a subloop if the given one is blocked.
+        self._hooks[loop] = ShutdownHook(disconnect)
+        watcher_of(loop).add(partial(self._on_loop_closed, loop))
 
-    def _loop_is_gone(self, loop: Loop) -> None:
-        guard = self._guards.pop(loop, None)
-        if guard is not None:
-            guard.disable()
+    def _on_loop_closed(self, loop: Loop) -> None:
+        hook = self._hooks.pop(loop, None)
+        if hook is not None:
+            hook.disable()
             self._release_from_closed_loop()

@@ -26,9 +26,9 @@ class RegistryArguments(NamedTuple):
 
 
 def read_settings(settings: Settings | None) -> RegistryArguments:
-    """Return the arguments that ``settings``, or else those of the process, stand for.
+    """Return the arguments from ``settings``, or else from the settings of the process.
 
-    Raises ConfigurationError, naming the variables that were looked at, if no database is set.
+    Raises ConfigurationError, naming the variables that were read, if no database is set.
     """
     chosen = monkay.settings if settings is None else settings
     if not isinstance(chosen, Settings):
@@ -37,12 +37,14 @@ def read_settings(settings: Settings | None) -> RegistryArguments:
             f"{type(chosen).__name__}."
         )
     if chosen.database is None:
-        raise ConfigurationError(f"There is no database. {how_to_set(type(chosen), 'database')}")
+        raise ConfigurationError(
+            f"No database is configured. {how_to_set(type(chosen), 'database')}"
+        )
     return RegistryArguments(chosen.database, chosen.extra, chosen.schema, _options(chosen))
 
 
 def _options(settings: Settings) -> OptionArguments:
-    # Only what somebody chose: a subclass of Registry may have defaults of its own.
+    # Only what the user has set: a subclass of Registry may have defaults of its own.
     defaults = DatabaseOptions()
     names = (field.name for field in fields(defaults))
     chosen = {

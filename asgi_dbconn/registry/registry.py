@@ -55,16 +55,17 @@ T = TypeVar("T")
 
 
 class Registry:
-    """A registry that lives as long as the application.
+    """The databases of an application, by name, and the methods to use them.
 
-    Making one opens nothing and needs no event loop.
+    Creating a registry opens nothing and needs no event loop. It lives as long as the application.
 
-    ``async with models``, ``connect()``/``disconnect()`` and ``models.asgi(app)`` count on every
-    database of the registry; each is opened by the first and closed by the last who counts on it,
-    in the whole process. Every method may be called from any task, thread and loop.
+    ``async with models``, ``connect()``/``disconnect()`` and ``models.asgi(app)`` acquire and
+    release a reference to every database of the registry. In the whole process, the first
+    reference to a database connects it, and the release of the last one disconnects it. Every
+    method may be called from any task, thread and loop.
 
-    Options are given to every database that is named by a URL, the extra ones too; ``Database``
-    objects keep their own and are shared, not copied.
+    The options are for every database that is named by a URL, the extra ones too. ``Database``
+    objects keep their own options and are shared, not copied.
     """
 
     def __init__(
@@ -87,9 +88,9 @@ class Registry:
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None) -> Self:
-        """Return a registry of the databases that ``settings`` name, or else ``monkay.settings``.
+        """Return a registry of the databases in ``settings``, or else in ``monkay.settings``.
 
-        Raises ConfigurationError, saying where it was looked for, if no database is set.
+        Raises ConfigurationError, naming the variables that were read, if no database is set.
         """
         database, extra, schema, options = read_settings(settings)
         return cls(database, extra=extra, schema=schema, **options)
@@ -106,7 +107,7 @@ class Registry:
 
     @property
     def extra(self) -> Mapping[str, Database]:
-        """The databases beside the default, by name."""
+        """The databases other than the default, by name."""
         return {name: database for name, database in self._databases.items() if name is not None}
 
     @property
@@ -128,14 +129,14 @@ class Registry:
         self._catalog.adopt(name, metadata)
 
     def find_database(self, choice: DatabaseChoice) -> Database:
-        """Return the database so named (None: the default), or ``choice`` itself if it is one.
+        """Return the database of that name (None: the default), or ``choice`` itself if it is one.
 
-        Raises UnknownDatabase, naming the known ones.
+        Raises UnknownDatabase, which lists the known names.
         """
         known = None if isinstance(choice, Database) else self._databases.get(choice)
         return known or find_database(self._databases, choice)
 
-    # -- one lifetime for all
+    # -- one lifetime for all databases
 
     @property
     def is_connected(self) -> bool:
@@ -143,15 +144,15 @@ class Registry:
         return all(database.is_connected for database in self._databases.values())
 
     async def connect(self) -> None:
-        """Count on every database, opening those not counted on before; all of them or none.
+        """Acquire a reference to every database, and connect those that had none; all or none.
 
         They connect concurrently. Raises DatabaseUnavailable, or an ExceptionGroup if several
-        failed, once those that succeeded are given back.
+        failed, after those that succeeded have been released.
         """
         await connect_all(self._distinct)
 
     async def disconnect(self, *, force: bool = False) -> DrainReport | None:
-        """Stop counting on every database; see ``Database.disconnect``."""
+        """Release the reference to every database; see ``Database.disconnect``."""
         if force:
             self._persistent_loops.forget()
         return await disconnect_all(self._distinct, force=force)
@@ -207,7 +208,7 @@ class Registry:
         return {name: database.stats() for name, database in self._databases.items()}
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Tell ``observer`` what the pools of every database do; return how to stop."""
+        """Notify ``observer`` of the pool events of every database; return a function to stop."""
         return observe_all(self._distinct, observer)
 
     async def refresh(self) -> None:
@@ -215,29 +216,30 @@ class Registry:
         await asyncio.gather(*(database.refresh() for database in self._distinct))
 
     async def health(self, timeout: float = 1.0) -> HealthReport:
-        """Ask every database, all together, for at most ``timeout`` seconds. Never raises.
+        """Ping every database concurrently, for at most ``timeout`` seconds. Never raises.
 
-        Concurrent callers share one ping per database. Cheap enough for a public endpoint: it uses
-        a pooled connection, and none at all where the registry is not connected.
+        Concurrent callers share one ping per database. It is cheap enough for a public endpoint: it
+        uses a pooled connection, and none if the registry is not connected.
         """
         return await self._probe.ask_all(self._databases, timeout)
 
     async def ping(self) -> None:
-        """Send one statement to every database and back, together. Raises what a query would."""
-        site = None if self.is_connected else find_call_site()  # gather's tasks have no line
+        """Send one statement to every database, concurrently. Raises the errors of a query."""
+        # Found here: the user's line is not on the stack of the tasks of gather().
+        site = None if self.is_connected else find_call_site()
         await asyncio.gather(*(database.ping(call_site=site) for database in self._distinct))
 
-    # -- using one of them
+    # -- queries, scopes and transactions
 
     def current_schema(self) -> str | None:
         """Return the schema of this context: that of ``with_schema``, or else of the registry."""
         return self._schema.current()
 
     def with_schema(self, schema: str | None) -> SchemaBlock:
-        """Run queries, and scopes that are opened, in ``schema`` inside the ``with`` block.
+        """Run the queries and scopes of the ``with`` block in ``schema``; None is no schema.
 
-        None is no schema. Tasks that are started inside inherit it, others never see it. May be
-        entered again, and decorates async functions. Raises InvalidSchemaName, before any SQL.
+        Tasks that are started inside inherit it; no other task sees it. The block may be entered
+        again, and decorates async functions. Raises InvalidSchemaName, before any SQL.
         """
         return self._schema.choose(schema)
 
@@ -246,12 +248,12 @@ class Registry:
         return QuerySet.over(model, self, self._catalog.database_of(model))
 
     def connection(self, database: DatabaseChoice = None) -> Block[AsyncConnection]:
-        """See ``Database.connection``. Carries the schema of this moment."""
+        """See ``Database.connection``. It runs in the schema that is current when entered."""
         chosen = self.find_database(database)
         return self._schema.with_current_schema(chosen, chosen.connection())
 
     def session(self, database: DatabaseChoice = None) -> Block[AsyncSession]:
-        """See ``Database.session``. Carries the schema of this moment."""
+        """See ``Database.session``. It runs in the schema that is current when entered."""
         chosen = self.find_database(database)
         return self._schema.with_current_schema(chosen, chosen.session())
 
@@ -263,7 +265,7 @@ class Registry:
         readonly: bool = False,
         force_rollback: bool = False,
     ) -> Block[Transaction]:
-        """See ``Database.transaction``. Carries the schema of this moment."""
+        """See ``Database.transaction``. It runs in the schema that is current when entered."""
         chosen = self.find_database(database)
         transaction = chosen.transaction(
             isolation_level=isolation_level, readonly=readonly, force_rollback=force_rollback
@@ -279,14 +281,13 @@ class Registry:
         isolation_level: IsolationLevel | None = None,
         readonly: bool = False,
     ) -> Coroutine[Any, Any, T]:
-        """Return what ``await fn()`` returns, in a transaction, and again if that lost to another.
+        """Return the result of ``await fn()`` in a transaction; retry it after a conflict.
 
-        That is a serialization failure or a deadlock (SQLSTATE 40001, 40P01), or a lock that
-        SQLite did not get, in any statement or in the commit. ``fn`` is called at most
-        ``retries`` more times, after short, growing pauses, so whatever it does outside of the
-        database it has to be able to do again: leave that to ``on_commit``. The last error is
-        raised. Inside a scope it is called once, in a savepoint: only the whole transaction could
-        be repeated.
+        A conflict is a serialization failure or a deadlock (SQLSTATE 40001, 40P01), or a lock that
+        SQLite did not get, in any statement or in the commit. ``fn`` is called at most ``retries``
+        more times, after short, growing pauses. So it must be able to repeat its effects outside
+        of the database, or leave them to ``on_commit``. The last error is raised. Inside a scope
+        ``fn`` is called once, in a savepoint: only the whole transaction could be repeated.
         """
         return run_transaction(
             self.find_database(database),
@@ -298,10 +299,10 @@ class Registry:
         )
 
     def rollback(self) -> AbstractAsyncContextManager[None]:
-        """Roll back at the end whatever is done with any of the databases; for a test.
+        """Roll back everything that is done with any of the databases in the block; for a test.
 
-        Connects them for that time. See ``Database.force_rollback``, of which there is one for
-        each database.
+        The databases are connected for the block, and each is isolated by
+        ``Database.force_rollback``.
         """
         return SplitContext(partial(isolate_all, self._distinct))
 
@@ -312,7 +313,7 @@ class Registry:
     ) -> None:
         """Create the tables that do not exist yet, in every database or in one of them.
 
-        In ``schema``, or else that of the context, which is created, too.
+        They are created in ``schema``, or else in the current one. The schema is created, too.
         """
         await self._catalog.create_all(database, self._schema.resolve(schema))
 
@@ -321,8 +322,8 @@ class Registry:
     ) -> None:
         """Drop the tables of the models, with their rows, in every database or in one of them.
 
-        In ``schema``, or else that of the context; the schema itself stays, and so do tables that
-        name a schema of their own, unless there is none to choose.
+        They are dropped in ``schema``, or else in the current one. The schema itself stays, and so
+        do tables that name a schema of their own, unless the schema is None.
         """
         await self._catalog.drop_all(database, self._schema.resolve(schema))
 
@@ -330,7 +331,7 @@ class Registry:
     def migrations(self) -> Migrations:
         """The commands of ``asgi-dbconn db`` in code: ``await models.migrations.upgrade()``.
 
-        Needs the extra ``migrations``. Nothing happens by itself.
+        They need the extra ``migrations``. No migration runs unless one of them is called.
         """
         return Migrations(self)
 
@@ -341,39 +342,42 @@ class Registry:
     ) -> AbstractContextManager[object]:
         """Connect inside ``with models.with_async_env():``, for ``run_sync`` in any thread.
 
-        On ``loop``, or else the one that this thread or an outer block has, or else one that is
-        made for the block. Re-entrant: an inner block opens nothing. Raises what connecting does.
+        It uses ``loop``, or else the loop of this thread or of an outer block, or else a new one
+        for the block. It is re-entrant: an inner block opens nothing. Raises the errors of
+        ``connect()``.
         """
         return AsyncEnvironment.connect(self, loop)
 
     def with_loop(self, loop: asyncio.AbstractEventLoop) -> AbstractContextManager[object]:
-        """Connect on a loop that stays connected afterwards: entering it again costs nothing.
+        """Connect on a loop, and stay connected after the block: the next one opens nothing.
 
-        Until the loop is closed, or ``disconnect(force=True)``. Where
+        It stays connected until the loop is closed, or until ``disconnect(force=True)``. If
         ``loop.run_until_complete(loop.shutdown_asyncgens())`` comes before ``loop.close()``, the
-        connections end in good order. Else they are cut off, with an UnclosedDatabaseWarning.
+        connections are closed in an orderly way. Otherwise they are aborted, with an
+        UnclosedDatabaseWarning.
         """
         return self._persistent_loops.environment(loop)
 
     def wsgi(self, app: WSGIApp) -> WSGIMiddleware:
-        """Return ``app``, for Flask and any other WSGI server, connected from its first request on.
+        """Return the WSGI application ``app``, connected from its first request on.
 
-        One loop and one pool for all threads of a process; closed when the process ends.
+        There is one loop and one pool for all threads of a process. Both are closed when the
+        process ends.
         """
         return WSGIMiddleware(app, self)
 
     async def sync(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the synchronous ``function`` so that ``run_sync`` inside it costs no thread.
 
-        It runs on this loop, in this task, and in the scope that is open: same connection, same
-        transaction. While it waits by ``run_sync`` the loop goes on; while it computes, the loop
-        stands still.
+        It runs on this loop, in this task, and in the open scope: same connection, same
+        transaction. While it waits in ``run_sync`` the loop goes on. While it computes, the loop is
+        blocked.
         """
         return await greenlet_spawn(partial(function, *args, **kwargs))
 
     def __repr__(self) -> str:
         if not hasattr(self, "_databases"):
-            return "<Registry, unfinished>"  # __init__ raised, and an error reporter looks at us
+            return "<Registry, unfinished>"  # __init__ raised, and an error reporter calls our repr
         return f"<Registry {', '.join(repr(database) for database in self._databases.values())}>"
 
     def _release_from_closed_loop(self) -> None:

@@ -1,4 +1,4 @@
-"""The schema that the queries of a context run in, and scopes that carry it."""
+"""The schema that the queries of a context run in, and scopes whose connections use it."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ class SchemaContext:
         return self.current() if isinstance(choice, Choice) else check_schema(choice)
 
     def choose(self, schema: str | None) -> SchemaBlock:
-        """Return a block in ``schema``, for the tasks started inside, too; None is no schema.
+        """Return a block in ``schema``, also for tasks started inside; None is no schema.
 
-        Raises InvalidSchemaName immediately, and ConfigurationError at the end of a block that was
-        entered in another context: what ran in between did not see the schema.
+        Raises InvalidSchemaName immediately. At the end of a block that was entered in another
+        context it raises ConfigurationError: the code in between did not see the schema.
         """
         return SchemaBlock(self._chosen, check_schema(schema))
 
     def with_current_schema(self, database: Database, block: Block[S]) -> Block[S]:
-        """Return ``block``, whose plain SQLAlchemy statements run in the current schema, too.
+        """Return ``block``, with its plain SQLAlchemy statements in the current schema, too.
 
-        That is the schema of the moment in which it is entered.
+        The schema is read when the block is entered.
         """
         return Block(partial(self._enter, database, block))
 
@@ -87,13 +87,13 @@ class SchemaBlock(AbstractContextManager[None]):
             try:
                 self._chosen.reset(token)
             except ValueError:
-                continue  # another task's, which has entered the same object
+                continue  # the token of another task that has entered the same object
             self._tokens.remove(token)
             return
         self._tokens.pop()
         raise ConfigurationError(
             f"with_schema({self._schema!r}) was entered in one context and left in another, "
-            "and what ran in between may not have seen the schema. A dependency that enters "
+            "and the code in between may not have seen the schema. A dependency that enters "
             "it has to be `async def`: a synchronous one runs in a thread of its own."
         )
 
@@ -102,7 +102,7 @@ class SchemaBlock(AbstractContextManager[None]):
 
 
 class SchemaEntry(Generic[S]):
-    """An entry of a block whose connection translates to a schema, for the task that enters it."""
+    """An entry of a block whose connection translates to a schema, for the task that enters."""
 
     __slots__ = ("_database", "_entry", "_schema", "_translation")
 
@@ -117,7 +117,7 @@ class SchemaEntry(Generic[S]):
         return self._entry.value
 
     async def enter(self) -> None:
-        # A part of an outer scope shares its connection, which others see as it was.
+        # Inside an outer scope the connection is shared; for other tasks it stays as it was.
         is_outermost = current_scope(self._database) is None
         await self._entry.enter()
         value = self._entry.value
@@ -132,7 +132,7 @@ class SchemaEntry(Generic[S]):
             track_objects(value.sync_session, self._database, self._schema)
 
     async def leave(self, error: BaseException | None) -> None:
-        # Around the end of the block, which may flush.
+        # The translation ends after the block does: its end may flush.
         try:
             await self._entry.leave(error)
         finally:
@@ -144,7 +144,7 @@ class SchemaEntry(Generic[S]):
 
 
 def _connection_of(value: object) -> Connection | None:
-    """Return the connection below what a block returns, on whatever loop."""
+    """Return the synchronous connection below the value of a block, on any loop."""
     if isinstance(value, Transaction):
         return scope_of(value).checkout.connection
     if isinstance(value, AsyncSession):

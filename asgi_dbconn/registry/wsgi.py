@@ -1,4 +1,4 @@
-"""One line for Flask, Django and every other WSGI application: a loop for all of its threads."""
+"""``models.wsgi(app)`` for Flask, Django and other WSGI applications: one loop for all threads."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class WSGIMiddleware:
     """The application, with the registry connected from the first request to the process's end.
 
-    The event loop has a thread of its own, one for each process: it is started by the first
-    request, so after the server has forked its workers. Every thread that calls ``run_sync``
-    hands its work over to it, and all share one pool.
+    The event loop has a thread of its own, one in each process. The first request starts it, so
+    it is started after the server has forked its workers. Every thread that calls ``run_sync``
+    submits its work to this loop, and all share one pool.
 
     A request raises StartupFailed if the registry cannot be connected; the next one tries again.
     """
@@ -33,22 +33,22 @@ class WSGIMiddleware:
         require_real_threads("models.wsgi()")
         self.app = app
         self._registry = registry
-        self._is_entered = False  # also by our parent: its counts are inherited
-        self._start_anew()
-        after_fork(self._start_anew)
+        self._is_entered = False  # in a forked process also if the parent entered it
+        self._reset()
+        after_fork(self._reset)
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        own = self._connected_on
+        own = self._managed_loop
         if own is None or own.is_closing:
             self._connect()
         return self.app(environ, start_response)
 
-    def _start_anew(self) -> None:
-        # In a child too: the loop's thread is the parent's, and so is who held the lock.
+    def _reset(self) -> None:
+        # In a forked process, too: the loop's thread, and the owner of the lock, are the parent's.
         self._lock = threading.Lock()
-        self._connected_on: ManagedLoop | None = None
+        self._managed_loop: ManagedLoop | None = None
         self._attempt: Future[ManagedLoop] | None = None
 
     def _connect(self) -> None:
@@ -58,22 +58,22 @@ class WSGIMiddleware:
             if attempt is None:
                 attempt = self._attempt = Future()
         if is_ours:
-            self._try(attempt)
-        # Who came in the meantime shares the outcome. If each tried for itself, one after the
-        # other, a database that is down would keep the last one for many times startup_timeout.
+            self._attempt_connect(attempt)
+        # Requests that came in the meantime share the outcome. If they connected one after the
+        # other, a database that is down would delay the last one by many times startup_timeout.
         error = attempt.exception()
         if error is not None:
-            # Not as it is: servers take an OSError for a broken socket, and answer nothing.
+            # Not the error itself: servers treat an OSError as a broken socket, and do not answer.
             raise StartupFailed(
                 f"The databases of this WSGI application could not be connected: {error} "
                 "The next request tries again."
             ) from error
 
-    def _try(self, attempt: Future[ManagedLoop]) -> None:
+    def _attempt_connect(self, attempt: Future[ManagedLoop]) -> None:
         try:
-            own = self._connected_on
-            if own is None or own.is_closing:  # else somebody else was done with it just now
-                own = self._connected_on = self._open()
+            own = self._managed_loop
+            if own is None or own.is_closing:  # otherwise another thread has just connected
+                own = self._managed_loop = self._open()
             attempt.set_result(own)
         except BaseException as error:
             attempt.set_exception(error)
@@ -100,7 +100,7 @@ class WSGIMiddleware:
         except BaseException:
             own.close()
             raise
-        # For every thread of the process, as long as it lives: nobody leaves it.
+        # For every thread, until the process ends: this environment is never left.
         Environment(own).__enter__()
         return own
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LifespanDriver", "TestDatabase", "drop_left_overs"]
 
-# pytest imports this package at every start, also where nobody uses it.
+# pytest imports this package at every start, even if no test uses it.
 _lazy: Final[Monkay[None, None]] = Monkay(
     globals(),
     lazy_imports={

@@ -1,4 +1,4 @@
-"""A rollback around synchronous code, in whichever thread it calls ``run_sync``."""
+"""The application under test: run on the test's loop, or isolated around synchronous code."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def run_isolated(registry: Registry) -> Iterator[None]:
-    """Connect ``registry`` for the block, and roll back at the end.
+    """Connect ``registry`` for the block, and roll back at the end, for any calling thread.
 
-    The loop has a thread of its own, so that ``models.wsgi(app)`` takes the same one, and threads
-    of a test client reach it while the test waits for them.
+    The loop has a thread of its own. So ``models.wsgi(app)`` uses the same loop, and the threads of
+    a test client reach it while the test waits for them.
     """
     own = ManagedLoop()
     try:

@@ -1,4 +1,4 @@
-"""A project's settings in its pytest configuration, or its application's ``monkay.instance``."""
+"""The pytest configuration: the registry and application, or else those of ``monkay.instance``."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def databases_of_environment(config: pytest.Config) -> Mapping[str, TestDatabase
 
 
 def find_registry(config: pytest.Config) -> Registry:
-    """Return the registry. Fails the test if none is configured, or it is something else."""
-    registry = _configured_value(config, "dbconn_registry") or _of_instance("registry")
+    """Return the registry. Fails the test if none is configured, or if it is not a Registry."""
+    registry = _read_option(config, "dbconn_registry") or _of_instance("registry")
     if registry is None:
-        _fail("where the registry is", "dbconn_registry = shop.models:models", "registry=models")
+        _fail("registry", "dbconn_registry = shop.models:models", "registry=models")
     if not isinstance(registry, lazy.Registry):
         pytest.fail(f"dbconn_registry is a Registry, not {registry!r}.", pytrace=False)
     return registry
@@ -39,22 +39,22 @@ def find_registry(config: pytest.Config) -> Registry:
 
 def find_app(config: pytest.Config) -> ASGIApp:
     """Return the application. Fails the test if none is configured, or it cannot be called."""
-    app = _configured_value(config, "dbconn_app") or _of_instance("app")
+    app = _read_option(config, "dbconn_app") or _of_instance("app")
     if app is None:
-        _fail("where the application is", "dbconn_app = shop.main:app", "..., app=app")
+        _fail("application", "dbconn_app = shop.main:app", "..., app=app")
     if not callable(app):
         pytest.fail(f"dbconn_app is an ASGI application, not {app!r}.", pytrace=False)
     return cast("ASGIApp", app)
 
 
-def _configured_value(config: pytest.Config, name: str) -> Any:
+def _read_option(config: pytest.Config, name: str) -> Any:
     path: str = config.getini(name)
     if not path:
         return None
     try:
         return pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
-        pytest.fail(f"{name} = {path} leads nowhere: {type(error).__name__}: {error}")
+        pytest.fail(f"{name} = {path} cannot be imported: {type(error).__name__}: {error}")
 
 
 def _of_instance(attribute: str) -> Any:
@@ -64,8 +64,8 @@ def _of_instance(attribute: str) -> Any:
 def _fail(what: str, line: str, argument: str) -> NoReturn:
     name = line.partition(" ")[0]
     pytest.fail(
-        f"Nobody says {what}. Write `{line}` into the configuration of pytest, or a fixture "
+        f"No {what} is configured. Write `{line}` into the configuration of pytest, or a fixture "
         f"{name} with scope='session', or call monkay.set_instance(Instance({argument})) where "
-        "the application is made.",
+        "the application is created.",
         pytrace=False,
     )

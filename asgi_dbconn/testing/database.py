@@ -1,4 +1,4 @@
-"""A database for tests: made when it is entered, dropped when it is left, and shared by none."""
+"""Databases for tests: created on entry and dropped on exit, one for each test run and worker."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ TestBackend = PostgreSQLServer | SQLiteFiles
 
 
 class TestDatabase:
-    """A database for tests, made by ``async with TestDatabase(url) as database``, or by ``with``.
+    """A new database for tests: ``async with TestDatabase(url) as database``, or ``with``.
 
     The registry is then ``Registry(database.url)``.
 
-    ``url`` names a server and a database that need not exist. The new one is called after it, with
-    ``prefix``, the worker of pytest-xdist and something random around it, and is empty. The name is
-    known, as ``database.url``, before anything is made. On SQLite it is a temporary file, also for
-    an original that is in memory.
+    ``url`` names a server and a database that need not exist. The new database is empty. Its name
+    is that of ``url``, with ``prefix``, the worker of pytest-xdist and random characters. The name
+    is known, as ``database.url``, before the database is created. On SQLite it is a temporary file,
+    also if ``url`` is in memory.
 
-    ``template`` is what it begins as a copy of: another TestDatabase, or the name of a database
-    (SQLite: a file). PostgreSQL wants no connection to it meanwhile. With ``drop=False`` it
-    stays, to be looked at. ``options`` are those of ``Database``, for the connection that creates
-    and drops.
+    ``template`` is the database to copy: another TestDatabase, or the name of a database (SQLite: a
+    file). PostgreSQL allows no connection to it meanwhile. With ``drop=False`` the new database is
+    not dropped, so that it can be inspected. ``options`` are those of ``Database``, for the
+    connection that creates and drops.
 
     Entering raises DatabaseUnavailable if there is no such server, and ConfigurationError if the
-    role may not create databases. It may be entered again after it was left.
+    role may not create databases. The object may be entered again after it was left.
     """
 
-    __test__: ClassVar = False  # pytest, this is no test
+    __test__: ClassVar = False  # for pytest: not a class of tests
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class TestDatabase:
         drop: bool = True,
         **options: Unpack[OptionArguments],
     ) -> None:
-        # What is raised from here on must not find a secret in our local variables.
+        # An error from here on must not have a secret in the local variables of its traceback.
         parsed, url = parse_url(url), MASK
         options = hide_password(options)
         if isinstance(parsed, UnsupportedURL):
@@ -70,7 +70,7 @@ class TestDatabase:
         try:
             await self._home.make(self.name, self._template)
         except BaseException:
-            # Perhaps the server has made it, and only the answer was not waited for.
+            # The server may have created it, if we were cancelled before its answer.
             await asyncio.shield(asyncio.ensure_future(self._home.remove(self.name)))
             raise
         return self
@@ -90,7 +90,7 @@ class TestDatabase:
 
 
 def backend_for(url: DatabaseURL, options: OptionArguments) -> TestBackend:
-    """Return the home of the test databases of ``url``.
+    """Return the backend for test databases of ``url``: a PostgreSQL server, or SQLite files.
 
     Raises ConfigurationError for a wrong option.
     """
@@ -110,8 +110,8 @@ async def drop_left_overs(
 ) -> list[str]:
     """Drop unused databases that ``TestDatabase`` made on the server of ``url``; return the names.
 
-    That is what bears its mark, was made ``older_than`` seconds ago or earlier, and has no
-    connection. On SQLite it is what lies in the folder for temporary files, used or not.
+    They have its mark, were created at least ``older_than`` seconds ago, and have no connection.
+    On SQLite they are the marked files in the folder for temporary files, used or not.
     """
     parsed, url = parse_url(url), MASK
     options = hide_password(options)

@@ -1,4 +1,4 @@
-"""The names of test databases: whose they are at a glance, and no name twice."""
+"""The names of test databases: unique, and with the name of the original and the worker."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from asgi_dbconn.errors import ConfigurationError
 __all__ = ["RUN_VARIABLE", "Mark", "database_name"]
 
 RUN_VARIABLE: Final = "ASGI_DBCONN_TEST_RUN"
-"""The variable that names the test run to the processes that it starts."""
+"""The environment variable with the name of the test run, for the processes that it starts."""
 
 _LIMIT: Final = 63
-"""Bytes of a name that PostgreSQL keeps; it cuts the rest off without a word."""
+"""Bytes of a name that PostgreSQL keeps; it cuts off the rest without an error."""
 
 _MAKER: Final = "asgi_dbconn.testing"
 _OWN_RUN: Final = secrets.token_hex(16)
@@ -25,7 +25,7 @@ _OWN_RUN: Final = secrets.token_hex(16)
 
 @dataclass(frozen=True)
 class Mark:
-    """The mark beside a test database, so that no other one is taken for a left-over."""
+    """The mark stored with a test database: only a marked one is dropped as a left-over."""
 
     run: str = field(default_factory=lambda: os.environ.get(RUN_VARIABLE, _OWN_RUN))
     """The test run that made it: all workers of pytest-xdist together, or this process."""
@@ -52,15 +52,15 @@ class Mark:
 
 
 def database_name(prefix: str, database: str, worker: str | None) -> str:
-    """Return a new name of at most 63 bytes; a long ``database`` is cut, the rest of it never.
+    """Return a new name of at most 63 bytes; only ``database`` is cut off if it is too long.
 
-    Raises ConfigurationError if ``prefix`` leaves no room.
+    Raises ConfigurationError if ``prefix`` is so long that the rest does not fit.
     """
     end = "".join(f"_{part}" for part in (worker, secrets.token_hex(4)) if part)
     room = _LIMIT - len(f"{prefix}{end}".encode())
     if room < 1:
         raise ConfigurationError(
-            f"The prefix {prefix!r} is too long: a test database's name has at most {_LIMIT} bytes "
-            "with everything that follows it. Choose a shorter one."
+            f"The prefix {prefix!r} is too long: a test database's whole name has at most {_LIMIT} "
+            "bytes. Choose a shorter prefix."
         )
     return f"{prefix}{database.encode()[:room].decode(errors='ignore')}{end}"

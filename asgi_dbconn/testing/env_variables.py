@@ -1,7 +1,8 @@
-"""Variables of the environment that name test databases, from before an application is imported.
+"""Environment variables that name test databases, set before the application is imported.
 
-An application that reads its URL when it is imported, and so before any fixture runs, never learns
-of its real database: what forgets to ask for the test database fails, instead of writing into it.
+An application may read its URL when it is imported, before any fixture runs. It never sees the URL
+of its real database: code that forgets to ask for the test database fails, instead of writing into
+the real one.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ __all__ = ["DatabaseVariables"]
 
 
 class DatabaseVariables:
-    """The variables that name test databases while tests run.
+    """The environment variables that name test databases while tests run.
 
-    ``lines`` are those of the ini option: ``NAME``, or ``NAME=url`` for where it is not set.
-    Making one changes nothing, but raises UsageError if a variable has no URL of a database.
+    ``lines`` are those of the ini option: ``NAME``, or ``NAME=url`` for a variable that is not set.
+    Creating this object changes nothing. It raises UsageError if a variable has no database URL.
     """
 
     def __init__(self, lines: Iterable[str], environ: MutableMapping[str, str]) -> None:
         self._environ = environ
         self._given: Final[dict[str, str]] = {}
         self.databases: Final[dict[str, TestDatabase]] = {}
-        """Test databases by variable. Variables that named the same file, or the same database of a
-        server, still do."""
+        """Test databases by variable. Variables with the same database (file, or database of a
+        server) get the same test database."""
         self._before: dict[str, str | None] = {}
         self._run: str | None = None
         by_original: dict[DatabaseURL, TestDatabase] = {}
@@ -52,17 +53,17 @@ class DatabaseVariables:
             except UnsupportedURL as error:
                 raise pytest.UsageError(f"{variable}, of dbconn_environment: {error}") from None
             self._given[variable] = url
-            if not database.original.is_memory:  # those are two if they are called the same
+            if not database.original.is_memory:  # two memory databases may have the same URL
                 database = by_original.setdefault(database.original, database)
             self.databases[variable] = database
 
     def enter(self) -> None:
-        """Let the variables name the test databases, which need not have been made."""
+        """Set the variables to the test databases, which need not exist yet."""
         for variable, database in self.databases.items():
             self._set(variable, _spelt_like(self._given[variable], database.url))
 
     def leave(self) -> None:
-        """Set the variables as they were before; also if that was done already."""
+        """Restore the variables; a second call does nothing."""
         before, self._before = self._before, {}
         for variable, value in before.items():
             if value is None:
@@ -71,18 +72,18 @@ class DatabaseVariables:
                 self._environ[variable] = value
 
     def hand_over(self) -> None:
-        """Hand over to workers about to start: they inherit the variables as they were before.
+        """Restore the variables for workers that are about to start and inherit them.
 
-        Each makes test databases of its own from them, with a mark that says whose worker it is.
+        Each worker makes test databases of its own from them, with a mark that names its test run.
         """
         self.leave()
         self._run = secrets.token_hex(16)
         self._set(RUN_VARIABLE, self._run)
 
     def tidy_up(self) -> None:
-        """Drop what workers left because they crashed or were killed; not if there were no workers.
+        """Drop the databases of workers that crashed or were killed; do nothing without workers.
 
-        Where the server is not there any more, neither is anything to drop.
+        If the server does not run any more, there is nothing to drop.
         """
         if self._run is not None:
             for original in {database.original for database in self.databases.values()}:

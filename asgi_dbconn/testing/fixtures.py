@@ -1,4 +1,4 @@
-"""The fixtures that a test asks for by name; each may be replaced in a conftest.py."""
+"""The pytest fixtures; a conftest.py may replace any of them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ LOOP_SCOPES: Final[tuple[LoopScope, ...]] = ("function", "class", "module", "pac
 
 
 def fixture_of_runner(what: What, request: pytest.FixtureRequest) -> str:
-    """Return the name of the fixture that does it on the loop of the test that asks."""
+    """Return the name of the fixture that does ``what`` on the loop of the requesting test."""
     marker = request.node.get_closest_marker("asyncio")
     if marker is not None and request.config.pluginmanager.has_plugin("asyncio"):
         default = request.config.getini("asyncio_default_test_loop_scope")
@@ -58,17 +58,17 @@ def fixture_of_runner(what: What, request: pytest.FixtureRequest) -> str:
 
 
 def fixture_name(what: What, runner: str) -> str:
-    """Return a hidden name: pytest does not list what begins with an underscore."""
+    """Return a hidden name: pytest does not list fixtures that begin with an underscore."""
     return f"_dbconn_{what}_with_{runner}"
 
 
 @pytest.fixture(scope="session")
 def dbconn_url(pytestconfig: pytest.Config) -> str | DatabaseURL:
-    """Return the URL for dbconn_database; replace it where dbconn_environment is not set."""
+    """Return the URL for dbconn_database; replace it if dbconn_environment is not set."""
     for database in databases_of_environment(pytestconfig).values():
         return database.original
     pytest.fail(
-        "Nobody says what to make the test database from. Name the variable that your application "
+        "No URL for the test database is configured. Name the variable that your application "
         "reads in the configuration of pytest (dbconn_environment = DATABASE_URL), or write a "
         "fixture dbconn_url with scope='session' that returns a URL.",
         pytrace=False,
@@ -89,7 +89,7 @@ def dbconn_databases(pytestconfig: pytest.Config) -> Iterator[Mapping[str, TestD
 def dbconn_database(
     dbconn_databases: Mapping[str, TestDatabase], request: pytest.FixtureRequest
 ) -> Iterator[TestDatabase]:
-    """Yield the first of dbconn_databases, or else one that is made from dbconn_url."""
+    """Yield the first of dbconn_databases, or else one that is created from dbconn_url."""
     for database in dbconn_databases.values():
         yield database
         return
@@ -156,10 +156,10 @@ def rollback_without_loop(dbconn_registry: Registry) -> Iterator[None]:
 
 @pytest.fixture(name=fixture_name("client", "no_loop"))
 def client_without_loop() -> None:
-    """Say what to take instead."""
+    """Fail, and name the client to use instead."""
     pytest.fail(
         "dbconn_client is an async client, and this test is synchronous, or no plugin runs it. "
-        "Write `async def` and a mark of your plugin, or take Starlette's TestClient: "
+        "Write `async def` and a mark of your plugin, or use Starlette's TestClient: "
         "TestClient(LifespanMiddleware(app, models.rollback)).",
         pytrace=False,
     )

@@ -1,4 +1,4 @@
-"""Names that the fixtures need and pytest's start must not pay for; imported on first use."""
+"""Names for the fixtures, imported on first use so that pytest starts fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin that pytest finds in asgi-dbconn: fixtures named ``dbconn_``, nothing automatic."""
+"""The pytest plugin of asgi-dbconn: fixtures named ``dbconn_``; none of them is automatic."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytest_plugins = ["asgi_dbconn.testing.fixtures"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add three lines of configuration; without them nothing happens."""
+    """Add three ini options; without them the plugin does nothing."""
     parser.addini(
         "dbconn_environment",
         "environment variables that name test databases while pytest runs: NAME or NAME=url",
@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Name the test databases before any conftest.py has imported the application."""
+    """Set the variables of the test databases before a conftest.py imports the application."""
     lines = early_config.getini("dbconn_environment")
     if lines:
         environment = lazy.DatabaseVariables(lines, os.environ)
@@ -46,21 +46,21 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load the fixtures that need pytest-asyncio, if it is there."""
+    """Load the fixtures that need pytest-asyncio, if it is installed."""
     if config.pluginmanager.has_plugin("asyncio"):
         config.pluginmanager.import_plugin("asgi_dbconn.testing.pytest_asyncio_fixtures")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Hand over to workers that are about to start, and have test databases of their own."""
+    """Restore the variables for workers that are about to start with databases of their own."""
     if (environment := _environment(config)) is not None:
         environment.hand_over()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tidy up after workers, which have ended one way or another."""
+    """Drop the databases that ended workers have left."""
     if (environment := _environment(session.config)) is not None:
         environment.tidy_up()
 

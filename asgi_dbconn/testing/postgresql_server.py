@@ -1,4 +1,4 @@
-"""Test databases on a PostgreSQL server: created, dropped, and found again after a crash."""
+"""Test databases on a PostgreSQL server: created, dropped, and found after a crash."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from asgi_dbconn.urls import DatabaseURL
 
 __all__ = ["PostgreSQLServer"]
 
-# No such database, or none for this role: another one of the same server may do.
+# The database does not exist, or the role may not use it: try another one of the same server.
 _NOT_THIS_ONE: Final = frozenset({"3D000", "42501", "28000"})
 
 _REMEDIES: Final = {
-    "42501": "Let the role do so (ALTER ROLE ... CREATEDB), or give the URL of one that may.",
-    "55006": "Disconnect everybody from the template first.",
+    "42501": "Allow the role to (ALTER ROLE ... CREATEDB), or use the URL of one that may.",
+    "55006": "Close all connections to the template first.",
     "3D000": "Is the name of the template right?",
 }
 
@@ -37,7 +37,7 @@ _MARKED: Final = """
 
 
 class PostgreSQLServer:
-    """One server, seen from a database that always exists there."""
+    """One server, used from a database that always exists there."""
 
     def __init__(self, url: DatabaseURL, options: OptionArguments) -> None:
         self._url = url
@@ -49,8 +49,8 @@ class PostgreSQLServer:
     async def make(self, name: str, template: str | None) -> None:
         """Create the database, as a copy of ``template`` if there is one.
 
-        Raises ConfigurationError if the server refuses, DatabaseUnavailable if it is not there.
-        What was begun before an error is for ``remove``.
+        Raises ConfigurationError if the server refuses, DatabaseUnavailable if it does not run.
+        After an error, call ``remove``: the database may exist.
         """
         copied = "" if template is None else f" TEMPLATE {_identifier(template)}"
         try:
@@ -67,15 +67,15 @@ class PostgreSQLServer:
             ) from error
 
     async def remove(self, name: str) -> None:
-        """Drop the database, also if it has connections, or if there is none."""
+        """Drop the database, even if it has connections; do nothing if it does not exist."""
         await self._execute(f"DROP DATABASE IF EXISTS {_identifier(name)} WITH (FORCE)")
 
     async def remove_run(self, run: str) -> list[str]:
-        """Drop what that run has left, also with connections to it; return the names."""
+        """Drop the databases that a run has left, even with connections; return the names."""
         return await self._remove_if(lambda mark, _: mark.run == run)
 
     async def remove_old(self, older_than: float) -> list[str]:
-        """Drop what is that many seconds old and has no connection; return the names."""
+        """Drop the databases of at least that age without connections; return the names."""
         now = time.time()
         return await self._remove_if(
             lambda mark, is_used: not is_used and mark.is_left_over(older_than, now)
@@ -100,8 +100,8 @@ class PostgreSQLServer:
 
     @asynccontextmanager
     async def _maintenance(self) -> AsyncIterator[Database]:
-        # Not on template1 if it can be helped: who is connected to it keeps others from CREATE
-        # DATABASE, and other workers want to create theirs at the same time.
+        # Not on template1 if possible: a connection to it blocks CREATE DATABASE, and other workers
+        # create theirs at the same time.
         names = dict.fromkeys(("postgres", self._url.database, "template1"))
         refusals: list[DatabaseUnavailable] = []
         for name in names:

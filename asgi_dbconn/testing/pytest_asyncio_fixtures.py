@@ -1,6 +1,6 @@
-"""The same fixtures for tests that pytest-asyncio runs, one for each of its kinds of loop.
+"""The fixtures for tests that pytest-asyncio runs, one for each of its loop scopes.
 
-A fixture there has to say when it is written which loop it runs on.
+A fixture of pytest-asyncio has a fixed loop scope, which is written in its decorator.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["client_on_loop_of", "rollback_on_loop_of"]
 
 
 def rollback_on_loop_of(scope: LoopScope) -> Any:
-    """Return the rollback fixture for tests that run on such a loop."""
+    """Return the rollback fixture for tests on a loop of ``scope``."""
     name = fixture_name("rollback", f"loop_of_{scope}")
 
     @pytest_asyncio.fixture(loop_scope=scope, name=name)
@@ -35,7 +35,7 @@ def rollback_on_loop_of(scope: LoopScope) -> Any:
 
 
 def client_on_loop_of(scope: LoopScope) -> Any:
-    """Return the client fixture for tests that run on such a loop."""
+    """Return the client fixture for tests on a loop of ``scope``."""
     name = fixture_name("client", f"loop_of_{scope}")
 
     @pytest_asyncio.fixture(loop_scope=scope, name=name)

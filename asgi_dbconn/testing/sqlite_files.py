@@ -1,4 +1,4 @@
-"""Test databases on SQLite: files in a folder of their own, which goes with all that is in it."""
+"""Test databases on SQLite: each file in a folder of its own, which is removed with it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["SQLiteFiles"]
 _MARK: Final = "made-by"
 _FILE: Final = "test.sqlite"
 
-# Parts of a URL that say how the original is opened, and would be wrong about a new file.
+# Query parameters for opening the original; for a new file they would be wrong.
 _ABOUT_THE_ORIGINAL: Final = frozenset({"mode", "cache", "vfs", "uri", "immutable", "nolock"})
 
 
 class SQLiteFiles:
-    """The folder for temporary files; an original in memory gets a file, too.
+    """Test databases in the folder for temporary files; also for an original in memory.
 
-    What is in memory is gone with its last connection, and the tables of a test run have to stay
-    from one test to the next.
+    A memory database ends with its last connection, and the tables of a test run have to stay from
+    one test to the next.
     """
 
     def __init__(self, url: DatabaseURL) -> None:
@@ -39,19 +39,19 @@ class SQLiteFiles:
         return self._url.replace(database=str(self._folder(name) / _FILE), query=kept)
 
     async def make(self, name: str, template: str | None) -> None:
-        """Make the file. Raises FileExistsError if the name is taken."""
+        """Create the file. Raises FileExistsError if the name is taken."""
         self._make(name, template)
 
     async def remove(self, name: str) -> None:
-        """Remove the file with the journals beside it; also if there is none."""
+        """Remove the file with its journals; do nothing if it does not exist."""
         shutil.rmtree(self._folder(name), ignore_errors=True)
 
     async def remove_run(self, run: str) -> list[str]:
-        """Remove what that run has left; return the names."""
+        """Remove the files that a run has left; return the names."""
         return [self._remove(folder) for folder, mark in self._find_marked() if mark.run == run]
 
     async def remove_old(self, older_than: float) -> list[str]:
-        """Remove what is that many seconds old; return the names."""
+        """Remove the files of at least that age; return the names."""
         now = time.time()
         return [
             self._remove(folder)
@@ -75,7 +75,7 @@ class SQLiteFiles:
         for path in sorted(self._temporary.glob(f"asgi_dbconn-*/{_MARK}")):
             try:
                 mark = Mark.read(path.read_text())
-            except OSError:  # somebody else's, or gone at this moment
+            except OSError:  # it belongs to another user, or was removed just now
                 continue
             if mark is not None:
                 found.append((path.parent, mark))

@@ -17,7 +17,7 @@ from tests.frameworks.parts import Framework, Parts
 def about_the_lifespan(caught: list[warnings.WarningMessage]) -> list[str]:
     """The warnings of the middleware; the unconnected queries warn as well."""
     texts = [str(each.message) for each in caught]
-    return [text for text in texts if "no lifespan did" in text]
+    return [text for text in texts if "without a lifespan" in text]
 
 
 @each()

@@ -55,7 +55,7 @@ async def test_errors_refuse_every_request() -> None:
 
     async with client(app) as http:
         for _ in range(2):
-            with pytest.raises(LifespanError, match="no lifespan did"):
+            with pytest.raises(LifespanError, match="without a lifespan"):
                 await http.get("/")
 
 

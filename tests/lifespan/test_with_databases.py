@@ -65,7 +65,7 @@ async def test_one_dead_database_of_three_is_named_and_the_others_closed(
         await app({"type": "lifespan"}, stage.receive, send)
 
     assert stage.story == [STARTUP, STARTUP_FAILED]
-    told = stage.said["message"]
+    told = stage.last_message["message"]
     assert "'b'" in told
     assert "app:***@127.0.0.1" in told
     assert "hush" not in told
@@ -79,8 +79,8 @@ async def test_two_dead_databases_are_both_named(dead_url: str, sqlite_url: str)
     assert isinstance(await live(stage, models.asgi(polite([]))), ExceptionGroup)
 
     for part in ("2 of 3", "'a'", "'b'"):
-        assert part in stage.said["message"]
-    assert "hush" not in stage.said["message"]
+        assert part in stage.last_message["message"]
+    assert "hush" not in stage.last_message["message"]
 
 
 async def test_a_connect_that_hangs_is_bounded(proxy: Proxy, postgres_url: str) -> None:
@@ -99,7 +99,7 @@ async def test_a_connect_that_hangs_is_bounded(proxy: Proxy, postgres_url: str) 
 async def test_a_disconnect_on_a_dead_network_is_bounded_and_logged(
     proxy: Proxy, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Scenario 15: the databases see to their bound themselves, so the goodbye is said."""
+    """Scenario 15: the databases see to their bound themselves, so the last_message is said."""
     models = Registry(proxy.url_for(postgres_url), shutdown_timeout=0.2)
     stage = LifespanHarness(asks=[STARTUP])
     life = asyncio.create_task(live(stage, models.asgi(polite([]))))
@@ -133,7 +133,7 @@ async def test_one_database_that_cannot_close_does_not_keep_the_others_open(
 
     assert isinstance(error, OSError)
     assert stage.story == [*LIVED[:-1], "lifespan.shutdown.failed"]
-    assert "the proxy is gone" in stage.said["message"]
+    assert "the proxy is gone" in stage.last_message["message"]
     assert not any(each.is_connected for each in models.databases.values())
 
 

@@ -16,7 +16,7 @@ from tests.support.postgres import PostgresServer, Session
 
 pytestmark = [pytest.mark.server, pytest.mark.postgres]
 
-CAUSE = "A request came, but no lifespan did"
+CAUSE = "A request came without a lifespan"
 FIRST_REQUESTS = 20
 
 

@@ -1,4 +1,4 @@
-"""The lifespan checks: what any wrapper around an ASGI application should do, as callables.
+"""The lifespan checks: the right behaviour of a wrapper around an ASGI application, as callables.
 
     from asgi_dbconn.testing.conformance import CHECKS, run
 
@@ -6,8 +6,8 @@
         outcome = run(check, my_wrapper)
 
 A wrapper is a function ``(app, lifetime, *, handle_lifespan=False) -> ASGI application``, where
-``lifetime`` is an async context manager that has to be open exactly as long as ``app`` lives.
-The numbers are stable; numbers that are missing here need real servers, frameworks or databases.
+``lifetime`` is an async context manager that has to be open exactly as long as ``app`` runs.
+The numbers are stable. The missing ones need real servers, frameworks or databases.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Failures of the application: in its startup, in mid-life, in its shutdown."""
+"""Failures of the application: in its startup, while it serves, in its shutdown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CLOSED_FIRST = (STARTUP, "open", "closed", "lifespan.startup.failed")
 
 
 async def check_17_refuses(wrapper: Wrapper) -> None:
-    """A failed inner startup disconnects before it is reported, with its own words and error."""
+    """A failed startup is reported after disconnecting, with its own message and error."""
     stage, failure = LifespanHarness(), KeyError("templates")
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -31,13 +31,13 @@ async def check_17_refuses(wrapper: Wrapper) -> None:
 
     error = await stage.live(wrapper, inner)
     stage.expect_story(*_CLOSED_FIRST)
-    expect(stage.said, _FAILED, "the message")
+    expect(stage.last_message, _FAILED, "the message")
     if error is not failure:
         raise ConformanceFailure(f"raised {error!r} instead of the application's error")
 
 
 async def check_18_refuses_and_returns(wrapper: Wrapper) -> None:
-    """A failed inner startup that returns is raised all the same: test clients would hang."""
+    """A failed startup is raised even if the application returns: test clients would hang."""
     stage = LifespanHarness()
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -51,7 +51,7 @@ async def check_18_refuses_and_returns(wrapper: Wrapper) -> None:
 
 
 async def check_19_refuses_and_listens(wrapper: Wrapper) -> None:
-    """An application that listens on after a failed startup is ended (Quart, Sanic)."""
+    """An application that still receives after a failed startup is ended (Quart, Sanic)."""
     stage = LifespanHarness(asks=[STARTUP])
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -67,7 +67,7 @@ async def check_19_refuses_and_listens(wrapper: Wrapper) -> None:
 
 
 async def check_20_refuses_and_disconnect_fails(wrapper: Wrapper) -> None:
-    """A failed inner startup and a failed disconnect are told in one message."""
+    """A failed startup and a failed disconnect are reported in one message."""
     stage = LifespanHarness()
     stage.resource.fails_to_close = OSError("socket is gone")
 
@@ -82,7 +82,7 @@ async def check_20_refuses_and_disconnect_fails(wrapper: Wrapper) -> None:
 
 
 async def check_21_crashes_in_startup(wrapper: Wrapper) -> None:
-    """A crash after the startup message was taken is a failed startup, told and raised."""
+    """A crash after receiving the startup message is reported as a failed startup, and raised."""
     stage, failure = LifespanHarness(), KeyError("templates")
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -97,7 +97,7 @@ async def check_21_crashes_in_startup(wrapper: Wrapper) -> None:
 
 
 async def check_27_crashes_in_mid_life(wrapper: Wrapper) -> None:
-    """A crash in mid-life leaves the databases to the requests, and is told at shutdown."""
+    """A crash while serving leaves the databases connected, and is reported at shutdown."""
     stage, failure = LifespanHarness(asks=[STARTUP]), KeyError("background job")
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -118,7 +118,7 @@ async def check_27_crashes_in_mid_life(wrapper: Wrapper) -> None:
 
 
 async def check_28_crashes_in_shutdown(wrapper: Wrapper) -> None:
-    """A crash in the inner shutdown is told after the databases are disconnected."""
+    """A crash in the application's shutdown is reported after the databases are disconnected."""
     stage, failure = LifespanHarness(), KeyError("flush")
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -134,7 +134,7 @@ async def check_28_crashes_in_shutdown(wrapper: Wrapper) -> None:
 
 
 async def check_29_refuses_to_stop(wrapper: Wrapper) -> None:
-    """A failed inner shutdown is forwarded once, after the databases are disconnected."""
+    """A failed shutdown is forwarded once, after the databases are disconnected."""
     told = {"type": "lifespan.shutdown.failed", "message": "the queue is full"}
     stage, failure = LifespanHarness(), KeyError("queue")
 
@@ -147,13 +147,13 @@ async def check_29_refuses_to_stop(wrapper: Wrapper) -> None:
 
     error = await stage.live(wrapper, inner)
     stage.expect_story(*GOOD_LIFE[:-1], "lifespan.shutdown.failed")
-    expect(stage.said, told, "the message")
+    expect(stage.last_message, told, "the message")
     if error is not failure:
         raise ConformanceFailure(f"raised {error!r} instead of the application's error")
 
 
 async def check_31_repeats_itself(wrapper: Wrapper) -> None:
-    """An application that says a word twice is heard once: servers assert on the second."""
+    """A message that is sent twice is forwarded once: servers assert on the second."""
     stage = LifespanHarness()
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:

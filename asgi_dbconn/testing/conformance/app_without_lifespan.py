@@ -1,4 +1,4 @@
-"""Applications without a lifespan, or with one that is not quite as the specification has it."""
+"""Applications without a lifespan, or with one that differs from the specification."""
 
 from __future__ import annotations
 
@@ -11,55 +11,55 @@ from asgi_dbconn.testing.conformance.harness import BYE, COMPLETE, STARTUP, Inne
 __all__ = ["CHECKS"]
 
 
-async def _is_spoken_for(wrapper: Wrapper, inner: Inner) -> None:
+async def _expect_synthesised_events(wrapper: Wrapper, inner: Inner) -> None:
     stage = LifespanHarness()
     error = await stage.live(wrapper, inner)
     expect(error, None, "raised")
     stage.expect_good_life()
     if any(event.startswith("http.") for event in stage.story):
-        raise ConformanceFailure(f"the server heard HTTP in a lifespan: {stage.story!r}")
+        raise ConformanceFailure(f"the server received HTTP in a lifespan: {stage.story!r}")
 
 
 async def check_22_raises_at_once(wrapper: Wrapper) -> None:
-    """An application that turns the lifespan away at once is spoken for (Django, Channels)."""
+    """If the application raises immediately, the events are synthesised (Django, Channels)."""
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         raise ValueError("Django can only handle ASGI/HTTP connections, not lifespan.")
 
-    await _is_spoken_for(wrapper, inner)
+    await _expect_synthesised_events(wrapper, inner)
 
 
 async def check_23_returns_at_once(wrapper: Wrapper) -> None:
-    """An application that returns at once is spoken for."""
+    """If the application returns immediately, the events are synthesised."""
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         return
 
-    await _is_spoken_for(wrapper, inner)
+    await _expect_synthesised_events(wrapper, inner)
 
 
 async def check_24_answers_in_http(wrapper: Wrapper) -> None:
-    """An application that answers the lifespan in HTTP is spoken for; the server never hears it."""
+    """If the application answers in HTTP, the events are synthesised; the server sees no HTTP."""
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"hello"})
 
-    await _is_spoken_for(wrapper, inner)
+    await _expect_synthesised_events(wrapper, inner)
 
 
 async def check_25_speaks_first(wrapper: Wrapper) -> None:
-    """An application that speaks before it listens is spoken for."""
+    """If the application sends before it receives, the events are synthesised."""
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    await _is_spoken_for(wrapper, inner)
+    await _expect_synthesised_events(wrapper, inner)
 
 
 async def check_26_leaves_in_mid_life(wrapper: Wrapper) -> None:
-    """An application that returns in mid-life keeps its databases until the shutdown."""
+    """An application that returns while serving keeps its databases until the shutdown."""
     stage = LifespanHarness(asks=[STARTUP])
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -77,25 +77,25 @@ async def check_26_leaves_in_mid_life(wrapper: Wrapper) -> None:
 
 
 async def check_30_says_no_goodbye(wrapper: Wrapper) -> None:
-    """An application that returns from its shutdown without a word has the goodbye said for it."""
+    """If the application returns from its shutdown without a message, it is synthesised."""
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send(COMPLETE)
         await receive()
 
-    await _is_spoken_for(wrapper, inner)
+    await _expect_synthesised_events(wrapper, inner)
 
 
 async def check_32_never_returns(wrapper: Wrapper) -> None:
-    """An application that listens for ever ends with its lifespan."""
+    """An application that receives for ever ends with its lifespan."""
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         while True:
             message = await receive()
             await send(COMPLETE if message["type"] == STARTUP else BYE)
 
-    await _is_spoken_for(wrapper, inner)
+    await _expect_synthesised_events(wrapper, inner)
 
 
 CHECKS = collect(

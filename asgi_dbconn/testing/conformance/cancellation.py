@@ -1,4 +1,4 @@
-"""Lives that end from outside: cancelled, interrupted, or collected as garbage."""
+"""Lifespans that end from outside: cancelled, interrupted, or collected as garbage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["CHECKS"]
 
 
 async def check_33_cancelled(wrapper: Wrapper) -> None:
-    """A life that is cancelled while it serves lets the application clean up, then disconnects."""
+    """A cancellation while serving lets the application clean up, and then disconnects."""
     stage = LifespanHarness(asks=[STARTUP])
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -43,7 +43,7 @@ async def check_33_cancelled(wrapper: Wrapper) -> None:
 
 
 async def check_34_cancelled_twice(wrapper: Wrapper) -> None:
-    """A second cancellation, while disconnecting, ends the life at once."""
+    """A second cancellation, while disconnecting, ends the lifespan immediately."""
     stage = LifespanHarness(asks=[STARTUP])
     stage.resource.hangs_in_closing = True
     life = asyncio.ensure_future(stage.live(wrapper, polite([])))
@@ -68,7 +68,7 @@ async def check_35_interrupted(wrapper: Wrapper) -> None:
             await send(COMPLETE)
             raise end
 
-        # On a loop of its own, which such an exception leaves at once.
+        # On a loop of its own, which such an exception stops immediately.
         caught = await asyncio.to_thread(_left_with, wrapper(inner, stage.resource), stage)
         if caught is not end:
             became = "was swallowed" if caught is None else f"became {caught!r}"
@@ -84,7 +84,7 @@ def _left_with(app: Any, stage: LifespanHarness) -> BaseException | None:
     life = loop.create_task(live())
     try:
         loop.run_until_complete(life)
-    except BaseException as error:  # whatever it is, it is the outcome
+    except BaseException as error:  # any exception is the outcome
         return error
     finally:
         life.cancel()
@@ -105,11 +105,11 @@ async def check_36_task_groups(wrapper: Wrapper) -> None:
     group = ExceptionGroup("unhandled errors in a TaskGroup", [KeyError("job")])
     stage = LifespanHarness()
 
-    async def failing(scope: Any, receive: Any, send: Any) -> None:
+    async def fail_in_group(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         raise group
 
-    error = await stage.live(wrapper, failing)
+    error = await stage.live(wrapper, fail_in_group)
     if error is not group:
         raise ConformanceFailure(f"raised {error!r} instead of the application's group")
 
@@ -119,7 +119,7 @@ async def _call(app: Inner, scope: Any, receive: Any, send: Any) -> None:
 
 
 async def check_37_garbage(wrapper: Wrapper) -> None:
-    """A life that nobody but itself refers to survives the garbage collector."""
+    """A lifespan task without a reference from outside survives the garbage collector."""
     stage = LifespanHarness(asks=[STARTUP])
     served = asyncio.Event()
 
@@ -141,7 +141,7 @@ async def check_37_garbage(wrapper: Wrapper) -> None:
     gc.collect()
     task = life()
     if task is None or task.done() or not stage.resource.is_open:
-        raise ConformanceFailure("the garbage collector ended the life while the server serves")
+        raise ConformanceFailure("the garbage collector ended it while the server serves")
     task.cancel()
     await asyncio.wait({task})
 
@@ -150,11 +150,11 @@ async def check_38_one_task(wrapper: Wrapper) -> None:
     """Connect and disconnect run in the same task: cancel scopes and context tokens need it."""
     direct = polite([])
 
-    async def grouped(scope: Any, receive: Any, send: Any) -> None:
+    async def run_in_group(scope: Any, receive: Any, send: Any) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(_call(polite([]), scope, receive, send))
 
-    for inner in (direct, grouped):
+    for inner in (direct, run_in_group):
         stage = LifespanHarness()
         await stage.live(wrapper, inner)
         stage.expect_good_life()

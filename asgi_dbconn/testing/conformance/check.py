@@ -1,4 +1,4 @@
-"""A check, and running it: on a loop of its own, with a limit, so that a hang is an outcome."""
+"""One check, run on a loop of its own and with a time limit, so that a hang is an outcome."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from asgi_dbconn.types import ASGIApp
 __all__ = ["Check", "ConformanceFailure", "Outcome", "Wrapper", "collect", "expect", "run"]
 
 _LIMIT: Final = 3.0
-"""Seconds that a check may take; each takes milliseconds where nothing hangs."""
+"""Seconds that a check may take; one that does not hang takes milliseconds."""
 
 
 class ConformanceFailure(AssertionError):
-    """The failure of a wrapper to do what it should; the text says both."""
+    """A wrong behaviour of a wrapper; the text has the actual and the expected one."""
 
 
 class Wrapper(Protocol):
-    """The subject of a check."""
+    """The function under test, which wraps an application."""
 
     def __call__(self, app: Any, lifetime: Any, /, *, handle_lifespan: bool = False) -> ASGIApp:
         """Return ``app``, with ``lifetime`` open from before its startup to after its shutdown."""
@@ -54,7 +54,7 @@ def expect(actual: object, expected: object, what: str) -> None:
 
 
 def collect(*performs: Callable[[Wrapper], Awaitable[None]]) -> tuple[Check, ...]:
-    """Return checks of functions that are named ``check_NN_...`` and say their behaviour."""
+    """Return a check for each function ``check_NN_...``; its docstring is the right behaviour."""
     return tuple(
         Check(
             number=int(perform.__name__.split("_")[1]),
@@ -72,7 +72,7 @@ def run(check: Check, wrapper: Wrapper) -> Outcome:
     def perform() -> None:
         outcomes.append(_outcome(check, wrapper))
 
-    # A daemon: a wrapper that goes on ignoring its cancellation must not hang the run.
+    # A daemon: a wrapper that ignores its cancellation must not hang the run.
     thread = threading.Thread(target=perform, name=f"lifespan check {check.number}", daemon=True)
     thread.start()
     thread.join(2 * _LIMIT)

@@ -1,4 +1,4 @@
-"""Failures to connect the databases, or to disconnect them."""
+"""Failures to connect or disconnect the databases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FAILED = "lifespan.startup.failed"
 
 
 async def check_8_connect_fails(wrapper: Wrapper) -> None:
-    """A connect that fails is told to the server once, raised, and the application not started."""
+    """A failed connect is reported once and raised, and the application is not started."""
     await _connect_fails(wrapper, handle_lifespan=False)
 
 
@@ -33,7 +33,7 @@ async def _connect_fails(wrapper: Wrapper, *, handle_lifespan: bool) -> None:
 
 
 async def check_12_server_aborts(wrapper: Wrapper) -> None:
-    """A server that aborts a failed start by raising gets its own error back (hypercorn)."""
+    """A server that aborts a failed startup by raising gets its own error back (hypercorn)."""
     stage = LifespanHarness()
     stage.resource.fails_to_open = ConnectionRefusedError("nobody answers")
     abort = stage.send_fails = RuntimeError("the server aborts")
@@ -48,7 +48,7 @@ async def check_13_cancelled_connect(wrapper: Wrapper) -> None:
     stage = LifespanHarness()
     stage.resource.hangs_in_opening = True
     life = asyncio.ensure_future(stage.live(wrapper, polite(stage.story)))
-    for _ in range(50):  # turns of the loop, enough to get to the connect
+    for _ in range(50):  # iterations of the loop, enough to get to the connect
         await asyncio.sleep(0)
     life.cancel()
     await asyncio.wait({life})
@@ -58,7 +58,7 @@ async def check_13_cancelled_connect(wrapper: Wrapper) -> None:
 
 
 async def check_14_disconnect_fails(wrapper: Wrapper) -> None:
-    """A disconnect that fails turns the goodbye into one shutdown.failed, and is raised."""
+    """A failed disconnect is reported by one shutdown.failed, and raised."""
     for handle_lifespan in (False, True):
         stage = LifespanHarness()
         failure = stage.resource.fails_to_close = OSError("socket is gone")

@@ -1,4 +1,4 @@
-"""Success: what happens in which order, and what passes through untouched."""
+"""Success: the order of the events, and the objects that pass through unchanged."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def check_2_synthesised(wrapper: Wrapper) -> None:
 
 
 async def check_4_receives(wrapper: Wrapper) -> None:
-    """The server is asked first, exactly twice, and never before its answer is needed."""
+    """The server's receive is called exactly twice, first of all and not earlier than needed."""
     stage = LifespanHarness()
     calls: list[str] = []
 
@@ -65,7 +65,7 @@ async def check_4_receives(wrapper: Wrapper) -> None:
 
 
 async def check_5_scope(wrapper: Wrapper) -> None:
-    """A scope without `asgi` and `state` works, and a state reaches the application as it is."""
+    """A scope without `asgi` and `state` works, and a state reaches the application unchanged."""
     scopes: tuple[dict[str, Any], ...] = ({}, {"asgi": {"version": "3.0"}, "state": {}})
     for scope in scopes:
         stage = LifespanHarness()
@@ -82,7 +82,7 @@ async def check_5_scope(wrapper: Wrapper) -> None:
 
 
 async def check_6_state(wrapper: Wrapper) -> None:
-    """The server sees what the application puts into the state."""
+    """The server sees the values that the application puts into the state."""
     stage, state = LifespanHarness(), dict[str, int]()
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -94,7 +94,7 @@ async def check_6_state(wrapper: Wrapper) -> None:
 
 
 async def check_7_requests(wrapper: Wrapper) -> None:
-    """Requests reach the application with the same objects, through no frame of the wrapper's."""
+    """Requests reach the application with the same objects, through no frame of the wrapper."""
     stage = LifespanHarness()
     seen: list[Any] = []
     awaitables: list[Any] = []

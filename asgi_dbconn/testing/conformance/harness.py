@@ -1,4 +1,4 @@
-"""A server that plays one lifespan and writes down everything that happens, in one story."""
+"""A server for one lifespan that records everything that happens, in one story."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Inner = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Resource:
-    """A lifetime that notes when it opens and closes, in which task, and fails when told to."""
+    """A lifetime that records when and in which task it opens and closes, and fails on demand."""
 
     def __init__(self, story: list[str]) -> None:
         self.story = story
@@ -55,31 +55,31 @@ class Resource:
             await asyncio.Event().wait()
         if self.fails_to_open is not None:
             raise self.fails_to_open
-        self._note_task()
+        self._record_task()
         self.story.append("open")
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._note_task()
+        self._record_task()
         self.story.append("closed")
         if self.hangs_in_closing:
             await asyncio.Event().wait()
         if self.fails_to_close is not None:
             raise self.fails_to_close
 
-    def _note_task(self) -> None:
+    def _record_task(self) -> None:
         task = asyncio.current_task()
         self.tasks.append(None if task is None else weakref.ref(task))
 
 
 class LifespanHarness:
-    """The server's ``receive`` and ``send``, the resource, and the story of one life."""
+    """The server's ``receive`` and ``send``, the resource, and the story of one lifespan."""
 
     def __init__(self, *, asks: Sequence[str] = (STARTUP, SHUTDOWN)) -> None:
         self.story: list[str] = []
         self.resource = Resource(self.story)
-        self.said: Message = {}
+        self.last_message: Message = {}
         self.refusals: list[Exception] = []
-        """The errors that an application got for words that it should not say."""
+        """The errors that an application got for messages that it should not send."""
         self.send_fails: BaseException | None = None
         self.waiting = asyncio.Event()
         """An event set when the application waits for a message that the server has not sent."""
@@ -97,7 +97,7 @@ class LifespanHarness:
 
     async def send(self, message: Message) -> None:
         self.story.append(message["type"])
-        self.said = message
+        self.last_message = message
         if self.send_fails is not None:
             raise self.send_fails
 
@@ -109,7 +109,7 @@ class LifespanHarness:
     async def live(
         self, wrapper: Wrapper, inner: Inner, *, handle_lifespan: bool = False, **scope: Any
     ) -> BaseException | None:
-        """Live one life of ``inner`` in ``wrapper``; return what it raised."""
+        """Run one lifespan of ``inner`` in ``wrapper``; return its error."""
         app = wrapper(inner, self.resource, handle_lifespan=handle_lifespan)
         try:
             await app({"type": "lifespan", **scope}, self.receive, self.send)
@@ -118,37 +118,38 @@ class LifespanHarness:
         return None
 
     def expect_story(self, *story: str) -> None:
-        """Raise ConformanceFailure unless exactly this has happened, in this order."""
+        """Raise ConformanceFailure unless exactly these events have happened, in this order."""
         expect(self.story, list(story), "the story")
 
-    def expect_good_life(self, goodbye: str = "lifespan.shutdown.complete") -> None:
-        """Raise ConformanceFailure unless it was open whenever it had to be.
+    def expect_good_life(self, last_message: str = "lifespan.shutdown.complete") -> None:
+        """Raise ConformanceFailure unless the resource was open from startup to shutdown.
 
-        Open before the server hears of the start, closed after it asks for the end and before it
-        hears of it. Further words are for other checks.
+        It has to be open before the startup is reported to the server. It has to be closed after
+        the server asks for the shutdown, and before that is reported. Other messages are for other
+        checks.
         """
-        order = ["open", "lifespan.startup.complete", SHUTDOWN, "closed", goodbye]
+        order = ["open", "lifespan.startup.complete", SHUTDOWN, "closed", last_message]
         places = [self.story.index(event) if event in self.story else -1 for event in order]
         if -1 in places or places != sorted(places):
             raise ConformanceFailure(f"the story: {self.story!r}")
 
     def expect_still_open(self, life: asyncio.Future[Any]) -> None:
-        """Raise ConformanceFailure unless the databases are there for the requests."""
+        """Raise ConformanceFailure unless the databases are still connected."""
         if not self.resource.is_open:
             raise ConformanceFailure(f"closed while the server serves: {self.story!r}")
         if life.done():
             raise ConformanceFailure(f"left while the server serves: {self.story!r}")
 
     def expect_message(self, *parts: str) -> None:
-        """Raise ConformanceFailure unless the last message tells all of this under its key."""
-        told = self.said.get("message")
+        """Raise ConformanceFailure unless the text of the last message has all ``parts``."""
+        told = self.last_message.get("message")
         for part in parts:
             if part not in str(told):
                 raise ConformanceFailure(f"the key 'message' is {told!r} and lacks {part!r}")
 
 
 def polite(story: list[str]) -> Inner:
-    """Return an application that does everything right, and notes when."""
+    """Return an application that follows the protocol, and records its events in ``story``."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()

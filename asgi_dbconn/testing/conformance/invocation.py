@@ -1,4 +1,4 @@
-"""Calls of the wrapped application: found to be ASGI 3, again, from two loops, with trio."""
+"""Calls of the wrapped application: as ASGI 3, repeatedly, from two loops, without asyncio."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["CHECKS"]
 
 
 async def check_44_detection(wrapper: Wrapper) -> None:
-    """Servers see an ASGI 3 application, and may call it with keywords (daphne)."""
+    """Servers detect an ASGI 3 application, and may call it with keyword arguments (daphne)."""
     stage = LifespanHarness()
     app: Any = wrapper(polite([]), stage.resource)
     is_asgi_3 = inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(
-        getattr(app, "__call__", None)  # noqa: B004 - it is what uvicorn and hypercorn ask
+        getattr(app, "__call__", None)  # noqa: B004 - as uvicorn and hypercorn do
     )
     expect(is_asgi_3, True, "found to be ASGI 3")
     await app(scope={"type": "lifespan"}, receive=stage.receive, send=stage.send)
@@ -27,7 +27,7 @@ async def check_44_detection(wrapper: Wrapper) -> None:
 
 
 async def check_48_again(wrapper: Wrapper) -> None:
-    """One wrapped application may live again and again (test clients, serverless)."""
+    """One wrapped application may have several lifespans in a row (test clients, serverless)."""
     app: Any = None
     resource = Resource([])
     for _ in range(3):
@@ -39,7 +39,7 @@ async def check_48_again(wrapper: Wrapper) -> None:
 
 
 async def check_49_two_loops(wrapper: Wrapper) -> None:
-    """One wrapped application may live on two loops at once, independently."""
+    """One wrapped application may run on two loops at the same time, independently."""
     one_ended, two_started = threading.Event(), threading.Event()
     stories: dict[str, list[str]] = {}
 
@@ -88,7 +88,7 @@ async def _one_life(
 
 
 async def check_50_twice_around(wrapper: Wrapper) -> None:
-    """Two wrappers around one another open and close what they share in the right order."""
+    """Two wrappers around each other open and close a shared lifetime in the right order."""
     stage, outer = LifespanHarness(), Resource([])
     outer.story = stage.story
     app = wrapper(wrapper(polite(stage.story), stage.resource), outer)
@@ -100,7 +100,7 @@ async def check_50_twice_around(wrapper: Wrapper) -> None:
 
 
 async def check_51_without_asyncio(wrapper: Wrapper) -> None:
-    """On a loop that is not asyncio's the start fails with a reason, instead of looking absent."""
+    """On a loop of another library the startup fails with a reason, instead of being ignored."""
     said: list[Message] = []
 
     async def receive() -> Message:
@@ -114,24 +114,24 @@ async def check_51_without_asyncio(wrapper: Wrapper) -> None:
             asyncio.get_running_loop()
 
     def by_hand() -> None:
-        # No loop runs in this thread, as none of asyncio's does under trio.
+        # No asyncio loop runs in this thread, as under trio.
         stepping = wrapper(polite([]), NeedsAsyncio([]))(
             {"type": "lifespan"}, receive, send
         ).__await__()
         try:
             stepping.send(None)
-        except BaseException as error:  # what it raises is not what is checked
+        except BaseException as error:  # this check is not about the exception
             said.append({"type": "raised", "message": repr(error)})
 
     await asyncio.to_thread(by_hand)
     if not said or said[0]["type"] != "lifespan.startup.failed":
         raise ConformanceFailure(f"said {[message['type'] for message in said]}")
     if not said[0].get("message"):
-        raise ConformanceFailure("startup.failed says no reason under the key 'message'")
+        raise ConformanceFailure("startup.failed has no reason under the key 'message'")
 
 
 async def check_54_attributes(wrapper: Wrapper) -> None:
-    """Attributes of the application are found on the wrapper, as they are now."""
+    """Attributes of the application are found on the wrapper, with their current values."""
 
     class App:
         title = "before"
