@@ -15,6 +15,6 @@ def test_no_other_private_name_is_used() -> None:
     assert private_names("migrations") == ALEMBIC
 
 
-@pytest.mark.parametrize("name", ALEMBIC)
+@pytest.mark.parametrize("name", sorted(ALEMBIC))
 def test_a_private_name_exists(name: str) -> None:
     assert callable(getattr(ScriptDirectory, name))
