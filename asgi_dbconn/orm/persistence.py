@@ -78,7 +78,11 @@ class _Verb(Session):
                 mark_aborted(self._bound_to, error)
             raise
         self.undo.leave_changes()
-        self.undo.note(self._bound_to)
+        try:
+            self.undo.note(self._bound_to)
+        except BaseException:
+            self._restore(None)  # the connection was closed meanwhile: nothing is stored
+            raise
 
     def _restore(self, error: BaseException | None) -> None:
         is_uncertain = self._alone and error is not None and not is_refusal(error)

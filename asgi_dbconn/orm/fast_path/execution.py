@@ -21,6 +21,7 @@ from sqlalchemy import Column, Executable
 from sqlalchemy.engine import Connection
 from sqlalchemy.util import immutabledict
 
+from asgi_dbconn.orm.fast_path import AVAILABLE
 from asgi_dbconn.pools.dialects.drivers import BUFFERING_DRIVERS
 from asgi_dbconn.pools.dialects.profile import AUTOCOMMIT
 
@@ -54,7 +55,8 @@ def execute(
     parameters: Mapping[str, Any] | None,
 ) -> Result:
     """Execute ``statement`` and read all of its rows."""
-    if connection.dialect.driver in BUFFERING_DRIVERS and _can_bypass(connection):
+    is_buffered = AVAILABLE and connection.dialect.driver in BUFFERING_DRIVERS
+    if is_buffered and _can_bypass(connection):
         compiled = _cached_compiled(connection, statement, parameters)
         if compiled is not None:
             return _execute_compiled(connection, statement, parameters, compiled)

@@ -13,6 +13,8 @@ from typing import Any, Final, Generic, TypeVar, cast
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_dict, instance_state
 
+from asgi_dbconn.orm.fast_path import AVAILABLE
+
 __all__ = [
     "CHANGING_EVENTS",
     "LOADING_EVENTS",
@@ -63,6 +65,8 @@ CHANGING_EVENTS: Final = (*LOADING_EVENTS[:3], "after_transaction_end")
 
 def _listeners(events: Iterable[str]) -> tuple[Any, ...]:
     # They belong to the class: listeners that come and go later are seen in them.
+    if not AVAILABLE:
+        return ()
     dispatch: Any = Session().dispatch
     return tuple(getattr(dispatch, event).parent_listeners for event in events)
 
@@ -101,9 +105,13 @@ def has_store_listeners(mapper: Mapper[Any], *, is_new: bool) -> bool:
 def has_change_listeners() -> bool:
     """Return whether anything listens for rows being changed by a Session.
 
-    To be asked for every query.
+    To be asked for every query. True without the fast path: then every query takes the Session.
     """
-    return any(_change_listeners)
+    return not AVAILABLE or any(_change_listeners)
+
+
+_NOTES: Final = "_asgi_dbconn_notes"
+"""The attribute of a mapper that stands in for ``ClassManager.info`` without the fast path."""
 
 
 def memoize(mapper: Mapper[Any], key: str, find: Callable[[Mapper[Any]], R]) -> R:
@@ -112,7 +120,9 @@ def memoize(mapper: Mapper[Any], key: str, find: Callable[[Mapper[Any]], R]) -> 
     It is kept until the mapper changes, or its class is gone. The mapper has to be configured, as
     ``class_mapper()`` returns it.
     """
-    notes: dict[str, tuple[object, R]] = mapper.class_manager.info
+    notes: dict[str, tuple[object, R]] = (
+        mapper.class_manager.info if AVAILABLE else vars(mapper).setdefault(_NOTES, {})
+    )
     found = notes.get(key)
     # A mapper makes a new `attrs` when a property or a subclass is added, to itself or below it.
     if found is not None and found[0] is mapper.attrs:

@@ -15,6 +15,7 @@ from sqlalchemy import Column, Executable, Select, Table, bindparam, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import ColumnProperty, Mapper
 
+from asgi_dbconn.orm.fast_path import AVAILABLE
 from asgi_dbconn.orm.fast_path.execution import execute
 from asgi_dbconn.orm.fast_path.hydration import Hydrator, has_load_listeners, memoize
 from asgi_dbconn.orm.loaded_objects import note_loaded
@@ -88,6 +89,8 @@ def read_plan(mapper: Mapper[T]) -> ReadPlan[T] | None:
 
 
 def _plan(mapper: Mapper[T]) -> ReadPlan[T] | None:
+    if not AVAILABLE:
+        return None
     attributes = plain_attributes(mapper)
     is_lazy = all(relation.lazy in _LAZY for relation in mapper.relationships)
     return ReadPlan(mapper, attributes) if is_lazy and attributes is not None else None

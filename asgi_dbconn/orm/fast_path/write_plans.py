@@ -32,6 +32,7 @@ from sqlalchemy.orm.base import NO_VALUE
 from sqlalchemy.orm.exc import FlushError
 from sqlalchemy.types import UserDefinedType
 
+from asgi_dbconn.orm.fast_path import AVAILABLE
 from asgi_dbconn.orm.fast_path.execution import Result, execute
 from asgi_dbconn.orm.fast_path.hydration import has_store_listeners, is_orphan, memoize
 from asgi_dbconn.orm.fast_path.read_plans import plain_attributes
@@ -325,7 +326,7 @@ def _only(rows: Sequence[Sequence[Any]]) -> Sequence[Any]:
 
 def _plan(mapper: Mapper[T]) -> WritePlan[T] | None:
     attributes, table = plain_attributes(mapper), mapper.local_table
-    if attributes is None or not isinstance(table, Table):
+    if not AVAILABLE or attributes is None or not isinstance(table, Table):
         return None
     is_usual = (
         mapper.version_id_col is None
