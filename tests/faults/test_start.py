@@ -126,7 +126,7 @@ async def test_a_start_without_a_server_fails_in_time_and_says_what_was_tried(
         await live(models, stage)
 
     assert stage.story == [STARTUP, "lifespan.startup.failed"]
-    message = stage.said["message"]
+    message = stage.last_message["message"]
     for part in (
         "'default'",
         f"app:***@{LOOPBACK}:{dead_port}/shop",

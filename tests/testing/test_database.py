@@ -265,7 +265,7 @@ async def test_a_template_somebody_is_connected_to_is_an_error(
     postgres: PostgresServer, postgres_url: str
 ) -> None:
     async with Database(postgres_url):
-        with pytest.raises(ConfigurationError, match="Disconnect everybody"):
+        with pytest.raises(ConfigurationError, match="Close all connections"):
             await TestDatabase(
                 postgres_url, template=str(DatabaseURL(postgres_url).database)
             ).__aenter__()
