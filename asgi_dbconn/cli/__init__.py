@@ -1,1 +1,1 @@
-"""The command ``asgi-dbconn``: what a person does around an application."""
+"""The command ``asgi-dbconn``: check, shell, migrations and demo on the command line."""

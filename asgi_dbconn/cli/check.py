@@ -1,4 +1,4 @@
-"""``asgi-dbconn check``: whether the databases of the application answer."""
+"""``asgi-dbconn check``: connect to the databases of the application and report which answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 from asgi_dbconn.cli.db_options import choose_databases
 from asgi_dbconn.cli.discovery import Target
 from asgi_dbconn.cli.ping import Answer, ask
-from asgi_dbconn.cli.progress import Progress, without_warnings
+from asgi_dbconn.cli.progress import Progress, silence_log
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.health.report import DatabaseHealth, HealthReport
 
@@ -27,29 +27,29 @@ __all__ = ["check"]
     metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=0.0,
-    help="Keep trying for so long what may pass: a server that is not there yet, or starting up. "
-    "[default: ask once]",
+    help="Retry for that long after transient errors: a server that does not run yet, or is "
+    "starting up. [default: try once]",
 )
 @click.option(
     "--database",
     "names",
     metavar="NAME",
     multiple=True,
-    help="Only this one; may be repeated. The one without a name is called `default`.",
+    help="Only this database; may be repeated. The one without a name is called `default`.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 @click.pass_context
 def check(ctx: click.Context, *, wait: float, names: tuple[str, ...], as_json: bool) -> None:
-    """Connect to every database, all at once, and tell how it answered.
+    """Connect to every database concurrently, and report whether it answers.
 
-    Exits with 1 if one of them does not answer that the application cannot start without.
+    Exits with 1 if a database does not answer, unless it is optional.
     """
     target: Target = ctx.obj
     with ExitStack() as stack:
-        if as_json:  # whatever the application prints while it is imported
+        if as_json:  # the application may print while it is imported
             stack.enter_context(redirect_stdout(sys.stderr))
         databases = choose_databases(target.registry, names)
-        stack.enter_context(without_warnings())
+        stack.enter_context(silence_log())
         answers = asyncio.run(_ask_all(databases, wait))
     report = _report(answers)
     if as_json:
@@ -64,21 +64,21 @@ async def _ask_all(databases: Mapping[str, Database], wait: float) -> list[Answe
     progress = Progress(databases, wait)
 
     async def ask_one(name: str, database: Database) -> Answer:
-        # The application would not wait for one that it starts without.
+        # The application does not wait for an optional database either.
         patience = 0.0 if database.options.optional else wait
         try:
             return await ask(name, database, patience, progress)
         finally:
-            progress.answered(name)
+            progress.remove(name)
 
-    async with progress.shown():
+    async with progress.show():
         return await asyncio.gather(
             *(ask_one(name, database) for name, database in databases.items())
         )
 
 
 def _report(answers: Sequence[Answer]) -> HealthReport:
-    # The same words as those of a health endpoint.
+    # As JSON it is the same as the report of a health endpoint.
     return HealthReport(
         {
             answer.name: DatabaseHealth(answer.status == "up", is_optional=answer.optional)

@@ -1,4 +1,4 @@
-"""The command ``asgi-dbconn``, and the list of what it can do."""
+"""The command ``asgi-dbconn``, and the list of its subcommands."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from asgi_dbconn.cli.lazy_group import LazyCommand, LazyGroup, import_object
 
 __all__ = ["COMMANDS", "cli"]
 
-# Everything is imported when it is used: `--help` costs hardly more than click itself.
+# Each subcommand is imported when it is used, so `--help` takes hardly longer than click itself.
 COMMANDS: Final = {
     "check": LazyCommand(
         "asgi_dbconn.cli.check:check",
-        "Connect to every database, all at once, and tell how it answered.",
+        "Connect to every database concurrently, and report whether it answers.",
     ),
     "shell": LazyCommand(
         "asgi_dbconn.cli.shell:shell", "Open a Python shell with the models in scope, connected."
@@ -33,8 +33,8 @@ COMMANDS: Final = {
 @click.option(
     "--app",
     metavar="MODULE:ATTRIBUTE",
-    help="The application, its Registry or Instance, or a function that makes one of them. "
-    "A module alone will do if it has one. [default: ASGI_DBCONN_APP, or what is found here]",
+    help="The application, its Registry or Instance, or a function that returns one of them. "
+    "A module alone is enough if it has one. [default: ASGI_DBCONN_APP, or the first one found]",
 )
 @click.version_option(package_name="asgi-dbconn", message="%(prog)s %(version)s")
 @click.pass_context

@@ -1,4 +1,4 @@
-"""Running statements as an interactive interpreter does, with ``await`` allowed at the top."""
+"""The built-in shell: Python's interactive console, with ``await`` at the top and completion."""
 
 from __future__ import annotations
 import __future__
@@ -27,7 +27,7 @@ __all__ = [
     "run_code",
     "run_console",
     "run_source",
-    "without_our_frames",
+    "strip_our_frames",
 ]
 
 
@@ -39,9 +39,9 @@ _FEATURES: Final = reduce(
 
 
 def run_source(source: str, names: dict[str, Any], filename: str) -> bool:
-    """Run ``source`` statement by statement, printing the values of expressions.
+    """Run ``source`` statement by statement, and print the values of expressions.
 
-    Stops at the first error, which is written to the standard error output, and returns False.
+    At the first error it stops, writes the error to the standard error output, and returns False.
     Only SystemExit and KeyboardInterrupt are raised.
     """
     flags = ALLOW_AWAIT
@@ -53,7 +53,7 @@ def run_source(source: str, names: dict[str, Any], filename: str) -> bool:
             flags |= code.co_flags & _FEATURES
             run_code(code, names)
     except Exception as error:
-        calling = without_our_frames(error, filename)
+        calling = strip_our_frames(error, filename)
         own = calling.tb_next if calling is not None else None
         traceback.print_exception(type(error), error, own)
         return False
@@ -65,13 +65,13 @@ def run_code(code: CodeType, names: dict[str, Any]) -> None:
     if code.co_flags & inspect.CO_COROUTINE:
         run_sync(FunctionType(code, names)())
     else:
-        exec(code, names)  # noqa: S102 - that is what a shell is for
+        exec(code, names)  # noqa: S102 - the purpose of a shell
 
 
-def without_our_frames(error: BaseException, filename: str) -> TracebackType | None:
+def strip_our_frames(error: BaseException, filename: str) -> TracebackType | None:
     """Return the traceback of ``error`` from the frame on that calls the code from ``filename``.
 
-    This code raised ``error``. An interpreter that calls it directly has the same traceback.
+    That code raised ``error``. In Python's own interpreter the traceback would be the same.
     """
     found = error.__traceback__
     while found is not None:
@@ -88,7 +88,7 @@ _REMEMBERED: Final = 2000
 
 @contextmanager
 def line_editing(names: dict[str, Any]) -> Iterator[None]:
-    """Let ``input()`` complete ``names`` in the block, and remember what was typed for next time.
+    """Let ``input()`` complete ``names`` in the block, and store the history at its end.
 
     Without readline (Windows) it does neither.
     """
@@ -106,7 +106,7 @@ def line_editing(names: dict[str, Any]) -> Iterator[None]:
         path.touch(mode=0o600)  # a line may hold a secret
         readline.read_history_file(path)
     except OSError as error:
-        sys.stderr.write(f"The history is not kept: {error}\n")
+        sys.stderr.write(f"The history is not stored: {error}\n")
         yield
         return
     try:
@@ -117,7 +117,7 @@ def line_editing(names: dict[str, Any]) -> Iterator[None]:
 
 
 def history_file() -> Path:
-    """Return the path of the history, as the XDG base directories want it."""
+    """Return the path of the history, in the state folder of the XDG base directories."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state, "asgi-dbconn", "shell_history")
 
@@ -141,7 +141,7 @@ class _Console(InteractiveConsole):
         try:
             run_code(code, self._names)
         except (SystemExit, KeyboardInterrupt):
-            raise  # interact() knows what to do
+            raise  # interact() handles these
         except BaseException as error:
-            error.__traceback__ = without_our_frames(error, _FILENAME)
+            error.__traceback__ = strip_our_frames(error, _FILENAME)
             self.showtraceback()

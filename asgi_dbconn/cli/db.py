@@ -50,7 +50,7 @@ def upgrade(target: Target, /, *, revision: str, sql: bool, **asked: Any) -> Non
     if sql:
         click.echo(asyncio.run(migrations.upgrade_sql(revision, **where)), nl=False)
     else:
-        _done(asyncio.run(migrations.upgrade(revision, **where, lock_timeout=seconds)))
+        _print_applied(asyncio.run(migrations.upgrade(revision, **where, lock_timeout=seconds)))
 
 
 @db.command(context_settings=NEGATIVE_NUMBERS)
@@ -62,18 +62,18 @@ def upgrade(target: Target, /, *, revision: str, sql: bool, **asked: Any) -> Non
 @with_folder
 @click.pass_obj
 def downgrade(target: Target, /, *, revision: str, sql: bool, **asked: Any) -> None:
-    """Undo what came after REVISION, by default the newest revision; `base` is the beginning."""
+    """Undo the revisions after REVISION, by default the newest one; `base` undoes all."""
     migrations, where, seconds = _confirm(target, **asked)
     if sql:
         wanted = "head:-1" if revision == "-1" else revision
         click.echo(asyncio.run(migrations.downgrade_sql(wanted, **where)), nl=False)
     else:
-        _done(asyncio.run(migrations.downgrade(revision, **where, lock_timeout=seconds)))
+        _print_applied(asyncio.run(migrations.downgrade(revision, **where, lock_timeout=seconds)))
 
 
 @db.command(context_settings=NEGATIVE_NUMBERS)
 @click.argument("revisions", nargs=-1)
-@click.option("--purge", is_flag=True, help="Forget what was written down before.")
+@click.option("--purge", is_flag=True, help="Delete the recorded revisions first.")
 @with_databases
 @with_lock_timeout
 @with_sql
@@ -83,14 +83,14 @@ def downgrade(target: Target, /, *, revision: str, sql: bool, **asked: Any) -> N
 def stamp(
     target: Target, /, *, revisions: tuple[str, ...], purge: bool, sql: bool, **asked: Any
 ) -> None:
-    """Write down that the databases are at REVISIONS, by default the newest, and run nothing."""
+    """Record that the databases are at REVISIONS, by default the newest, and run nothing."""
     migrations, where, seconds = _confirm(target, **asked)
     wanted = revisions or ("head",)
     if sql:
         click.echo(asyncio.run(migrations.stamp_sql(wanted, **where)), nl=False)
     else:
         stamped = migrations.stamp(wanted, **where, purge=purge, lock_timeout=seconds)
-        _done(asyncio.run(stamped))
+        _print_applied(asyncio.run(stamped))
 
 
 for command in (
@@ -115,6 +115,6 @@ def _confirm(
     return migrations, where, lock_timeout
 
 
-def _done(applied: list[Applied]) -> None:
+def _print_applied(applied: list[Applied]) -> None:
     if not applied:
         click.echo("Nothing to do.")

@@ -26,10 +26,10 @@ __all__ = ["edit", "init", "makemigrations", "merge", "migrate", "revision"]
 
 
 @click.command()
-@click.option("-d", "--directory", metavar="FOLDER", help="Where to.  [default: migrations]")
+@click.option("-d", "--directory", metavar="FOLDER", help="The new folder.  [default: migrations]")
 @click.pass_obj
 def init(target: Target, *, directory: str | None) -> None:
-    """Make the folder for the migrations, ready for the `alembic` command, too."""
+    """Create the folder for the migrations; the `alembic` command works with it, too."""
     written = migrations_of(target, directory, ()).init()
     for path in written:
         click.echo(f"wrote {_show(path)}")
@@ -43,23 +43,23 @@ def init(target: Target, *, directory: str | None) -> None:
 @with_folder
 @click.pass_obj
 def makemigrations(target: Target, /, **asked: Any) -> None:
-    """Write a revision that makes the databases what the models say; none if they are."""
+    """Write a revision with the differences of the models from the databases, if there are any."""
     _generate(target, **asked)
 
 
 @click.command()
 @with_message
-@click.option("--autogenerate", is_flag=True, help="As makemigrations does.")
+@click.option("--autogenerate", is_flag=True, help="Do the same as makemigrations.")
 @with_databases
 @with_revision_options
 @with_folder
 @click.pass_obj
 def revision(target: Target, /, *, autogenerate: bool, **asked: Any) -> None:
-    """Write an empty revision, to be filled in by hand."""
+    """Write an empty revision, for operations written by hand."""
     if autogenerate:
         _generate(target, **asked)
         return
-    for option in ("names", "schema"):  # there is a place for every database in it
+    for option in ("names", "schema"):  # an empty revision has functions for every database
         asked.pop(option)
     migrations = migrations_of(target, asked.pop("directory"), asked.pop("x"))
     asked["depends_on"] = list(asked["depends_on"]) or None
@@ -70,7 +70,7 @@ def revision(target: Target, /, *, autogenerate: bool, **asked: Any) -> None:
 @click.argument("revisions", nargs=-1)
 @with_message
 @click.option("--branch-label", metavar="LABEL", help="Give the merged branch a name.")
-@click.option("--rev-id", metavar="ID", help="Instead of one that is made up.")
+@click.option("--rev-id", metavar="ID", help="Use this identifier instead of a random one.")
 @with_folder
 @click.pass_obj
 def merge(
@@ -83,7 +83,7 @@ def merge(
     directory: str | None,
     x: tuple[str, ...],
 ) -> None:
-    """Write a revision that joins REVISIONS, by default all heads."""
+    """Write a revision that merges REVISIONS, by default all heads."""
     migrations = migrations_of(target, directory, x)
     wanted = list(revisions) or "heads"
     written = migrations.merge(wanted, message, branch_label=branch_label, rev_id=rev_id)
@@ -121,10 +121,10 @@ def edit(
 
 @click.command(
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-    short_help="Says why it does nothing.",
+    short_help="Print why it does nothing.",
 )
 def migrate() -> None:
-    """Do nothing: this word means opposite things in flask-migrate and in Edgy."""
+    """Print an explanation: this word means opposite things in flask-migrate and in Edgy."""
     raise Misuse(
         "`db migrate` writes a revision in flask-migrate, and runs revisions in Edgy. Here it does "
         "neither:\n"
@@ -150,7 +150,7 @@ def _generate(
         )
     )
     if written is None:
-        click.echo("Nothing to write: the databases are what the models say.")
+        click.echo("Nothing to write: the databases match the models.")
     else:
         click.echo(f"wrote {_show(written)}")
 

@@ -1,4 +1,4 @@
-"""The verbs of ``asgi-dbconn db`` that only look: at the databases, and at the revisions."""
+"""The verbs of ``asgi-dbconn db`` that only read: the databases, and the revisions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ with_verbose = click.option("-v", "--verbose", is_flag=True, help="Tell more.")
 @with_folder
 @click.pass_obj
 def current(target: Target, /, *, verbose: bool, **asked: Any) -> None:
-    """Tell which revision each database is at."""
+    """Print the revision that each database is at."""
     migrations, heads = _current(target, **asked)
     with translate_errors():
         scripts = scripts_of(migrations.folder.config())
@@ -49,7 +49,7 @@ def current(target: Target, /, *, verbose: bool, **asked: Any) -> None:
 @click.command()
 @click.option("-r", "--rev-range", metavar="FROM:TO", help="Also `current:`, or `:current`.")
 @with_verbose
-@click.option("-i", "--indicate-current", is_flag=True, help="Mark what the databases are at.")
+@click.option("-i", "--indicate-current", is_flag=True, help="Mark the databases' revisions.")
 @with_databases
 @with_folder
 @click.pass_obj
@@ -74,7 +74,7 @@ def history(
     at = {revision for revisions in heads.values() for revision in revisions}
     with translate_errors():
         scripts = scripts_of(migrations.folder.config())
-        # Alembic takes several heads here as well, which its annotations do not say.
+        # Alembic accepts several heads here, too; its annotations do not have that.
         base = tuple(at) if start == "current" else start or "base"
         head = tuple(at) if end == "current" else end or "heads"
         for script in scripts.walk_revisions(cast("str", base), cast("str", head)):
@@ -88,7 +88,7 @@ def history(
 
 @click.command()
 @with_verbose
-@click.option("--resolve-dependencies", is_flag=True, help="Leave out what others depend on.")
+@click.option("--resolve-dependencies", is_flag=True, help="Omit those that others depend on.")
 @with_folder
 @click.pass_obj
 def heads(
@@ -110,7 +110,7 @@ def heads(
 @with_folder
 @click.pass_obj
 def branches(target: Target, *, verbose: bool, directory: str | None, x: tuple[str, ...]) -> None:
-    """List the revisions that several others build upon."""
+    """List the revisions at which branches begin."""
     with translate_errors():
         config = migrations_of(target, directory, x).folder.config(stdout=sys.stdout)
         command.branches(config, verbose=verbose)
@@ -122,7 +122,7 @@ def branches(target: Target, *, verbose: bool, directory: str | None, x: tuple[s
 @with_folder
 @click.pass_obj
 def show(target: Target, /, *, revision: str, **asked: Any) -> None:
-    """Tell about REVISION, by default the newest; `current` is what the databases are at."""
+    """Describe REVISION, by default the newest; `current` is that of the databases."""
     wanted = [revision]
     if revision == "current":
         migrations, found = _current(target, **asked)
@@ -146,7 +146,7 @@ def check(
     directory: str | None,
     x: tuple[str, ...],
 ) -> None:
-    """Tell what the models have that the databases do not; exits with 1 if there is something."""
+    """Print the differences of the models from the databases; exits with 1 if there are any."""
     target: Target = ctx.obj
     differences = asyncio.run(
         migrations_of(target, directory, x).check(
@@ -156,7 +156,7 @@ def check(
     for name, code in differences.items():
         click.echo(f"{name or 'default'}: makemigrations would write\n{_indent(code)}")
     if not differences:
-        click.echo("The databases are what the models say.")
+        click.echo("The databases match the models.")
     ctx.exit(1 if differences else 0)
 
 

@@ -1,4 +1,4 @@
-"""The options that the verbs of ``asgi-dbconn db`` share: which folder, which databases."""
+"""Options of the verbs of ``asgi-dbconn db``: the folder, the databases, the new revision."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 DEFAULT: Final = "default"
-"""The name that stands for the database without a name."""
+"""The name for the database without a name."""
 
 
 def choose_databases(registry: Registry, names: Sequence[str]) -> dict[str, Database]:
-    """Return the databases of ``names``, or all if there are none.
+    """Return the databases of ``names``, or all if there are no names.
 
-    Raises BadParameter, naming the known ones.
+    Raises BadParameter, which lists the known names.
     """
     known = {name or DEFAULT: database for name, database in registry.databases.items()}
     for name in names:
@@ -54,7 +54,7 @@ def choose_databases(registry: Registry, names: Sequence[str]) -> dict[str, Data
 Decorator = Callable[[Any], Any]
 
 NEGATIVE_NUMBERS: Final = {"ignore_unknown_options": True}
-"""Settings that make ``-1`` a revision and not an option."""
+"""Settings of click with which ``-1`` is a revision and not an option."""
 
 
 def _all(*decorators: Decorator) -> Callable[[F], F]:
@@ -68,7 +68,7 @@ with_folder: Final = _all(
         "-d",
         "--directory",
         metavar="FOLDER",
-        help="Where the migrations are.  [default: migrations, or what models.migrations has]",
+        help="The folder with the migrations.  [default: migrations, or as in models.migrations]",
     ),
     click.option(
         "-x",
@@ -85,9 +85,9 @@ with_databases: Final = _all(
         "names",
         metavar="NAME",
         multiple=True,
-        help="Only this one; may be repeated. The one without a name is called `default`.",
+        help="Only this database; may be repeated. The one without a name is called `default`.",
     ),
-    click.option("--schema", metavar="NAME", help="In this schema (PostgreSQL): a tenant's."),
+    click.option("--schema", metavar="NAME", help="In this schema of a tenant (PostgreSQL)."),
 )
 with_lock_timeout: Final = click.option(
     "--lock-timeout",
@@ -95,17 +95,17 @@ with_lock_timeout: Final = click.option(
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
-    help="How long to wait for somebody else who migrates the same database.",
+    help="Maximal wait for another process that migrates the same database.",
 )
-with_message: Final = click.option("-m", "--message", metavar="TEXT", help="What it is for.")
+with_message: Final = click.option("-m", "--message", metavar="TEXT", help="Its description.")
 with_revision_options: Final = _all(
-    click.option("--head", default="head", show_default=True, help="Build upon this revision."),
-    click.option("--splice", is_flag=True, help="Build upon one that is not a head."),
+    click.option("--head", default="head", show_default=True, help="The revision before it."),
+    click.option("--splice", is_flag=True, help="Allow a revision before it that is not a head."),
     click.option("--branch-label", metavar="LABEL", help="Give the new branch a name."),
     click.option("--version-path", metavar="FOLDER", help="One of several version_locations."),
-    click.option("--rev-id", metavar="ID", help="Instead of one that is made up."),
+    click.option("--rev-id", metavar="ID", help="Use this identifier instead of a random one."),
     click.option(
-        "--depends-on", metavar="REVISION", multiple=True, help="Which has to be run before."
+        "--depends-on", metavar="REVISION", multiple=True, help="A revision to run before it."
     ),
 )
 
@@ -113,12 +113,12 @@ with_revision_options: Final = _all(
 def migrations_of(
     target: Target, directory: str | None, x: Sequence[str], tag: str | None = None
 ) -> Migrations:
-    """Return the application's migrations; the terminal tells of them as they are run."""
+    """Return the application's migrations; each revision is printed when it is run."""
     return target.registry.migrations.at(directory, x=x, tag=tag, tell=click.echo)
 
 
 def names_of(target: Target, names: Sequence[str]) -> Names:
-    """Return the names chosen by ``--database``. Raises BadParameter, naming the known ones."""
+    """Return the names from ``--database``. Raises BadParameter, which lists the known names."""
     if not names:
         return INHERIT
     registry = target.registry
@@ -129,5 +129,5 @@ def names_of(target: Target, names: Sequence[str]) -> Names:
 
 
 def schema_of(schema: str | None) -> str | Choice:
-    """Return the schema chosen by ``--schema``."""
+    """Return the schema from ``--schema``."""
     return INHERIT if schema is None else schema

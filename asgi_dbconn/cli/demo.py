@@ -1,4 +1,4 @@
-"""``asgi-dbconn demo``: the application that the package ships, served."""
+"""``asgi-dbconn demo``: serve the application that comes with the package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["demo"]
 
 @click.command()
 @click.option(
-    "--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Where to listen."
+    "--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Address to bind."
 )
 @click.option(
     "--port",
@@ -19,7 +19,7 @@ __all__ = ["demo"]
     type=click.IntRange(0, 65535),
     default=8000,
     show_default=True,
-    help="On which port; 0 takes a free one.",
+    help="Port to bind; 0 is a free one.",
 )
 def demo(host: str, port: int) -> None:
     """Serve a small notes application.

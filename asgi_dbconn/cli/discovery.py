@@ -1,4 +1,7 @@
-"""Recognition of what the user named: an Instance, a Registry, an application, a factory."""
+"""Find the application and its Registry: named, configured, preloaded, or in the usual modules.
+
+The user's object may be an Instance, a Registry, an application, or a factory of one of them.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,15 @@ from asgi_dbconn.cli.errors import Misuse
 from asgi_dbconn.cli.user_code import (
     UserCodeError,
     add_user_location,
+    add_working_directory,
     call,
     import_user_module,
-    importable_here,
 )
 from asgi_dbconn.instance import Instance, monkay
 from asgi_dbconn.lifespan.middleware import LifespanMiddleware
 from asgi_dbconn.registry.registry import Registry
 
-__all__ = ["Target", "identify", "in_module"]
+__all__ = ["Target", "find_in_module", "identify"]
 
 
 _APPLICATIONS: Final = ("app", "application", "asgi")
@@ -31,9 +34,9 @@ _FACTORIES: Final = ("create_app", "make_app", "get_app")
 
 
 def identify(found: Any, name: str, module: ModuleType) -> Instance:
-    """Return ``found`` as an Instance: call a factory, ask an application for its Registry.
+    """Return ``found`` as an Instance: call a factory, find the Registry of an application.
 
-    Raises UserCodeError with the reason if there is no Registry to be had.
+    Raises UserCodeError with the reason if there is no Registry.
     """
     if _is_factory(found):
         found = call(found, name)
@@ -48,20 +51,20 @@ def identify(found: Any, name: str, module: ModuleType) -> Instance:
         raise UserCodeError(
             f"{name} is of type {type(found).__name__}, and neither an application nor a Registry"
         )
-    registry = _registry_around(found) or _registry_set() or _registry_in(module)
+    registry = _registry_around(found) or _preset_registry() or _registry_in(module)
     if registry is None:
         raise UserCodeError(
-            f"{name} is wrapped by no Registry, and none is found beside it: "
+            f"{name} is wrapped by no Registry, and its module has none: "
             "write app = models.asgi(app), or name the Registry itself"
         )
     return Instance(registry=registry, app=found)
 
 
-def in_module(module: ModuleType, before: Instance | None) -> Instance:
-    """Return what ``module`` offers, as an Instance.
+def find_in_module(module: ModuleType, before: Instance | None) -> Instance:
+    """Return the Instance of ``module``.
 
-    That is the Instance it has set (``before`` was there before), an application, a factory, or
-    its only Registry. Raises UserCodeError if it has none of them.
+    That is the one it has set (``before`` was set before), or one made of its application, its
+    factory or its only Registry. Raises UserCodeError if it has none of them.
     """
     instance = monkay.instance
     if instance is not None and instance is not before:
@@ -75,7 +78,7 @@ def in_module(module: ModuleType, before: Instance | None) -> Instance:
         try:
             return identify(found, f"{module.__name__}:{name}", module)
         except UserCodeError as error:
-            if error.__cause__ is not None:  # a factory that fails is no reason to look elsewhere
+            if error.__cause__ is not None:  # a factory that fails ends the search
                 raise
             reasons.append(str(error))
     registry = _registry_in(module)
@@ -87,7 +90,7 @@ def in_module(module: ModuleType, before: Instance | None) -> Instance:
 
 
 def _is_factory(found: Any) -> bool:
-    # An application cannot be called without arguments, and what makes one can.
+    # A factory can be called without arguments; an application cannot.
     if isinstance(found, Registry | Instance | LifespanMiddleware) or not callable(found):
         return False
     try:
@@ -102,7 +105,7 @@ def _registry_around(app: Any) -> Registry | None:
     for layer in _layers(app):
         if isinstance(layer, LifespanMiddleware) and isinstance(layer.registry, Registry):
             return layer.registry
-        for middleware in _attributes(layer).get("user_middleware", ()):  # Starlette's list of them
+        for middleware in _attributes(layer).get("user_middleware", ()):  # Starlette's list
             kind: object = getattr(middleware, "cls", None)
             if isinstance(middleware, Middleware) and kind is LifespanMiddleware:
                 given = (*middleware.args, *middleware.kwargs.values())
@@ -115,7 +118,7 @@ def _layers(app: Any) -> Iterator[Any]:
     while app is not None and id(app) not in seen:
         seen.add(id(app))
         yield app
-        # Not by getattr: a wrapper that passes attributes on would skip a layer.
+        # Not by getattr: with a wrapper that passes attributes on, a layer would be skipped.
         app = _attributes(app).get("app")
 
 
@@ -123,12 +126,12 @@ def _attributes(of: Any) -> dict[str, Any]:
     return getattr(of, "__dict__", {})
 
 
-def _registry_set() -> Registry | None:
+def _preset_registry() -> Registry | None:
     return monkay.instance.registry if monkay.instance is not None else None
 
 
 def _registry_in(module: ModuleType) -> Registry | None:
-    # By the type alone: `isinstance` would bring a lazy proxy to life.
+    # By the type alone: `isinstance` would evaluate a lazy proxy.
     found = {
         id(value): value for value in vars(module).values() if issubclass(type(value), Registry)
     }
@@ -143,10 +146,10 @@ _NAMES: Final = ("main", "app", "application", "asgi")
 
 
 class Target:
-    """The application that a command is about: found when it is first asked for, and then kept.
+    """The application of a command, found on first use and then stored.
 
-    Its modules are imported, and nothing is connected. Asking raises Misuse if nothing is found,
-    with all that was tried.
+    Its modules are imported, and nothing is connected. If no application is found, Misuse is
+    raised, with everything that was tried.
     """
 
     def __init__(self, app: str | None = None) -> None:
@@ -154,8 +157,8 @@ class Target:
 
     @cached_property
     def instance(self) -> Instance:
-        importable_here()
-        configured = monkay.settings.app  # first: settings that are wrong explain themselves
+        add_working_directory()
+        configured = monkay.settings.app  # first: wrong settings raise an error of their own
         try:
             with add_user_location("The preloads of the settings could not be imported"):
                 monkay.evaluate_settings(ignore_preload_import_errors=False)
@@ -179,7 +182,7 @@ class Target:
 
 
 def _find_named(name: str, by: str) -> Instance:
-    """Return the Instance that ``name`` leads to, written as ``module:attribute`` or ``module``."""
+    """Return the Instance of ``name``, which is a ``module:attribute`` or a ``module``."""
     module_name, _, path = name.partition(":")
     before = monkay.instance
     try:
@@ -187,7 +190,7 @@ def _find_named(name: str, by: str) -> Instance:
             raise UserCodeError("write it as module:attribute")
         module = import_user_module(module_name)
         if not path:
-            return in_module(module, before)
+            return find_in_module(module, before)
         try:
             found = reduce(getattr, path.split("."), module)
         except AttributeError as error:
@@ -198,16 +201,16 @@ def _find_named(name: str, by: str) -> Instance:
 
 
 def _discover() -> Instance:
-    """Return what the modules of the usual names have: the first that has something, or fails."""
+    """Return the Instance of the first module of the usual names that has one, or fails."""
     tried = ["--app: not given", "ASGI_DBCONN_APP: not set", "preloads: none has set an instance"]
     for name in _modules_here():
         before = monkay.instance
         try:
-            return in_module(import_user_module(name), before)
+            return find_in_module(import_user_module(name), before)
         except UserCodeError as error:
             tried.append(str(error))
             if error.__cause__ is not None:
-                break  # going on would hide what is wrong with it
+                break  # going on would hide the error
     else:
         tried.append(
             f"{', '.join(_NAMES)}: no other module of these names in {Path.cwd()} or below"
@@ -215,7 +218,7 @@ def _discover() -> Instance:
     listed = "\n".join(f"  {line}" for line in "\n".join(tried).splitlines())
     raise Misuse(
         f"No application was found. Tried, in this order:\n{listed}\n"
-        "Say where it is: asgi-dbconn --app package.module:app"
+        "Name it: asgi-dbconn --app package.module:app"
     )
 
 

@@ -1,4 +1,4 @@
-"""The start of the command, and the message about what is missing if it cannot start."""
+"""The entry point of the command, with a message if its extra is not installed."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def main() -> None:
     if find_spec("click") is None:
         sys.stderr.write('asgi-dbconn needs click: pip install "asgi-dbconn[cli]"\n')
         sys.exit(2)
-    # Whatever way it was started, so that help, errors and shell completion call it the same.
+    # A fixed name, so that help, errors and shell completion do not depend on the way it started.
     import_module("asgi_dbconn.cli.command").cli(prog_name="asgi-dbconn")

@@ -1,4 +1,4 @@
-"""Errors of ours as a message and an exit code: 2 if something was written wrongly, else 1."""
+"""Errors of the package as a message and an exit code: 2 for a mistake of the user, else 1."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["Failure", "Misuse", "report_errors"]
 
 
 class Failure(click.ClickException):
-    """An error that ends the command with a message: it was right, and did not succeed."""
+    """An error that ends the command with a message: a correct command that did not succeed."""
 
 
 class Misuse(Failure):
-    """A mistake on the command line or in the user's code: what was written cannot work."""
+    """A mistake on the command line or in the user's code."""
 
     exit_code = 2
 
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Turn errors of this package into a :class:`Failure`; others are bugs, and pass."""
+    """Turn errors of this package into a :class:`Failure`; other errors are bugs, and propagate."""
     try:
         yield
     except DBConnError as error:

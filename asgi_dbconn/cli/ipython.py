@@ -1,4 +1,4 @@
-"""The shell in IPython, whose cells await on the loop that everything is connected on."""
+"""The shell in IPython, whose cells run on the loop on which the databases are connected."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def run_ipython(names: dict[str, Any]) -> None:
     app: Any = TerminalIPythonApp.instance(user_ns=names, config=config)
     app.initialize([])
     app.shell.loop_runner = _run_cell
-    # Not the traceback of our own waiting, but one line, as in the built-in shell.
-    app.shell.set_custom_exc((KeyboardInterrupt, asyncio.CancelledError), _tell_in_a_line)
+    # Without the traceback of our own wait: one line, as in the built-in shell.
+    app.shell.set_custom_exc((KeyboardInterrupt, asyncio.CancelledError), _print_one_line)
     app.start()
 
 
@@ -38,13 +38,13 @@ def _run_cell(cell: Coroutine[Any, Any, ExecutionResult]) -> ExecutionResult:
     try:
         run_sync(run())
     except KeyboardInterrupt:
-        # The cell was cancelled, has said so, and has a result as any cell that failed.
+        # The cell was cancelled and has printed so; it has a result as any failed cell.
         if not results:
             raise
     return results[0]
 
 
-def _tell_in_a_line(_: Any, kind: type[BaseException], *__: Any, **___: Any) -> None:
+def _print_one_line(_: Any, kind: type[BaseException], *__: Any, **___: Any) -> None:
     interrupted = issubclass(kind, KeyboardInterrupt) or _is_cancelled_from_outside()
     sys.stderr.write("KeyboardInterrupt\n" if interrupted else f"{kind.__name__}\n")
 

@@ -29,7 +29,7 @@ class LazyCommand(NamedTuple):
 
 
 class LazyGroup(click.Group):
-    """A group that lists its commands without importing any, and says which extra one needs."""
+    """A group that lists its commands without importing any, with the extras that they need."""
 
     def __init__(self, *args: Any, later: Mapping[str, LazyCommand], **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -43,7 +43,7 @@ class LazyGroup(click.Group):
         if later is None:
             return None
         if find_spec(later.needs) is None:
-            if ctx.resilient_parsing:  # a shell completes what cannot be run: there is nothing
+            if ctx.resilient_parsing:  # shell completion of a command that cannot run: no result
                 return None
             raise click.UsageError(
                 f'`{cmd_name}` needs {later.needs}: pip install "asgi-dbconn[{later.extra}]"'
@@ -71,6 +71,6 @@ class LazyGroup(click.Group):
 
 
 def import_object(where: str) -> Any:
-    """Return the attribute of a module of ours, named as ``module:attribute``."""
+    """Return the attribute of a module of this package, named as ``module:attribute``."""
     module, _, attribute = where.partition(":")
     return getattr(import_module(module), attribute)

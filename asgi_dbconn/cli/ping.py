@@ -1,4 +1,4 @@
-"""Asking one database for a sign of life, without touching the application's own pools."""
+"""A ping of one database for ``asgi-dbconn check``, without using the application's pools."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from asgi_dbconn.pools.observer import Observer
 __all__ = ["Answer", "ask"]
 
 _PRODUCTS: Final = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
-_FAREWELL: Final = 1.0
-"""Seconds for a goodbye to a server that has stopped answering."""
+_CLOSE_TIMEOUT: Final = 1.0
+"""Seconds for closing the connection to a server that has stopped answering."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The answer of one database, or the reason for which there is none."""
+    """The answer of one database, or the error instead of it."""
 
     name: str
     url: str
@@ -30,10 +30,10 @@ class Answer:
     pool_size: int
     version: str | None = None
     latency_ms: float | None = None
-    """One statement, there and back, on a connection that is open."""
+    """The round trip of one statement on an open connection."""
     error: str | None = None
     code: str | None = None
-    """The error's own code, where it is one of ours."""
+    """The code of the error, if it is one of this package."""
 
     @property
     def status(self) -> Literal["up", "down"]:
@@ -41,10 +41,10 @@ class Answer:
 
 
 async def ask(name: str, database: Database, patience: float, observer: Observer) -> Answer:
-    """Connect with the options of ``database``, once, or until ``patience`` seconds have passed.
+    """Connect with the options of ``database``, once, or with retries for ``patience`` seconds.
 
-    Never raises for the database's sake: what goes wrong is the answer. Returns within
-    ``patience``, twice the ``connect_timeout``, and some seconds.
+    Raises no error of the database: it becomes part of the answer. Returns within ``patience``,
+    twice the ``connect_timeout``, and some seconds.
     """
     options = database.options
     facts: dict[str, Any] = {
@@ -54,7 +54,7 @@ async def ask(name: str, database: Database, patience: float, observer: Observer
         "server": _PRODUCTS.get(database.url.dialect, database.url.dialect),
         "pool_size": options.pool_size,
     }
-    own = dedicated(database, startup_timeout=patience, shutdown_timeout=_FAREWELL, echo=False)
+    own = dedicated(database, startup_timeout=patience, shutdown_timeout=_CLOSE_TIMEOUT, echo=False)
     own.observe(observer)
     try:
         async with own:
@@ -67,8 +67,8 @@ async def ask(name: str, database: Database, patience: float, observer: Observer
         return Answer(**facts, error=str(error), code=error.code)
     except TimeoutError:
         seconds = f"{options.connect_timeout:g} s"
-        return Answer(**facts, error=f"It gave a connection, and no answer on it within {seconds}.")
+        return Answer(**facts, error=f"It accepted a connection, and did not answer in {seconds}.")
     except Exception as error:
-        # A driver's own, or that of the function that is asked for the password.
+        # An error of the driver, or of the function that returns the password.
         return Answer(**facts, error=f"{type(error).__name__}: {error}")
     return Answer(**facts, version=".".join(map(str, info)), latency_ms=latency)

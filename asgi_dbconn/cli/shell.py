@@ -1,4 +1,4 @@
-"""``asgi-dbconn shell``: Python with the models in scope, connected."""
+"""``asgi-dbconn shell``: Python with the models in scope, connected, the application started."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["connect", "find_mapped_classes", "names_in_scope", "shell"]
 def names_in_scope(instance: Instance) -> dict[str, Any]:
     """Return the models by name, then ``models``, ``app``, ``settings``, ``select``, ``run_sync``.
 
-    The latter win over a model of the same name.
+    A model with the name of one of the latter is hidden by it.
     """
     names: dict[str, Any] = dict(sorted(_models(instance.registry)))
     names["models"] = instance.registry
@@ -41,7 +41,7 @@ def names_in_scope(instance: Instance) -> dict[str, Any]:
 
 def find_mapped_classes(registry: Registry) -> list[type[Any]]:
     """Return every class that is mapped by now on a base of ``registry``."""
-    found = dict.fromkeys(_below(Queryable))
+    found = dict.fromkeys(_subclasses_of(Queryable))
     return [
         subclass
         for subclass in found
@@ -53,24 +53,24 @@ def find_mapped_classes(registry: Registry) -> list[type[Any]]:
 def _models(registry: Registry) -> Iterator[tuple[str, type[Any]]]:
     models = find_mapped_classes(registry)
     for model in models:
-        # Two of one name: a guess would be wrong for somebody who writes, so neither gets it.
+        # Two models of one name: the wrong one could be written to, so neither gets the name.
         is_alone = sum(other.__name__ == model.__name__ for other in models) == 1
         module = model.__module__.replace(".", "_")
         yield model.__name__ if is_alone else f"{module}_{model.__name__}", model
 
 
-def _below(base: type[Any]) -> Iterator[type[Any]]:
+def _subclasses_of(base: type[Any]) -> Iterator[type[Any]]:
     for subclass in base.__subclasses__():
         yield subclass
-        yield from _below(subclass)
+        yield from _subclasses_of(subclass)
 
 
 @contextmanager
 def connect(instance: Instance, *, lifespan: bool) -> Iterator[None]:
-    """Let ``run_sync`` work in the block, on a loop of its own on which everything is connected.
+    """Connect in the block, on a new loop for ``run_sync``, with the application's lifespan.
 
-    The loop has a thread. So it goes on while the user thinks: what the application has started
-    lives, and a query that was interrupted is cancelled on the server immediately.
+    The loop runs in a thread. So it goes on while the user types: background tasks of the
+    application run, and an interrupted query is cancelled on the server immediately.
     """
     own = ManagedLoop()
     with ExitStack() as stack:
@@ -86,7 +86,7 @@ def connect(instance: Instance, *, lifespan: bool) -> Iterator[None]:
 
 
 def _is_asgi(app: Any) -> bool:
-    # One of Flask is called with two arguments, and has no lifespan.
+    # A WSGI application (Flask) takes two arguments, and has no lifespan.
     try:
         signature(app).bind("scope", "receive", "send")
     except (TypeError, ValueError):
@@ -95,9 +95,9 @@ def _is_asgi(app: Any) -> bool:
 
 
 @click.command()
-@click.option("-c", "code", metavar="CODE", help="Run this, print what it gives, and end.")
+@click.option("-c", "code", metavar="CODE", help="Run this, print its results, and end.")
 @click.option(
-    "--plain", is_flag=True, help="Python's own console, also where IPython is installed."
+    "--plain", is_flag=True, help="Use Python's own console, even if IPython is installed."
 )
 @click.option("--no-lifespan", is_flag=True, help="Do not run the application's own startup code.")
 @click.pass_context
@@ -107,7 +107,7 @@ def shell(ctx: click.Context, *, code: str | None, plain: bool, no_lifespan: boo
     `await User.query` and `run_sync(User.query.all())` both work. Ctrl-C interrupts a query,
     Ctrl-D leaves. Without a terminal the standard input is run instead.
 
-    Exits with 1 if CODE, or what the standard input says, raises an error.
+    Exits with 1 if CODE, or the code from the standard input, raises an error.
     """
     target: Target = ctx.obj
     names = names_in_scope(target.instance)

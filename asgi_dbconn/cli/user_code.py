@@ -1,4 +1,4 @@
-"""Importing and calling what a user wrote; what goes wrong there is told with their line."""
+"""Import and call the user's code; an error in it is reported with the user's file and line."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-__all__ = ["UserCodeError", "add_user_location", "call", "import_user_module", "importable_here"]
+__all__ = [
+    "UserCodeError",
+    "add_user_location",
+    "add_working_directory",
+    "call",
+    "import_user_module",
+]
 
 _OURS: Final = str(Path(__file__).parents[1])
 
 
 class UserCodeError(Exception):
-    """An error for user code that cannot be imported or called; the text says what and where."""
+    """An error for user code that cannot be imported or called; the text has file and line."""
 
 
-def importable_here() -> None:
-    """Let modules of the current directory be imported, as ``python -m`` does."""
+def add_working_directory() -> None:
+    """Add the current directory to the import path, as ``python -m`` does."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -30,7 +36,7 @@ def importable_here() -> None:
 def import_user_module(name: str) -> ModuleType:
     """Import and return the module ``name``.
 
-    UserCodeError says whether it is missing, or what in it failed, and where.
+    Raises UserCodeError if it is missing, or with the file and line at which its import failed.
     """
     with add_user_location(f"{name} could not be imported"):
         try:
@@ -44,14 +50,14 @@ def import_user_module(name: str) -> ModuleType:
 
 
 def call(factory: Callable[[], Any], name: str) -> Any:
-    """Return what the user's factory makes. Raises UserCodeError if the factory fails."""
+    """Return the result of the user's factory. Raises UserCodeError if the factory fails."""
     with add_user_location(f"{name}() failed"):
         return factory()
 
 
 @contextmanager
 def add_user_location(what: str) -> Iterator[None]:
-    """Turn whatever the user's code raises into a UserCodeError with its file and line."""
+    """Turn any error of the user's code into a UserCodeError with its file and line."""
     try:
         yield
     except UserCodeError:
@@ -61,7 +67,7 @@ def add_user_location(what: str) -> Iterator[None]:
 
 
 def _describe(error: BaseException) -> Iterator[str]:
-    # Without the lines of code: one that makes a Registry may have a password in it.
+    # Without the lines of code: one that creates a Registry may have a password in it.
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

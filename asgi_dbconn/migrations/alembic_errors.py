@@ -1,4 +1,4 @@
-"""Errors of ours in place of Alembic's: it is optional, and it refuses some things."""
+"""Translation of Alembic's errors: Alembic is not installed, or refuses a command."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ __all__ = ["describe_error", "is_refusal", "translate_errors"]
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turn refusals of Alembic in the block into errors of ours.
+    """Turn refusals of Alembic in the block into errors of this package.
 
-    Raises ConfigurationError if Alembic is not installed, and MigrationError where it would raise
-    its CommandError.
+    Raises ConfigurationError if Alembic is not installed, and MigrationError in place of its
+    CommandError.
     """
     if find_spec("alembic") is None:
         raise ConfigurationError(
-            "Migrations are made with Alembic, which is not installed: "
-            'pip install "asgi-dbconn[migrations]"'
+            'Migrations need Alembic, which is not installed: pip install "asgi-dbconn[migrations]"'
         )
     try:
         yield
@@ -33,14 +32,14 @@ def translate_errors() -> Iterator[None]:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Return whether Alembic, or we in its place, refuses what was asked for."""
+    """Return whether ``error`` is a refusal of Alembic, or of this package in its place."""
     from alembic.util import CommandError
 
     return isinstance(error, CommandError | MigrationError)
 
 
 def describe_error(error: BaseException) -> str:
-    """Return what an error says, as a sentence; with its class if the text is not meant as one."""
+    """Return the text of an error as a sentence; with its class, unless it is a refusal."""
     original = driver_error(error) or error
     text = BaseException.__str__(original).rstrip(". ")
     return f"{text}." if is_refusal(error) else f"{type(original).__name__}: {text}."

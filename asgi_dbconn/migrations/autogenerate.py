@@ -1,4 +1,17 @@
-"""The comparison of models with a database: what is a difference, and how it is written."""
+"""Comparison of models with a database: which differences count, and how they are rendered.
+
+Defaults of columns are compared as texts as far as that is possible. Alembic lets PostgreSQL
+compare them, which fails for json: that type has no equality, and the statement would abort the
+transaction. On SQLite it counts a quote in a default as a difference.
+
+Enum types of PostgreSQL exist apart from the tables that use them. Alembic alone creates a type
+with each table that uses it, does not create it for a column that is added, and never drops it. An
+upgrade after a downgrade would fail. Here a revision creates a type before its first use, and drops
+it after its last use.
+
+Constraints without a name get the one that PostgreSQL would choose. Without a name a constraint
+cannot be dropped, so that a downgrade would fail, and SQLite's batch mode cannot even add one.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +23,12 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import ARRAY, JSON, Column, ForeignKeyConstraint, UniqueConstraint, inspect
 from sqlalchemy.dialects.postgresql import ENUM, JSONB, CreateEnumType, DropEnumType
 
-from asgi_dbconn.migrations.target_databases import Subject
+from asgi_dbconn.migrations.target_databases import TargetDatabase
 
 __all__ = [
+    "add_enum_type_operations",
     "compare_defaults_as_text",
     "compare_options",
-    "keep_enum_types",
     "name_constraints",
     "render_enum_type",
 ]
@@ -30,26 +43,26 @@ _LONGEST: Final = 63
 
 
 def name_constraints(script: MigrationScript) -> None:
-    """Fill in what is missing in a generated script; the models are not touched."""
+    """Name the unnamed constraints of a generated script; the models are not changed."""
     for container in (*script.upgrade_ops_list, *script.downgrade_ops_list):
-        _name_in(container)
+        _name_constraints_in(container)
 
 
-def _name_in(container: Any) -> None:
+def _name_constraints_in(container: Any) -> None:
     from alembic.operations import ops
 
     for number, operation in enumerate(container.ops):
         if isinstance(operation, ops.CreateTableOp):
-            container.ops[number] = _table_name(operation)
+            container.ops[number] = _name_table_constraints(operation)
         elif isinstance(operation, ops.OpContainer):
-            _name_in(operation)
+            _name_constraints_in(operation)
         elif isinstance(operation, ops.DropConstraintOp) and operation.constraint_name is None:
             operation.constraint_name = _name_of(operation.reverse())
         elif isinstance(operation, ops.CreateUniqueConstraintOp | ops.CreateForeignKeyOp):
             operation.constraint_name = operation.constraint_name or _name_of(operation)
 
 
-def _table_name(operation: Any) -> Any:
+def _name_table_constraints(operation: Any) -> Any:
     from alembic.operations.ops import CreateTableOp
 
     table = operation.to_table()  # a copy
@@ -79,11 +92,11 @@ def _name(table: str, columns: Any, suffix: str) -> str:
     return f"{name.encode()[: _LONGEST - len(suffix) - 1].decode(errors='ignore')}_{suffix}"
 
 
-Types = dict[tuple[str | None, str], ENUM]
+EnumTypes = dict[tuple[str | None, str], ENUM]
 
 
 def render_enum_type(kind: str, thing: Any, context: Any) -> str | bool:
-    """Render types of columns that do not create themselves: a ``render_item`` of Alembic."""
+    """Render an enum type with ``create_type=False``: a ``render_item`` of Alembic."""
     enum = _enum_of(thing, context.dialect) if kind == "type" else None
     if enum is None or isinstance(thing, ARRAY):
         return False
@@ -92,17 +105,20 @@ def render_enum_type(kind: str, thing: Any, context: Any) -> str | bool:
     return f"postgresql.ENUM({', '.join(map(repr, enum.enums))}, {named}, create_type=False)"
 
 
-def keep_enum_types(script: MigrationScript, context: Any) -> None:
-    """Add to the newest database's part of ``script`` what creates and drops its types."""
+def add_enum_type_operations(script: MigrationScript, context: Any) -> None:
+    """Add the CREATE TYPE and DROP TYPE operations to the last database's part of ``script``."""
     dialect = context.dialect
     upgrade, downgrade = script.upgrade_ops_list[-1], script.downgrade_ops_list[-1]
-    added, dropped = _types(_find_added(upgrade), dialect), _types(_find_added(downgrade), dialect)
+    added, dropped = (
+        _enums_of(_find_added(upgrade), dialect),
+        _enums_of(_find_added(downgrade), dialect),
+    )
     if not (added or dropped):
         return
     tables = [
         table for metadata in context.opts["target_metadata"] for table in metadata.tables.values()
     ]
-    wanted = _types((column for table in tables for column in table.columns), dialect)
+    wanted = _enums_of((column for table in tables for column in table.columns), dialect)
     default = dialect.default_schema_name
     present = {
         (None if enum["schema"] == default else enum["schema"], enum["name"])
@@ -129,7 +145,7 @@ def _find_added(container: Any) -> Iterator[Any]:
             yield from _find_added(operation)
 
 
-def _types(columns: Iterable[Any], dialect: Any) -> Types:
+def _enums_of(columns: Iterable[Any], dialect: Any) -> EnumTypes:
     enums = (_enum_of(column.type, dialect) for column in columns)
     return {(enum.schema, enum.name or ""): enum for enum in enums if enum is not None}
 
@@ -151,12 +167,12 @@ _CAST: Final = re.compile(r"::[\w\s.\"\[\]()]+$")
 
 
 def compare_defaults_as_text(context: MigrationContext) -> None:
-    """Let ``context`` compare as Alembic does only where text does not settle it."""
+    """Let ``context`` compare defaults as texts; Alembic compares those that still differ."""
     impl: Any = context.impl
-    impl.compare_server_default = partial(_is_other, impl)
+    impl.compare_server_default = partial(_has_other_default, impl)
 
 
-def _is_other(
+def _has_other_default(
     impl: Any, inspected_column: Any, column: Any, wanted: str | None, present: str | None
 ) -> bool:
     if wanted is not None and present is not None:
@@ -175,32 +191,32 @@ def _has_no_equality(kind: Any) -> bool:
 
 
 def compare_options(
-    subject: Subject,
+    target: TargetDatabase,
     options: Mapping[str, Any],
     *,
     schema: str | None,
     tokens: tuple[str, str],
     is_last: bool,
 ) -> dict[str, Any]:
-    """Return arguments for Alembic's ``context.configure``; ``options`` are the user's, and win.
+    """Return arguments for Alembic's ``context.configure``; the user's ``options`` take priority.
 
-    In a tenant's ``schema``, tables that name their own are not compared: all tenants share them.
-    ``tokens`` are the names that the template knows the two halves of a revision by.
+    In a tenant's ``schema``, tables with a schema of their own are not compared: all tenants share
+    them. ``tokens`` are the names of the two halves of a revision in the template.
     """
-    schemas = {table.schema for metadata in subject.metadatas for table in metadata.tables.values()}
+    schemas = {table.schema for metadata in target.metadatas for table in metadata.tables.values()}
     given = dict(options)
     hook, include_name = given.pop("process_revision_directives", None), given.get("include_name")
     if schema is not None:
         schemas = {None}
         given["include_object"] = _without_schema(given.get("include_object"))
     elif schemas - {None}:
-        given["include_name"] = _within(schemas | {None}, include_name)
+        given["include_name"] = _include_schemas(schemas | {None}, include_name)
     given["render_item"] = _make_renderer(given.get("render_item"))
     return {
-        "target_metadata": list(subject.metadatas),
+        "target_metadata": list(target.metadatas),
         "compare_type": _has_other_type,
         "compare_server_default": True,
-        "render_as_batch": subject.database.url.dialect == "sqlite",
+        "render_as_batch": target.database.url.dialect == "sqlite",
         "include_schemas": bool(schemas - {None}),
         **given,
         "upgrade_token": tokens[0],
@@ -209,29 +225,29 @@ def compare_options(
     }
 
 
-def _make_renderer(theirs: Any) -> Any:
+def _make_renderer(users_hook: Any) -> Any:
     def render(kind: str, thing: Any, context: Any) -> Any:
-        rendered = theirs(kind, thing, context) if theirs is not None else False
+        rendered = users_hook(kind, thing, context) if users_hook is not None else False
         return render_enum_type(kind, thing, context) if rendered is False else rendered
 
     return render
 
 
-def _within(schemas: set[str | None], theirs: Any) -> Any:
-    # Others may live in the same database; what is theirs would be dropped.
+def _include_schemas(schemas: set[str | None], users_hook: Any) -> Any:
+    # Other applications may use the same database; their tables would be dropped.
     def include(name: str | None, kind: str, parents: Any) -> bool:
         if kind == "schema" and name not in schemas:
             return False
-        return theirs is None or bool(theirs(name, kind, parents))
+        return users_hook is None or bool(users_hook(name, kind, parents))
 
     return include
 
 
-def _without_schema(theirs: Any) -> Any:
+def _without_schema(users_hook: Any) -> Any:
     def include(thing: Any, name: Any, kind: str, reflected: bool, other: Any) -> bool:  # noqa: FBT001 - Alembic's
         if kind == "table" and thing.schema is not None:
             return False
-        return theirs is None or bool(theirs(thing, name, kind, reflected, other))
+        return users_hook is None or bool(users_hook(thing, name, kind, reflected, other))
 
     return include
 
@@ -239,8 +255,8 @@ def _without_schema(theirs: Any) -> Any:
 def _has_other_type(
     context: Any, _: Any, __: Any, inspected_type: Any, metadata_type: Any
 ) -> bool | None:
-    # Types that the database has no name for come back as what they are stored as, and would
-    # differ for ever. None leaves the question to Alembic.
+    # A type that the database does not have is reflected as the one it is stored as, and would
+    # always differ. With None the decision is Alembic's.
     dialect = context.dialect
     try:
         is_the_same = metadata_type.compile(dialect) == inspected_type.compile(dialect)
@@ -249,15 +265,15 @@ def _has_other_type(
     return False if is_the_same else None
 
 
-def _directives(theirs: Any, *, is_last: bool) -> Any:
+def _directives(users_hook: Any, *, is_last: bool) -> Any:
     def process(context: Any, revision: Any, directives: list[MigrationScript]) -> None:
         for script in directives:
             name_constraints(script)
-            keep_enum_types(script, context)
-        if theirs is not None:
-            theirs(context, revision, directives)
+            add_enum_type_operations(script, context)
+        if users_hook is not None:
+            users_hook(context, revision, directives)
         is_automatic = getattr(context.config.cmd_opts, "autogenerate", False)
-        # Alembic adds the next database to the same script, so only the last one may give it up.
+        # Alembic adds the next database to the same script, so only the last one may discard it.
         if is_automatic and is_last and all(_is_empty(script) for script in directives):
             directives.clear()
 

@@ -1,4 +1,4 @@
-"""The function that the ``env.py`` of a folder calls, for the ``alembic`` command."""
+"""The entry point for the ``env.py`` of a folder, which the ``alembic`` command runs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["run"]
 
 
 def run(context: Any, migrations: Migrations) -> None:
-    """Do what ``alembic`` was asked for, on all databases: ``run(context, models.migrations)``.
+    """Run the ``alembic`` command on all databases: ``run(context, models.migrations)``.
 
     ``context`` is the module ``alembic.context``.
     """
-    options = _requested(context)
+    options = _read_options(context)
     is_online = not context.is_offline_mode()
     writes = "destination_rev" in options
     sql = run_sync(migrations.run_for(context, options["fn"], writes=writes, is_online=is_online))
     (context.config.output_buffer or sys.stdout).write(sql)
 
 
-def _requested(context: Any) -> dict[str, Any]:
-    # The context tells once it was configured, for whatever database, and logs which.
+def _read_options(context: Any) -> dict[str, Any]:
+    # The context has its options after it was configured for any database, and logs which one.
     logger = logging.getLogger("alembic.runtime.migration")
     logger.disabled, was_disabled = True, logger.disabled
     try:

@@ -1,4 +1,4 @@
-"""The folder that revisions live in, and the settings that Alembic finds there."""
+"""The folder of the revisions: create it for our command and Alembic's own, read its settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REVISION_TEMPLATE: Final = "script.py.mako"
 class Folder:
     """The folder of ``alembic.ini`` (or ``pyproject.toml``) and ``versions/``. Immutable.
 
-    Its ``env.py`` is for the ``alembic`` command, and never run from here.
+    Its ``env.py`` is for the ``alembic`` command, and is never run from here.
     """
 
     directory: Path
@@ -48,7 +48,7 @@ class Folder:
             file_=ini if ini.is_file() else None,
             toml_file=toml if toml.is_file() else None,
             stdout=stdout or sys.stdout,
-            # Quiet, unless somebody wants to read it.
+            # Quiet, unless the output is wanted.
             cmd_opts=Namespace(x=list(self.x), autogenerate=autogenerate, quiet=stdout is None),
         )
         if config.get_alembic_option("script_location") is None:
@@ -56,16 +56,16 @@ class Folder:
         location = coerce_resource_to_filename(config.get_alembic_option("script_location") or "")
         if not location.is_dir():
             raise MigrationError(
-                f"There is no folder {location} with migrations. Make one with "
-                "`asgi-dbconn db init`, or say where it is with `--directory`."
+                f"There is no folder {location} with migrations. Create one with "
+                "`asgi-dbconn db init`, or name another one with `--directory`."
             )
         return config
 
     def config_for_writing(self, databases: list[str], *, autogenerate: bool = False) -> Config:
-        """Return the same settings for new revisions, from a template that fits ``databases``.
+        """Return the settings for new revisions, with a template that fits ``databases``.
 
-        That is the folder's own; but flask-migrate's for several databases asks Flask for them,
-        and one for a single database has no place for more.
+        That is the folder's own template, or else ours. The template of flask-migrate for several
+        databases needs Flask, and one for a single database has no part for a second one.
         """
         from alembic.util import coerce_resource_to_filename
 
@@ -80,11 +80,11 @@ class Folder:
 
 
 def scripts_of(config: Config) -> ScriptDirectory:
-    """Return the revisions that ``config`` leads to."""
+    """Return the revisions in the folder of ``config``."""
     from alembic.script import ScriptDirectory
 
     scripts = ScriptDirectory.from_config(config)
-    sys.path[:] = dict.fromkeys(sys.path)  # that put `prepend_sys_path` there, each time
+    sys.path[:] = dict.fromkeys(sys.path)  # from_config() adds `prepend_sys_path` at each call
     return scripts
 
 
@@ -100,18 +100,18 @@ def _literal(path: Path) -> str:
 
 
 def create_folder(directory: Path, registry: object) -> list[Path]:
-    """Write the folder, and return what was written. Raises MigrationError if it is not empty."""
+    """Write the folder, and return its new files. Raises MigrationError if it is not empty."""
     if directory.exists() and any(directory.iterdir()):
         raise MigrationError(
-            f"The folder {directory} exists, and is not empty. If its revisions are to go on, "
-            "there is nothing to initialise; else name another folder with `--directory`."
+            f"The folder {directory} exists, and is not empty. To continue its revisions, there is "
+            "nothing to initialise. For new ones, name another folder with `--directory`."
         )
     (directory / "versions").mkdir(parents=True)
     values = {
         "directory": directory.as_posix(),
         "root": Path(os.path.relpath(Path.cwd(), directory)).as_posix(),
         "import_registry": import_line(registry)
-        or "from yourproject import models  # write here where your Registry is",
+        or "from yourproject import models  # import your Registry here",
     }
     written = [directory / "script.py.mako"]
     shutil.copyfile(TEMPLATES / "script.py.mako", written[0])
@@ -124,21 +124,23 @@ def create_folder(directory: Path, registry: object) -> list[Path]:
 
 def import_line(registry: object) -> str | None:
     """Return the line that imports ``registry`` as ``models``; None if no module has it."""
-    places = [
+    candidates = [
         (module.__name__, name)
         for module in _modules()
         for name, value in list(vars(module).items())
         if value is registry and name.isidentifier()
     ]
-    if not places:
+    if not candidates:
         return None
-    # Where it was made rather than where it is used: that is the module nearest to the root.
-    module, name = min(places, key=lambda place: (place[0].count("."), len(place[0]), place))
+    # The module nearest to the root: there it was created; others only import it.
+    module, name = min(
+        candidates, key=lambda candidate: (candidate[0].count("."), len(candidate[0]), candidate)
+    )
     return f"from {module} import {name}" + ("" if name == "models" else " as models")
 
 
 def _modules() -> list[ModuleType]:
-    # Not all that stands there is a module.
+    # Some values of sys.modules are not modules.
     loaded: list[object] = list(sys.modules.values())
     return [
         module

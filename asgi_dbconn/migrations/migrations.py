@@ -1,4 +1,4 @@
-"""``models.migrations``: what the command does, for programs."""
+"""``models.migrations``: the commands of ``asgi-dbconn db``, as methods."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ class RevisionOptions(TypedDict, total=False):
 
 
 class Migrations:
-    """The migrations of a registry's databases. Reads the folder anew for each verb.
+    """The migrations of a registry's databases. The folder is read anew for each verb.
 
-    For any task and loop; the registry may be connected or not. Each database is migrated on a
-    connection of its own, outside of the pool. Verbs take ``database`` (a name, several, or None
-    for the default; all by default) and ``schema`` (that of the context by default), and raise
-    MigrationError, or ConfigurationError without Alembic.
+    Verbs may be called in any task and loop, whether the registry is connected or not. Each
+    database is migrated on a connection of its own, outside of the pool. Verbs take ``database`` (a
+    name, several, or None for the default; all by default) and ``schema`` (the current one by
+    default). They raise MigrationError, or ConfigurationError without Alembic.
     """
 
     def __init__(self, binding: Binding) -> None:
         self._runs = RunBuilder(binding)
 
     def configure(self, directory: str | Path | None = None, **options: Any) -> None:
-        """Choose the folder, and arguments of Alembic's ``context.configure`` for every verb.
+        """Set the folder, and arguments of Alembic's ``context.configure`` for every verb.
 
         ``include_object=``, ``compare_type=``, ``render_as_batch=``, ``version_table=``,
         ``transaction_per_migration=``, ``process_revision_directives=`` and so on.
@@ -66,7 +66,7 @@ class Migrations:
     ) -> Migrations:
         """Return the same migrations in another folder, with ``x`` and ``tag`` for the revisions.
 
-        ``tell`` is called when each revision begins.
+        ``tell`` is called at the beginning of each revision.
         """
         runs = self._runs
         other = Migrations(runs.binding)
@@ -90,10 +90,11 @@ class Migrations:
         schema: Schema = INHERIT,
         lock_timeout: float = LOCK_TIMEOUT,
     ) -> list[Applied]:
-        """Run what leads to ``revision``, and return what was run; nothing if it is there already.
+        """Run the revisions up to ``revision``, and return those that were run.
 
-        Several processes may do so at the same time: one does, the others wait and find nothing to
-        do. Raises MigrationLocked after ``lock_timeout`` seconds. ``schema`` is created if need be.
+        Several processes may call it at the same time: one migrates, the others wait and find no
+        revision to run. Raises MigrationLocked after ``lock_timeout`` seconds. ``schema`` is
+        created if it does not exist.
         """
         return await self._runs.change(upgrade_steps, revision, database, schema, lock_timeout)
 
@@ -105,7 +106,7 @@ class Migrations:
         schema: Schema = INHERIT,
         lock_timeout: float = LOCK_TIMEOUT,
     ) -> list[Applied]:
-        """Undo what came after ``revision``; by default the newest."""
+        """Undo the revisions after ``revision``; by default the newest one."""
         return await self._runs.change(downgrade_steps, revision, database, schema, lock_timeout)
 
     async def stamp(
@@ -117,13 +118,13 @@ class Migrations:
         schema: Schema = INHERIT,
         lock_timeout: float = LOCK_TIMEOUT,
     ) -> list[Applied]:
-        """Write down that the databases are at ``revision``, and change nothing else."""
+        """Record that the databases are at ``revision``, and change nothing else."""
         revisions = [revision] if isinstance(revision, str) else list(revision)
         return await self._runs.change(
             stamp_steps, revisions, database, schema, lock_timeout, purge=purge
         )
 
-    # -- looking at them
+    # -- reading databases
 
     async def current(
         self, *, database: Names = INHERIT, schema: Schema = INHERIT
@@ -134,9 +135,9 @@ class Migrations:
     async def check(
         self, *, database: Names = INHERIT, schema: Schema = INHERIT
     ) -> dict[str | None, str]:
-        """Return what the databases lack that the models have, by their names.
+        """Return the differences of the models from each database, by its name.
 
-        It is written as the code of a revision. Empty if there is nothing.
+        They are the code of a revision. Databases without differences are left out.
         """
         differences, _ = await self._runs.compare(None, database, schema, {}, autogenerate=False)
         return {name: code for name, code in differences.items() if code}
@@ -151,12 +152,12 @@ class Migrations:
         schema: Schema = INHERIT,
         **options: Unpack[RevisionOptions],
     ) -> Path | None:
-        """Write a revision that makes the databases what the models say; None if they are."""
+        """Write a revision with the differences of the models; None if there are none."""
         _, written = await self._runs.compare(message, database, schema, options, autogenerate=True)
         return written
 
     def revision(self, message: str | None = None, **options: Unpack[RevisionOptions]) -> Path:
-        """Write an empty revision, with a place for each database."""
+        """Write an empty revision, with functions for each database."""
         return self._runs.write_empty(message, options)
 
     def merge(
@@ -167,16 +168,16 @@ class Migrations:
         branch_label: str | None = None,
         rev_id: str | None = None,
     ) -> Path:
-        """Write a revision that comes after several, and changes nothing itself."""
+        """Write a revision that merges several heads, and changes nothing itself."""
         heads: Any = revisions if isinstance(revisions, str) else list(revisions)
         return self.revision(message, head=heads, branch_label=branch_label, rev_id=rev_id)
 
     def init(self) -> list[Path]:
-        """Make the folder, and return the files that were written. For ``alembic``, too."""
+        """Create the folder, and return its new files; the ``alembic`` command can use it, too."""
         with translate_errors():
             return create_folder(self.folder.directory, self._runs.binding)
 
-    # -- the SQL instead
+    # -- SQL instead of running
 
     async def upgrade_sql(
         self,
@@ -216,5 +217,5 @@ class Migrations:
     # -- for env.py
 
     async def run_for(self, context: Any, source: Source, *, writes: bool, is_online: bool) -> str:
-        """Do what the ``alembic`` command was asked for; return the SQL where it was asked for."""
+        """Run the ``alembic`` command; return the SQL with ``--sql``, or else an empty string."""
         return await self._runs.run_for(context, source, writes=writes, is_online=is_online)

@@ -1,7 +1,7 @@
-"""The work for Alembic: the steps from the present heads of a database to where it shall be.
+"""Steps of a run: the revisions from the current heads of a database to the requested ones.
 
-The steps come from methods of Alembic's ``ScriptDirectory`` whose names begin with an underscore;
-its own commands use nothing else. Here, and nowhere else.
+They come from private methods of Alembic's ``ScriptDirectory``, which its own commands use, too.
+No other module uses these methods.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from asgi_dbconn.errors import MigrationError
-from asgi_dbconn.migrations.target_databases import Subject
+from asgi_dbconn.migrations.target_databases import TargetDatabase
 
 __all__ = [
     "Applied",
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 
 Check = Callable[[Callable[[], None]], None]
-"""A call of a revision's function that looks afterwards whether the database is well."""
+"""A call of a revision's function that checks the database afterwards."""
 Source = Callable[..., Iterable[Any]]
-"""Alembic's ``fn``: it returns the steps that lead from the present heads to the goal."""
+"""Alembic's ``fn``: it returns the steps from the current heads to the goal."""
 
 
 @dataclass(frozen=True)
 class Applied:
-    """One revision that was run, or whose number was written down, in one database."""
+    """One revision that was run, or only recorded, in one database."""
 
     database: str | None
     """Its name in the registry; None is the default one."""
@@ -61,11 +61,11 @@ class Applied:
 class Steps:
     """The steps of one database. Lives for one run."""
 
-    subject: Subject
+    target: TargetDatabase
     source: Source
-    begun: list[Applied] = field(default_factory=list)
+    started: list[Applied] = field(default_factory=list)
     file: str | None = None
-    """The file of the revision that was begun last."""
+    """The file of the revision that was started last."""
     tell: Callable[[Applied], None] = lambda _: None
     check: Check = lambda function: function()
 
@@ -73,7 +73,7 @@ class Steps:
         for step in self.source(heads, context):
             revision = getattr(step, "revision", None)
             applied = Applied(
-                self.subject.names[0],
+                self.target.names[0],
                 step.name.removesuffix("_revision"),
                 step.from_revisions_no_deps,
                 step.to_revisions_no_deps,
@@ -82,7 +82,7 @@ class Steps:
             self.file = getattr(revision, "path", None)
             if revision is not None:
                 step.migration_fn = self._for_this_database(step.migration_fn, revision.module)
-            self.begun.append(applied)
+            self.started.append(applied)
             self.tell(applied)
             yield step
 
@@ -90,12 +90,12 @@ class Steps:
         verb = function.__name__
 
         def call() -> None:
-            for name in self.subject.engine_names:
+            for name in self.target.engine_names:
                 if not signature(function).parameters:
-                    if not name:  # it was written when there was one database
+                    if not name:  # written for a single database
                         function()
-                # The default database has a part wherever there are parts; others may have come
-                # later than the revision.
+                # A revision for several databases always has a part for the default one. It has
+                # none for a database that was added later.
                 elif hasattr(module, f"{verb}_{name}") or not hasattr(module, f"{verb}_"):
                     function(name)
 
@@ -122,7 +122,7 @@ def stamp_steps(scripts: ScriptDirectory, revisions: Sequence[str]) -> Source:
 
 
 def no_steps(scripts: ScriptDirectory, found: list[tuple[str, ...]]) -> Source:
-    """Return a source of no step at all; the heads of each database go into ``found``."""
+    """Return a source without steps; it appends the heads of each database to ``found``."""
 
     def read(heads: Any, _: Any) -> Iterable[Any]:
         found.append(tuple(sorted(script.revision for script in scripts.get_all_current(heads))))
@@ -134,9 +134,9 @@ def no_steps(scripts: ScriptDirectory, found: list[tuple[str, ...]]) -> Source:
 def compare_steps(
     scripts: ScriptDirectory, generated: RevisionContext, differences: list[str]
 ) -> Source:
-    """Return a source of no step at all.
+    """Return a source without steps, which compares each database with the models.
 
-    What a database lacks goes into ``generated``, and as code into ``differences``.
+    The differences are added to ``generated``, and as code to ``differences``.
     """
 
     def compare(heads: Any, context: Any) -> Iterable[Any]:
@@ -144,8 +144,8 @@ def compare_steps(
         present = {script.revision for script in scripts.get_revisions(heads)}
         if present != newest:
             raise MigrationError(
-                f"it is at {_list(present)}, and the newest revision is {_list(newest)}. "
-                "Bring it up to date before: `asgi-dbconn db upgrade`"
+                f"it is at {_join(present)}, and the newest revision is {_join(newest)}. "
+                "Upgrade it first: `asgi-dbconn db upgrade`"
             )
         generated.run_autogenerate(heads, context)
         differences.append(_as_code(generated, context))
@@ -167,7 +167,7 @@ def _as_code(generated: RevisionContext, context: MigrationContext) -> str:
     operations = [script.upgrade_ops_list[-1] for script in generated.generated_revisions]
     if not operations or operations[-1].is_empty():
         return ""
-    # In a context without a folder: Alembic would look for an env.py in it.
+    # In a context without a folder: otherwise Alembic would search it for an env.py.
     alone = MigrationContext.configure(dialect=context.dialect)
     code = render_python_code(
         operations[-1], render_as_batch=context.opts["render_as_batch"], migration_context=alone
@@ -176,5 +176,5 @@ def _as_code(generated: RevisionContext, context: MigrationContext) -> str:
     return "\n".join(line for line in lines if not line.startswith("# ###"))
 
 
-def _list(revisions: set[str]) -> str:
+def _join(revisions: set[str]) -> str:
     return ", ".join(sorted(revisions)) or "base"

@@ -1,4 +1,4 @@
-"""Making a run out of a folder, a choice of databases, a schema, and options."""
+"""Builder of runs: from a folder, the chosen databases, a schema, and options."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from asgi_dbconn.migrations.alembic_errors import translate_errors
 from asgi_dbconn.migrations.folder import Folder, scripts_of
-from asgi_dbconn.migrations.locking import one_at_a_time
+from asgi_dbconn.migrations.locking import exclusive_alembic
 from asgi_dbconn.migrations.revisions import Applied, Source, compare_steps, no_steps
 from asgi_dbconn.migrations.runner import Run
-from asgi_dbconn.migrations.target_databases import Names, Subject, all_subjects, chosen_subjects
+from asgi_dbconn.migrations.target_databases import (
+    Names,
+    TargetDatabase,
+    all_targets,
+    select_targets,
+)
 from asgi_dbconn.orm.binding import INHERIT, Binding, Choice
 from asgi_dbconn.orm.target import refuse_on_sqlite
 from asgi_dbconn.schema_names import check_schema
@@ -28,9 +33,9 @@ __all__ = ["LOCK_TIMEOUT", "RunBuilder", "Schema"]
 
 _log = logging.getLogger("asgi_dbconn")
 LOCK_TIMEOUT: Final = 60.0
-"""Seconds to wait for others who migrate."""
+"""Seconds to wait for another migration of the same database."""
 _FROM_FILE: Final = ("version_table", "version_table_schema")
-"""Arguments of ``context.configure`` that every env.py takes from alembic.ini by hand."""
+"""Arguments of ``context.configure`` that an env.py usually reads from alembic.ini."""
 _REVISION: Final = ("branch_label", "version_path", "rev_id", "depends_on")
 
 Schema = str | Choice | None
@@ -39,7 +44,7 @@ Goal = Callable[["ScriptDirectory", Any], Source]
 
 @dataclass
 class RunBuilder:
-    """Everything that verbs have in common. Reads the folder anew for each run."""
+    """The common part of all verbs. The folder is read anew for each run."""
 
     binding: Binding
     folder: Folder = field(default_factory=lambda: Folder(Path("migrations")))
@@ -48,9 +53,9 @@ class RunBuilder:
     tell: Callable[[Applied], None] = lambda _: None
 
     async def run_for(self, context: Any, source: Source, *, writes: bool, is_online: bool) -> str:
-        """Do what the ``alembic`` command was asked for; return the SQL where it was asked for."""
+        """Run the ``alembic`` command; return the SQL if offline, or else an empty string."""
         scripts = context.script
-        run = self._make(context, scripts, source, all_subjects(self.binding, scripts), INHERIT)
+        run = self._make(context, scripts, source, all_targets(self.binding, scripts), INHERIT)
         run.lock_timeout = LOCK_TIMEOUT if writes else None
         if not is_online:
             return run.offline()
@@ -66,26 +71,26 @@ class RunBuilder:
         lock_timeout: float,
         **context: Any,
     ) -> list[Applied]:
-        """Take the steps of ``goal`` to ``revision``; ``context`` is for Alembic's own."""
+        """Run the steps of ``goal`` to ``revision``; ``context`` is for Alembic's context."""
         with translate_errors():
             config = self.folder.config()
             scripts = scripts_of(config)
-            subjects = chosen_subjects(self.binding, database, scripts)
+            targets = select_targets(self.binding, database, scripts)
             context["destination_rev"] = revision
             source = goal(scripts, revision)
             return await self._run(
-                config, scripts, source, subjects, schema, lock_timeout, **context
+                config, scripts, source, targets, schema, lock_timeout, **context
             )
 
     async def current(self, database: Names, schema: Schema) -> dict[str | None, tuple[str, ...]]:
-        """Return the heads that the version table of each database has."""
+        """Return the heads in the version table of each database."""
         with translate_errors():
             config = self.folder.config()
             scripts = scripts_of(config)
-            subjects = chosen_subjects(self.binding, database, scripts)
+            targets = select_targets(self.binding, database, scripts)
             found: list[tuple[str, ...]] = []
-            await self._run(config, scripts, no_steps(scripts, found), subjects, schema)
-        return {subject.names[0]: heads for subject, heads in zip(subjects, found, strict=True)}
+            await self._run(config, scripts, no_steps(scripts, found), targets, schema)
+        return {target.names[0]: heads for target, heads in zip(targets, found, strict=True)}
 
     async def compare(
         self,
@@ -96,7 +101,7 @@ class RunBuilder:
         *,
         autogenerate: bool,
     ) -> tuple[dict[str | None, str], Path | None]:
-        """Return what each database lacks, as code, and, with ``autogenerate``, its new file."""
+        """Return each database's differences as code; with ``autogenerate`` also the new file."""
         with translate_errors():
             from alembic.autogenerate import RevisionContext
 
@@ -106,15 +111,13 @@ class RunBuilder:
             asked: dict[str, Any] = dict.fromkeys(_REVISION)
             asked |= {"message": message, "sql": False, "head": "head", "splice": False, **options}
             generated = RevisionContext(config, scripts, asked)
-            subjects = chosen_subjects(self.binding, database, scripts)
+            targets = select_targets(self.binding, database, scripts)
             found: list[str] = []
             source = compare_steps(scripts, generated, found)
             template_args = generated.template_args
-            await self._run(config, scripts, source, subjects, schema, template_args=template_args)
+            await self._run(config, scripts, source, targets, schema, template_args=template_args)
             written = list(generated.generate_scripts()) if autogenerate else []
-        differences = {
-            subject.names[0]: code for subject, code in zip(subjects, found, strict=True)
-        }
+        differences = {target.names[0]: code for target, code in zip(targets, found, strict=True)}
         return differences, Path(written[0].path) if written and written[0] else None
 
     def write_empty(self, message: str | None, options: Mapping[str, Any]) -> Path:
@@ -146,31 +149,31 @@ class RunBuilder:
             config = self.folder.config()
             scripts = scripts_of(config)
             source = goal(scripts, revision)
-            subjects = chosen_subjects(self.binding, database, scripts)
+            targets = select_targets(self.binding, database, scripts)
             context = {"as_sql": True, "starting_rev": start, "destination_rev": revision}
-            async with one_at_a_time(LOCK_TIMEOUT):
+            async with exclusive_alembic(LOCK_TIMEOUT):
                 with self._environment(config, scripts, **context) as environment:
-                    return self._make(environment, scripts, source, subjects, schema).offline()
+                    return self._make(environment, scripts, source, targets, schema).offline()
 
     def engine_names(self, scripts: ScriptDirectory) -> list[str]:
-        subjects = all_subjects(self.binding, scripts)
-        return [name for subject in subjects for name in subject.engine_names]
+        targets = all_targets(self.binding, scripts)
+        return [name for target in targets for name in target.engine_names]
 
     async def _run(
         self,
         config: Config,
         scripts: ScriptDirectory,
         source: Source,
-        subjects: list[Subject],
+        targets: list[TargetDatabase],
         schema: Schema,
         lock_timeout: float | None = None,
         **context: Any,
     ) -> list[Applied]:
         if lock_timeout is None:
             context["dont_mutate"] = True
-        async with one_at_a_time(LOCK_TIMEOUT if lock_timeout is None else lock_timeout):
+        async with exclusive_alembic(LOCK_TIMEOUT if lock_timeout is None else lock_timeout):
             with self._environment(config, scripts, fn=source, **context) as environment:
-                run = self._make(environment, scripts, source, subjects, schema)
+                run = self._make(environment, scripts, source, targets, schema)
                 run.lock_timeout = lock_timeout
                 return await run.online()
 
@@ -179,14 +182,14 @@ class RunBuilder:
         environment: EnvironmentContext,
         scripts: ScriptDirectory,
         source: Source,
-        subjects: list[Subject],
+        targets: list[TargetDatabase],
         schema: Schema,
     ) -> Run:
         chosen = (
             self.binding.current_schema() if isinstance(schema, Choice) else check_schema(schema)
         )
-        for subject in subjects:
-            refuse_on_sqlite(subject.database, chosen)
+        for target in targets:
+            refuse_on_sqlite(target.database, chosen)
         options: dict[str, Any] = {}
         for name in _FROM_FILE:
             value = environment.config.get_alembic_option(name)
@@ -195,7 +198,7 @@ class RunBuilder:
         return Run(
             environment,
             source,
-            subjects,
+            targets,
             self.engine_names(scripts),
             {**options, **self.options},
             chosen,

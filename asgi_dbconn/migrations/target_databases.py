@@ -1,4 +1,4 @@
-"""The databases that a run of migrations is about, and the names of their parts of a revision."""
+"""Target databases of a run, and the names of their parts of a revision."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from asgi_dbconn.urls import DatabaseURL
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-__all__ = ["Names", "Subject", "all_subjects", "chosen_subjects", "engine_name"]
+__all__ = ["Names", "TargetDatabase", "all_targets", "engine_name", "select_targets"]
 
 Names = str | None | Sequence[str | None] | Choice
-"""One database, several, or all that are concerned. None is the default one."""
+"""One database, several, or all (INHERIT). None is the default one."""
 
 
 @dataclass(frozen=True)
-class Subject:
-    """One database to be migrated, under every name that it has in the registry."""
+class TargetDatabase:
+    """One database to migrate, with all names that it has in the registry."""
 
     names: tuple[str | None, ...]
     database: Database
@@ -45,27 +45,33 @@ class Subject:
 
 
 def engine_name(name: str | None) -> str:
-    """Return what follows ``upgrade_`` in a function's name; empty for the default database."""
+    """Return the suffix of ``upgrade_`` in a function's name; empty for the default database."""
     return "" if name is None else re.sub(r"\W", "_", name)
 
 
-def all_subjects(binding: Binding, scripts: ScriptDirectory | None = None) -> list[Subject]:
+def all_targets(binding: Binding, scripts: ScriptDirectory | None = None) -> list[TargetDatabase]:
     """Return the default database, and each other that has tables, or functions in a revision.
 
-    A read replica that is registered by a name has neither, and is left alone.
+    A read replica that is registered by a name has neither, and is not migrated.
     """
     return _group(binding, _select(binding, scripts))
 
 
-def chosen_subjects(binding: Binding, names: Names, scripts: ScriptDirectory) -> list[Subject]:
-    """Return the subjects of ``names``, or all. Raises UnknownDatabase."""
+def select_targets(
+    binding: Binding, names: Names, scripts: ScriptDirectory
+) -> list[TargetDatabase]:
+    """Return the databases of ``names``, or all. Raises UnknownDatabase."""
     if isinstance(names, Choice):
-        return all_subjects(binding, scripts)
+        return all_targets(binding, scripts)
     chosen = [names] if names is None or isinstance(names, str) else list(names)
     for name in chosen:
         binding.find_database(name)
-    places = {_place(binding.databases[name]) for name in chosen}
-    also = [name for name in _select(binding, scripts) if _place(binding.databases[name]) in places]
+    identities = {_identity(binding.databases[name]) for name in chosen}
+    also = [
+        name
+        for name in _select(binding, scripts)
+        if _identity(binding.databases[name]) in identities
+    ]
     return _group(binding, list(dict.fromkeys([*also, *chosen])))
 
 
@@ -75,19 +81,19 @@ def _select(binding: Binding, scripts: ScriptDirectory | None) -> list[str | Non
         for name, metadata in binding.metadatas.items()
         if name is None
         or metadata.tables
-        or (scripts is not None and _is_written_for(scripts, name))
+        or (scripts is not None and _has_functions_for(scripts, name))
     ]
 
 
-def _group(binding: Binding, names: list[str | None]) -> list[Subject]:
-    # Two names of one database share its version table: whoever came second would find that
-    # nothing is left to do.
+def _group(binding: Binding, names: list[str | None]) -> list[TargetDatabase]:
+    # Two names of one database share its version table: for the second one there would be no
+    # revision left to run.
     groups: dict[Database | DatabaseURL, list[str | None]] = {}
     for name in names:
-        groups.setdefault(_place(binding.databases[name]), []).append(name)
-    _refuse_names_that_look_alike(names)
+        groups.setdefault(_identity(binding.databases[name]), []).append(name)
+    _refuse_similar_names(names)
     return [
-        Subject(
+        TargetDatabase(
             tuple(group),
             binding.databases[group[0]],
             tuple(binding.metadatas[name] for name in group),
@@ -96,11 +102,11 @@ def _group(binding: Binding, names: list[str | None]) -> list[Subject]:
     ]
 
 
-def _place(database: Database) -> Database | DatabaseURL:
+def _identity(database: Database) -> Database | DatabaseURL:
     return database if database.url.is_memory else database.url
 
 
-def _refuse_names_that_look_alike(names: list[str | None]) -> None:
+def _refuse_similar_names(names: list[str | None]) -> None:
     seen: dict[str, str | None] = {}
     for name in names:
         other = seen.setdefault(engine_name(name), name)
@@ -111,6 +117,6 @@ def _refuse_names_that_look_alike(names: list[str | None]) -> None:
             )
 
 
-def _is_written_for(scripts: ScriptDirectory, name: str) -> bool:
+def _has_functions_for(scripts: ScriptDirectory, name: str) -> bool:
     function = f"upgrade_{engine_name(name)}"
     return any(hasattr(script.module, function) for script in scripts.walk_revisions())

@@ -1,4 +1,9 @@
-"""The pytest fixtures; a conftest.py may replace any of them."""
+"""The pytest fixtures; a conftest.py may replace any of them.
+
+The runner of a test is anyio's plugin, pytest-asyncio with one of its loops, or pytest itself. An
+async fixture is run by one plugin, on a loop that this plugin chooses. So the public fixtures are
+synchronous: they look at the runner of the test, and request the hidden fixture for that runner.
+"""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ async def test_a_server_that_stalls_once_it_is_connected_to_has_no_longer_than_a
     database = Database(proxy.url_for(postgres_url), connect_timeout=0.5)
     answer = await ask("default", database, 0.0, Stalling())
     assert answer.status == "down"
-    assert answer.error == "It gave a connection, and no answer on it within 0.5 s."
+    assert answer.error == "It accepted a connection, and did not answer in 0.5 s."
     proxy.set_mode("pass")
 
 

@@ -156,10 +156,10 @@ def test_where_nothing_is_found_all_that_was_tried_is_listed(project: Project) -
         "  ASGI_DBCONN_APP: not set",
         "  preloads: none has set an instance",
         "  main has neither an application nor a Registry",
-        "  shop.app:app is wrapped by no Registry, and none is found beside it: write "
+        "  shop.app:app is wrapped by no Registry, and its module has none: write "
         "app = models.asgi(app), or name the Registry itself",
     ]
-    assert lines[-1] == "Say where it is: asgi-dbconn --app package.module:app"
+    assert lines[-1] == "Name it: asgi-dbconn --app package.module:app"
 
 
 def test_an_import_that_fails_in_the_users_module_is_told_with_their_line(

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from asgi_dbconn import Database, MigrationLocked, Registry, run_sync
-from asgi_dbconn.migrations.locking import take_turn
+from asgi_dbconn.migrations.locking import lock_database
 from tests.cli.project import Project
 from tests.cli.terminal import environment
 from tests.migrations.conftest import SHOP
@@ -149,7 +149,7 @@ async def test_an_index_can_be_built_while_somebody_waits(
     await wait_until_async(lambda: any("pg_sleep" in each.query for each in postgres.sessions()), 9)
 
     async with Database(postgres_url) as database, database.connection() as connection:
-        await take_turn(connection, database, 20)
+        await lock_database(connection, database, 20)
         assert upgrading.done()
         assert len(await upgrading) == 1
 

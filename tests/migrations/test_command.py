@@ -104,7 +104,7 @@ def test_check_exits_with_one_if_there_is_a_difference(
     shop: Project, run: Callable[..., str], invoke: Invoke
 ) -> None:
     run("upgrade", "heads")
-    assert run("check") == "The databases are what the models say.\n"
+    assert run("check") == "The databases match the models.\n"
 
     shop.replace("main.py", "    # more about users", "    age: Mapped[int | None]")
     different = invoke("check")

@@ -170,7 +170,7 @@ async def test_stamping_runs_nothing_and_can_forget(database_url: str, tmp_path:
 async def test_a_folder_that_is_not_there_is_named(sqlite_url: str, tmp_path: Path) -> None:
     migrations = Registry(sqlite_url).migrations.at(tmp_path / "nowhere")
 
-    with pytest.raises(MigrationError, match=r"nowhere with migrations\. Make one with"):
+    with pytest.raises(MigrationError, match=r"nowhere with migrations\. Create one with"):
         await migrations.upgrade()
     migrations.init()
     with pytest.raises(MigrationError, match="is not empty"):

@@ -30,7 +30,7 @@ THIRD = """
 """
 
 Run = Callable[..., str]
-NOTHING = "Nothing to write: the databases are what the models say.\n"
+NOTHING = "Nothing to write: the databases match the models.\n"
 
 
 @pytest.mark.server
@@ -64,7 +64,7 @@ def test_three_revisions_up_down_and_stamped(shop: Project, db: Run) -> None:
     db("makemigrations", "-m", "orders")
     assert db("upgrade").count("upgrade") == 1
     assert db("makemigrations") == NOTHING
-    assert db("check") == "The databases are what the models say.\n"
+    assert db("check") == "The databases match the models.\n"
 
     third, second, first = _revisions(db)
     assert db("current") == f"default: {third} (head)\n"
