@@ -86,7 +86,7 @@ class AlternativeNames(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         for written, meant in _misspelt(self.settings_cls, self._own):
             warnings.warn(
-                f"{written} ({_place(self._own)}) is no setting, and is ignored. "
+                f"{written} ({_describe(self._own)}) is no setting, and is ignored. "
                 f"Did you mean {meant}?",
                 stacklevel=level_of_users_line(sys._getframe()),
             )
@@ -149,9 +149,9 @@ class Origins:
                 nested = (source.env_nested_delimiter or "").join([name, *keys])
                 if _key(source, nested) in source.env_vars:
                     written = nested if source.case_sensitive else nested.upper()
-                    return f"{written} ({_place(source)})"
+                    return f"{written} ({_describe(source)})"
                 if _key(source, name) in source.env_vars:
-                    return f"{name}{''.join(f'[{key!r}]' for key in keys)} ({_place(source)})"
+                    return f"{name}{''.join(f'[{key!r}]' for key in keys)} ({_describe(source)})"
         return ".".join([owner, field, *keys])
 
     def _field(self, name: str) -> str | None:
@@ -178,7 +178,7 @@ def _own_names(settings: type[BaseSettings], field: str) -> list[str]:
     )
 
 
-def _place(source: EnvSettingsSource) -> str:
+def _describe(source: EnvSettingsSource) -> str:
     if not isinstance(source, DotEnvSettingsSource):
         return "environment"
     files = source.env_file

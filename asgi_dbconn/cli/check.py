@@ -40,7 +40,7 @@ __all__ = ["check"]
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 @click.pass_context
 def check(ctx: click.Context, *, wait: float, names: tuple[str, ...], as_json: bool) -> None:
-    """Connect to every database concurrently, and report whether it answers.
+    """Connect to all databases, and report whether each answers.
 
     Exits with 1 if a database does not answer, unless it is optional.
     """

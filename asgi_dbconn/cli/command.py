@@ -15,7 +15,7 @@ __all__ = ["COMMANDS", "cli"]
 COMMANDS: Final = {
     "check": LazyCommand(
         "asgi_dbconn.cli.check:check",
-        "Connect to every database concurrently, and report whether it answers.",
+        "Connect to all databases, and report whether each answers.",
     ),
     "shell": LazyCommand(
         "asgi_dbconn.cli.shell:shell", "Open a Python shell with the models in scope, connected."

@@ -268,10 +268,10 @@ class _All:
         self.by_loop.pop(managed.loop, None)
 
     def _at_exit(self) -> None:
-        threads = [managed for managed in list(self.by_loop.values()) if managed.has_thread]
-        for managed in threads:
+        managed_loops = [managed for managed in list(self.by_loop.values()) if managed.has_thread]
+        for managed in managed_loops:
             managed.stop()
-        for managed in threads:
+        for managed in managed_loops:
             if managed._thread is not None:
                 managed._thread.join(2 * deadlines.CANCEL_GRACE)
 

@@ -70,9 +70,9 @@ class Migrations:
         """
         runs = self._runs
         other = Migrations(runs.binding)
-        place = runs.folder.directory if directory is None else Path(directory)
+        path = runs.folder.directory if directory is None else Path(directory)
         other._runs = RunBuilder(
-            runs.binding, Folder(place, tuple(x), tag), dict(runs.options), tell
+            runs.binding, Folder(path, tuple(x), tag), dict(runs.options), tell
         )
         return other
 

@@ -101,9 +101,9 @@ def _in_use(instance: Any) -> ConfigurationError:
 
 def unlink(instance: Any) -> None:
     """Let nothing refer to a new ``instance`` that was given up, or it would be stored later."""
-    for relation in object_mapper(instance).relationships:
-        if instance_dict(instance).get(relation.key):
-            setattr(instance, relation.key, [] if relation.uselist else None)
+    for relationship in object_mapper(instance).relationships:
+        if instance_dict(instance).get(relationship.key):
+            setattr(instance, relationship.key, [] if relationship.uselist else None)
 
 
 def needs_one_statement(instance: Any, others: Sequence[Any]) -> bool:
@@ -148,11 +148,11 @@ def stale_relations(instance: Any) -> list[str]:
     ]
 
 
-def _is_referred_to(instance: Any, relation: RelationshipProperty[Any]) -> bool:
-    other = instance_dict(instance)[relation.key]
-    for ours, theirs in relation.local_remote_pairs or ():
-        here = _value(instance, relation.parent, ours)
-        there = None if other is None else _value(other, relation.mapper, theirs)
+def _is_referred_to(instance: Any, relationship: RelationshipProperty[Any]) -> bool:
+    other = instance_dict(instance)[relationship.key]
+    for ours, theirs in relationship.local_remote_pairs or ():
+        here = _value(instance, relationship.parent, ours)
+        there = None if other is None else _value(other, relationship.mapper, theirs)
         # What is not loaded on either side may well be equal.
         if here is not _UNKNOWN and there is not _UNKNOWN and here != there:
             return False
@@ -179,13 +179,13 @@ def _takes_a_statement(other: Any, instance: Any) -> bool:
 def _settle_same_rows(mapper: Mapper[Any], instance: Any) -> None:
     # `post.user = user`, where post.user was another object for the same row: no change at all,
     # but a Session would get two objects for one row, and refuse them.
-    for relation in mapper.relationships:
-        if relation.direction is _TO_ONE and relation.key in instance_dict(instance):
-            history = get_history(instance, relation.key, PASSIVE_NO_INITIALIZE)
+    for relationship in mapper.relationships:
+        if relationship.direction is _TO_ONE and relationship.key in instance_dict(instance):
+            history = get_history(instance, relationship.key, PASSIVE_NO_INITIALIZE)
             if history.added and history.deleted:
                 (new, *_), (old, *_) = history.added, history.deleted
                 if _key(new) is not None and _key(new) == _key(old):
-                    set_committed_value(instance, relation.key, new)
+                    set_committed_value(instance, relationship.key, new)
 
 
 def _key(instance: Any) -> Any:
@@ -193,26 +193,30 @@ def _key(instance: Any) -> Any:
 
 
 def _changes_other_rows(
-    instance: Any, relation: RelationshipProperty[Any], but: object = None
+    instance: Any, relationship: RelationshipProperty[Any], but: object = None
 ) -> bool:
-    if relation.viewonly:
+    if relationship.viewonly:
         return False
-    history = get_history(instance, relation.key, PASSIVE_NO_INITIALIZE)
+    history = get_history(instance, relationship.key, PASSIVE_NO_INITIALIZE)
     if not history.has_changes():
         return False
-    if relation.direction is _TO_ONE:
+    if relationship.direction is _TO_ONE:
         # A column of our own.
-        return relation.post_update or relation.cascade.delete
+        return relationship.post_update or relationship.cascade.delete
     # What was put into a collection has a column of its own.
-    is_theirs = relation.direction is _TO_MANY and all(member is but for member in history.added)
+    is_theirs = relationship.direction is _TO_MANY and all(
+        member is but for member in history.added
+    )
     return bool(history.deleted) or not is_theirs
 
 
-def _is_untouched(relation: RelationshipProperty[Any]) -> bool:
+def _is_untouched(relationship: RelationshipProperty[Any]) -> bool:
     """Return whether deleting an object does nothing about this relation of it."""
-    if relation.viewonly or relation.passive_deletes == "all":
+    if relationship.viewonly or relationship.passive_deletes == "all":
         return True
-    return relation.direction is _TO_ONE and not (relation.post_update or relation.cascade.delete)
+    return relationship.direction is _TO_ONE and not (
+        relationship.post_update or relationship.cascade.delete
+    )
 
 
 def _has_listeners(mapper: Mapper[Any], events: tuple[str, ...]) -> bool:

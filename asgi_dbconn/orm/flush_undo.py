@@ -32,7 +32,7 @@ __all__ = ["Before", "FlushUndo", "note_refreshed"]
 class Before:
     """One object before its row is read or written by a Session."""
 
-    __slots__ = ("members", "noted", "undo", "values")
+    __slots__ = ("members", "recorded", "undo", "values")
 
     def __init__(self, state: Any) -> None:
         if vars(state).get("info"):
@@ -47,7 +47,7 @@ class Before:
             if state.manager[name].impl.collection and name in present
         }
         """Those of the collections that were changed."""
-        self.noted: ObjectUndo | None = None
+        self.recorded: ObjectUndo | None = None
 
     @classmethod
     def of_clean(cls, state: Any) -> Self:
@@ -152,13 +152,13 @@ class FlushUndo:
             if log is None:
                 continue
             filled = before.fill(state, meanwhile)
-            if before.noted is not None:
-                before.noted.fill(filled)
+            if before.recorded is not None:
+                before.recorded.fill(filled)
                 continue
             if origin is not None:
                 before.undo.came_from(origin(state.class_))
             before.undo.fill(filled)
-            before.noted = note_change(log.level, state, before.undo)
+            before.recorded = note_change(log.level, state, before.undo)
             if before.undo.is_new and find_numbered_key(state.mapper) in filled and state.key:
                 note_number(connection, log.level, state.mapper, state.key[1])
 
@@ -219,9 +219,9 @@ class FlushUndo:
             or any(
                 target is column
                 for other, before in self._before.items()
-                for relation in other.mapper.relationships
-                if relation.key in before.undo.note_changes
-                for _, target in relation.synchronize_pairs
+                for relationship in other.mapper.relationships
+                if relationship.key in before.undo.note_changes
+                for _, target in relationship.synchronize_pairs
             )
         )
 

@@ -172,7 +172,7 @@ async def _store_fast(
         return await run(target, work, alone=alone)
     except StaleDataError as error:
         if any(object_mapper(instance).version_id_col is not None for instance in objects):
-            raise  # changed by somebody else, or deleted: it is up to the model's owner
+            raise  # changed or deleted elsewhere: the application decides
         raise persistence.row_missing(objects[0]) from error
 
 

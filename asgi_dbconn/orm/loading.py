@@ -105,15 +105,19 @@ def is_one_statement(mapper: Mapper[Any]) -> bool:
 
 def _is_one_statement(mapper: Mapper[Any], seen: set[Mapper[Any]]) -> bool:
     seen.add(mapper)
-    relations = [
-        relation
+    relationships = [
+        relationship
         for descendant in mapper.self_and_descendants
-        for relation in descendant.relationships
+        for relationship in descendant.relationships
     ]
-    if whole_objects(mapper) or any(relation.lazy in _BY_A_STATEMENT for relation in relations):
+    if whole_objects(mapper) or any(
+        relationship.lazy in _BY_A_STATEMENT for relationship in relationships
+    ):
         return False
     # What comes along by a join loads in turn whatever it loads by default.
-    joined = {relation.mapper for relation in relations if relation.lazy in _BY_A_JOIN}
+    joined = {
+        relationship.mapper for relationship in relationships if relationship.lazy in _BY_A_JOIN
+    }
     return all(_is_one_statement(target, seen) for target in joined - seen)
 
 

@@ -111,8 +111,8 @@ class ObjectUndo:
 
         The changes were given up on purpose.
         """
-        kept = state.committed_state
-        for name in self._originals.keys() - kept.keys():
+        committed = state.committed_state
+        for name in self._originals.keys() - committed.keys():
             original = self._originals.pop(name)
             if original is NO_VALUE:  # there is nothing to go back to
                 self._unknown = self._unknown.union([name])
@@ -128,8 +128,8 @@ class ObjectUndo:
         if instance is None:
             return
         if uncertain and state.key is None and self._key is not None:
-            # Its row may have been deleted, and its key given to somebody else's: it stays a new
-            # object, which overwrites nobody.
+            # Its row may have been deleted, and its key reused: it stays a new object, which
+            # overwrites no other row.
             return
         is_attached = object_session(instance) is not None and not state._deleted
         if is_attached and self._key is None:
@@ -224,7 +224,7 @@ def make_new(instance: Any) -> None:
     state.identity_token = None
 
 
-# -- values that nobody knows
+# -- unknown values
 
 _UNKNOWN: Final = "asgi_dbconn.unknown"
 
@@ -278,7 +278,7 @@ def _add_pending(pending: dict[str, Any], later: Mapping[str, Any]) -> None:
     for name, mutations in later.items():
         known = pending.setdefault(name, mutations)
         if known is not mutations:
-            for item in mutations.added_items:
-                known.append(item)
-            for item in mutations.deleted_items:
-                known.remove(item)
+            for added_item in mutations.added_items:
+                known.append(added_item)
+            for deleted_item in mutations.deleted_items:
+                known.remove(deleted_item)

@@ -233,7 +233,7 @@ def _is_of_another(element: Any, tables: Sequence[FromClause]) -> bool:
     """Return whether a column of a table that is not one of ``tables`` is in it."""
     if not isinstance(element, ClauseElement):
         attribute = getattr(element, "__clause_element__", None)
-        # A lambda has none: nobody knows before it is called.
+        # A lambda has none: it is not known before the call.
         return attribute is None or _is_of_another(attribute(), tables)
     if isinstance(element, SelectBase | ScalarSelect | Exists):
         return False

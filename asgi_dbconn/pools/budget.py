@@ -69,10 +69,10 @@ class Budget:
         self._waiters: deque[_Waiter] = deque()
         self._askers.clear()
 
-    def join(self, ask: Callable[[], None]) -> Callable[[], None]:
+    def join(self, asker: Callable[[], None]) -> Callable[[], None]:
         """Call ``ask``, from any thread, when a task waits for a slot; return how to leave."""
-        self._askers.append(ask)
-        return lambda: self._askers.remove(ask) if ask in self._askers else None
+        self._askers.append(asker)
+        return lambda: self._askers.remove(asker) if asker in self._askers else None
 
     async def acquire(self, database: str, deadline: float) -> Slot:
         """Acquire a slot; raise PoolTimeout when the running loop's clock shows ``deadline``."""
@@ -82,8 +82,8 @@ class Budget:
                 return Slot(self)
             waiter = _Waiter(asyncio.get_running_loop())
             self._waiters.append(waiter)
-        for ask in tuple(self._askers):
-            ask()
+        for asker in tuple(self._askers):
+            asker()
         try:
             async with asyncio.timeout_at(deadline):
                 return await waiter.granted

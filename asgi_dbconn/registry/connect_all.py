@@ -83,5 +83,7 @@ def _one_error(errors: list[BaseException], total: int) -> BaseException:
     reasons = "\n".join(f"- {error}" for error in errors)
     message = f"{len(errors)} of {total} databases failed:\n{reasons}"
     group = BaseExceptionGroup(message, errors)
-    group.__cause__ = next((e for e in errors if isinstance(e, DatabaseUnavailable)), errors[0])
+    group.__cause__ = next(
+        (error for error in errors if isinstance(error, DatabaseUnavailable)), errors[0]
+    )
     return group

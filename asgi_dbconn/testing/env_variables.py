@@ -71,7 +71,7 @@ class DatabaseVariables:
             else:
                 self._environ[variable] = value
 
-    def hand_over(self) -> None:
+    def pass_on(self) -> None:
         """Restore the variables for workers that are about to start and inherit them.
 
         Each worker makes test databases of its own from them, with a mark that names its test run.

@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """Restore the variables for workers that are about to start with databases of their own."""
     if (environment := _environment(config)) is not None:
-        environment.hand_over()
+        environment.pass_on()
 
 
 @pytest.hookimpl(trylast=True)

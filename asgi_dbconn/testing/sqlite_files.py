@@ -33,10 +33,10 @@ class SQLiteFiles:
         self._temporary = Path(tempfile.gettempdir())
 
     def url(self, name: str) -> DatabaseURL:
-        kept = {
+        stored = {
             key: value for key, value in self._url.query.items() if key not in _ABOUT_THE_ORIGINAL
         }
-        return self._url.replace(database=str(self._folder(name) / _FILE), query=kept)
+        return self._url.replace(database=str(self._folder(name) / _FILE), query=stored)
 
     async def make(self, name: str, template: str | None) -> None:
         """Create the file. Raises FileExistsError if the name is taken."""

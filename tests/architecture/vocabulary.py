@@ -24,6 +24,9 @@ EMPTY_NAMES = {"each", "item", "elem", "x", "it", "one", "thing"}
 PLACEHOLDERS = {"_", "i"}
 
 
+SYNONYMS = {"attrs": "attribute", "objects": "instance"}
+
+
 def is_participle(name: str) -> bool:
     """Return whether the first word of ``name`` is a participle or a gerund."""
     first = name.strip("_").split("_")[0]
@@ -65,9 +68,17 @@ def is_plural(name: str) -> bool:
 
 
 def is_singular_of(variable: str, plural: str) -> bool:
-    """Return whether ``variable`` is the singular of the last word of ``plural``, or holds it."""
+    """Return whether ``variable`` is the singular of the last word of ``plural``, or holds it.
+
+    SQLAlchemy's ``attrs`` are attributes, and an object of a mapped class is an instance.
+    """
     noun = plural.strip("_").lower().split("_")[-1]
-    singulars = {noun.removesuffix("s"), noun.removesuffix("es"), f"{noun.removesuffix('ies')}y"}
+    singulars = {
+        SYNONYMS.get(noun, noun),
+        noun.removesuffix("s"),
+        noun.removesuffix("es"),
+        f"{noun.removesuffix('ies')}y",
+    }
     return bool(singulars & set(variable.lower().split("_")))
 
 

@@ -79,7 +79,7 @@ def test_what_workers_have_left_goes_where_the_server_is_there(temporary: Path) 
     before = dict(environ)
     environment = DatabaseVariables(list(environ), environ)
     environment.enter()
-    environment.hand_over()
+    environment.pass_on()
     inherited = environ.pop(RUN_VARIABLE)
     assert environ == before
 

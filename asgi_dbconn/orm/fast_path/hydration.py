@@ -129,7 +129,7 @@ def memoize(mapper: Mapper[Any], key: str, find: Callable[[Mapper[Any]], R]) -> 
         return found[1]
     # Looked at first: what comes in between makes it a note of the past, and not a wrong one.
     attributes = mapper.attrs
-    found = notes[key] = (attributes, find(mapper))  # by two threads at once: they are equal
+    found = notes[key] = (attributes, find(mapper))  # two threads may both find it: equal results
     return found[1]
 
 

@@ -92,7 +92,7 @@ def _plan(mapper: Mapper[T]) -> ReadPlan[T] | None:
     if not AVAILABLE:
         return None
     attributes = plain_attributes(mapper)
-    is_lazy = all(relation.lazy in _LAZY for relation in mapper.relationships)
+    is_lazy = all(relationship.lazy in _LAZY for relationship in mapper.relationships)
     return ReadPlan(mapper, attributes) if is_lazy and attributes is not None else None
 
 

@@ -24,10 +24,10 @@ async def check_9_connect_fails_synthesised(wrapper: Wrapper) -> None:
 
 async def _connect_fails(wrapper: Wrapper, *, handle_lifespan: bool) -> None:
     stage = LifespanHarness()
-    failure = stage.resource.fails_to_open = ConnectionRefusedError("nobody answers")
+    failure = stage.resource.fails_to_open = ConnectionRefusedError("no server answers")
     error = await stage.live(wrapper, polite(stage.story), handle_lifespan=handle_lifespan)
     stage.expect_story(STARTUP, _FAILED)
-    stage.expect_message("ConnectionRefusedError", "nobody answers")
+    stage.expect_message("ConnectionRefusedError", "no server answers")
     if error is not failure:
         raise ConformanceFailure(f"raised {error!r} instead of the original error")
 
@@ -35,7 +35,7 @@ async def _connect_fails(wrapper: Wrapper, *, handle_lifespan: bool) -> None:
 async def check_12_server_aborts(wrapper: Wrapper) -> None:
     """A server that aborts a failed startup by raising gets its own error back (hypercorn)."""
     stage = LifespanHarness()
-    stage.resource.fails_to_open = ConnectionRefusedError("nobody answers")
+    stage.resource.fails_to_open = ConnectionRefusedError("no server answers")
     abort = stage.send_fails = RuntimeError("the server aborts")
     error = await stage.live(wrapper, polite(stage.story))
     stage.expect_story(STARTUP, _FAILED)
