@@ -1,4 +1,4 @@
-"""The interface of a registry for the query layer; the registry itself is layers above."""
+"""The protocol of a registry that the query layer uses. The registry itself is layers above."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DatabaseChoice = str | Database | None
 
 
 class Binding(Protocol):
-    """The place where models find their databases and their tables' MetaData."""
+    """The databases of models, and the MetaData of their tables."""
 
     @property
     def databases(self) -> Mapping[str | None, Database]: ...

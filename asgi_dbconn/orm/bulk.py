@@ -1,4 +1,6 @@
-"""Many rows in one go: lists of values instead of objects that a Session looks at one by one."""
+"""``bulk_create`` and ``bulk_update``: many rows by lists of values, without a Session's look at
+each.
+"""
 
 from __future__ import annotations
 

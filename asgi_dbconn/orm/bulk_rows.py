@@ -1,4 +1,4 @@
-"""Rows to be stored by the thousand: plain values, out of dicts or of objects."""
+"""The rows of bulk verbs: plain values, read from dicts or from objects."""
 
 from __future__ import annotations
 

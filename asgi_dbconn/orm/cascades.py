@@ -1,4 +1,4 @@
-"""The objects that hang on an object by its relationships, and are stored along with it."""
+"""Cascades: the objects that are stored, or deleted, along with another one."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def unlink(instance: Any) -> None:
 
 
 def needs_one_statement(instance: Any, others: Sequence[Any]) -> bool:
-    """Return whether a single statement stores it: nothing new or changed hangs on it."""
+    """Return whether a single statement stores it: nothing new or changed cascades from it."""
     mapper = object_mapper(instance)
     return (
         len(mapper.tables) == 1

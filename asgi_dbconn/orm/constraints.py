@@ -1,4 +1,4 @@
-"""The constraint that a database refused something for, so that a form can say what is wrong."""
+"""The constraint that refused a row, parsed from the error of the database, for a form say."""
 
 from __future__ import annotations
 

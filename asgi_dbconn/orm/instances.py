@@ -1,4 +1,7 @@
-"""``save()``, ``delete()`` and ``refresh()`` of a model's own objects."""
+"""``save()``, ``delete()`` and ``refresh()`` of one object, at the target where it belongs.
+
+All objects that are stored together must have the same target.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ def target_of(instance: Any) -> QueryTarget:
 
 
 def check_same_target(target: QueryTarget, instance: Any, others: Sequence[Any]) -> None:
-    """Raise ConfigurationError if one of ``others`` is stored elsewhere than in ``place``.
+    """Raise ConfigurationError if one of ``others`` has another target than ``target``.
 
     A row of the same key, but another tenant's, would be written or referred to.
     """
@@ -67,7 +70,7 @@ def _label(instance: Any, binding: Binding, home: Database) -> QueryTarget:
 
 
 def _for_target(instance: Any, target: QueryTarget) -> tuple[Database, str | None]:
-    """Return where ``place`` is for the tables of ``instance``.
+    """Return ``target`` as the tables of ``instance`` see it.
 
     Tables that name a schema stay there.
     """
@@ -82,15 +85,15 @@ def save(instance: Any) -> Coroutine[Any, Any, None]:
 
 
 async def store(target: QueryTarget, instance: T, *, is_known: bool = True) -> T:
-    """Store ``instance`` at ``place`` with what hangs on it, as far as it is new or changed.
+    """Store ``instance`` at ``target`` with its cascades, as far as they are new or dirty.
 
     One that the caller does not know yet (``is_known=False``) leaves the relations of others if
     that fails.
     """
     try:
-        plainly = _plainly(instance)
-        if plainly is not None:
-            lock, work = plainly
+        fast = _find_fast_work(instance)
+        if fast is not None:
+            lock, work = fast
             cascades.check_can_be_added(instance, ())
             with lock:
                 return await _store_fast(target, work, (instance,), alone=True)
@@ -138,7 +141,7 @@ async def run(target: QueryTarget, work: Work[R], *, alone: bool) -> R:
         return await target.run(work, autocommit=False)
 
 
-def _plainly(instance: T) -> tuple[StoreLock, Work[T]] | None:
+def _find_fast_work(instance: T) -> tuple[StoreLock, Work[T]] | None:
     """Return how to store it without a Session.
 
     None if it is not to be stored, or not by a single plain statement.

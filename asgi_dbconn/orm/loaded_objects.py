@@ -77,7 +77,7 @@ class _Loaded:
 
 
 class _Vanishing:
-    """Objects whose rows are gone after a rollback, so that they are new; see ``Participant``."""
+    """Objects whose rows do not exist after a rollback: they are new; see ``Participant``."""
 
     has_notes = False
 

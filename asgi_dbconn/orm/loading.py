@@ -1,8 +1,9 @@
-"""Objects and values out of the database: work on one connection, on the greenlet's synchronous
-side.
+"""Loading of objects and values: by the fast path where that has the same result, else by a
+Session.
 
-Each verb gets a Session of its own that ends with it, so objects come back detached and complete:
-nothing is shared between two queries, and nothing is loaded unasked.
+It is work on one connection, on the greenlet's synchronous side. Each verb gets a Session of its
+own that ends with it. So objects come back detached and complete: two queries share nothing, and
+nothing is loaded that was not asked for.
 """
 
 from __future__ import annotations

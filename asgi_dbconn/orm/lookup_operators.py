@@ -1,4 +1,6 @@
-"""The last word of a lookup: what ``contains`` or ``range`` does with a column and a value."""
+"""The operators of lookups: what a suffix as ``contains`` or ``range`` does with a column and a
+value.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``exclude``: what is not true, where SQL knows a third answer besides true and false."""
+"""The negation in ``exclude()``, which keeps rows where a condition is NULL."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Objects that pass through a session of the user's own, and know afterwards where they were.
+"""The origin of an object: the database and the schema that it came from.
 
-Inside, they are SQLAlchemy's plain objects, so that whatever looks for one in the session by its
-primary key finds it. When the session lets them go, they carry the origin of its scope.
+An object carries its origin as a label. Objects in a session of the user's own are SQLAlchemy's
+plain objects meanwhile, so that a lookup by primary key finds them in that session. They get the
+origin of the session's scope when the session lets them go.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _DEFAULT: Final = ""
 _STRANGER: Final = "\0"  # no name of a registry begins like that
 
 # Databases that belong to no registry, by the label that their objects carry, and the other way.
-# Not id(): the next Database may get that of one that is gone, and with it the objects.
+# Not id(): the next Database may get the id of a collected one, and with it the objects.
 _strangers: Final[weakref.WeakValueDictionary[str, Database]] = weakref.WeakValueDictionary()
 _labels: Final[weakref.WeakKeyDictionary[Database, str]] = weakref.WeakKeyDictionary()
 

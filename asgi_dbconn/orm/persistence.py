@@ -1,4 +1,4 @@
-"""Objects into the database: work on one connection, on the greenlet's synchronous side."""
+"""Persistence by a Session: store, delete and refresh, on the synchronous side of a greenlet."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _Verb(Session):
     """
 
     def __init__(self, connection: Connection, origin: Origin, *, alone: bool) -> None:
-        # What it loads by itself, related objects, comes from the same place.
+        # What it loads by itself, related objects, comes from the same origin.
         token = {} if origin is None else {"identity_token": origin}
         super().__init__(
             connection,
@@ -109,7 +109,7 @@ def store(
     instance: T,
     alone: bool,
 ) -> T:
-    """Store ``instance`` and what hangs on it; return it with what the database filled in.
+    """Store ``instance`` and its cascades; return it with what the database filled in.
 
     What is new is inserted, and what was changed is updated.
     """

@@ -1,4 +1,4 @@
-"""The description of a query, as a value, and the statements that follow from it."""
+"""A query as a value: what a QuerySet asks for, its statements, and their cache."""
 
 from __future__ import annotations
 

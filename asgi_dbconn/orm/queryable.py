@@ -86,7 +86,7 @@ class Queryable:
         super().__init_subclass__(**declarative)
 
     def save(self) -> Coroutine[Any, Any, None]:
-        """Store this object, with the new and changed objects that hang on it.
+        """Store this object, with the new and changed objects of its cascades.
 
         An INSERT if it is new, else one UPDATE of what was changed, and nothing if nothing was.
 

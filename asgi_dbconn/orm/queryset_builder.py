@@ -1,4 +1,6 @@
-"""The part of a QuerySet that describes: every method returns a new one and sends nothing."""
+"""The building verbs of a QuerySet. Each returns a new one and sends nothing. A missing ``await``
+is an error.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of a QuerySet that reads."""
+"""The reading verbs of a QuerySet."""
 
 from __future__ import annotations
 

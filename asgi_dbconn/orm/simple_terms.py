@@ -1,9 +1,8 @@
-"""The part of queries that is said by the names of columns and by plain values.
+"""Simple terms: conditions and orderings by column name and plain value.
 
-Most queries have no other part. A statement that says no more than that depends on the names
-alone: it is built once, and the values go along as its parameters. Whatever else SQLAlchemy can
-compare, by types and comparators of the user's own or by what a value is, is an expression that is
-built anew each time.
+Most queries have no others. Their statement depends on the names alone: it is built once, and the
+values are its parameters. Everything else that SQLAlchemy can compare, by the user's own types and
+comparators or by the kind of a value, is an expression, and its statement is built each time.
 """
 
 from __future__ import annotations

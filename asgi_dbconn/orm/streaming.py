@@ -1,4 +1,4 @@
-"""Many objects, a few at a time, on a connection that is given back in any case."""
+"""Streams of objects, a few rows at a time, on a connection that is released in any case."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Stream(Generic[T]):
     def _open(self, connection: Connection, origin: Origin) -> _Cursor[T]:
         query = self._query
         statement = query.objects().options(*whole_objects(query.mapper))
-        # What it loads by itself, related objects, comes from the same place.
+        # What it loads by itself, related objects, comes from the same origin.
         token = {} if origin is None else {"identity_token": origin}
         return _Cursor(connection, token, statement, self._rows)
 
@@ -155,7 +155,7 @@ class _Cursor(Generic[T]):
         return batch
 
     def discard(self) -> None:
-        """Let go of a cursor whose connection is gone."""
+        """Drop a cursor whose connection is closed."""
         with suppress(SQLAlchemyError, DBConnError):
             self.close()
 

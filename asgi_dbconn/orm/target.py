@@ -1,4 +1,4 @@
-"""The place where a query runs: which database, which schema."""
+"""The target of a query: its database and schema, and the line of user code that asks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Work = Callable[[Connection, Origin], R]
 
 @dataclass(frozen=True, slots=True)
 class QueryTarget:
-    """An immutable place.
+    """An immutable target.
 
     The schema that is ambient is looked up when the query runs, not before.
     """
@@ -48,7 +48,7 @@ class QueryTarget:
         return cls(binding, home, database, schema)
 
     def using(self, database: DatabaseChoice | Choice, schema: str | Choice | None) -> QueryTarget:
-        """Return the place with another database, another schema, or both.
+        """Return the target with another database, another schema, or both.
 
         Raises UnknownDatabase, InvalidSchemaName.
         """

@@ -1,4 +1,4 @@
-"""UPDATE and DELETE of all rows that match, without loading any of them."""
+"""UPDATE and DELETE of all matching rows, without loading them."""
 
 from __future__ import annotations
 

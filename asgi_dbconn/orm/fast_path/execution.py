@@ -1,14 +1,12 @@
-"""Executing a statement again with less ado than a SQLAlchemy Connection, to the same effect.
+"""Fast path: execute a statement that SQLAlchemy has compiled before, without its Connection.
 
-Before a Connection executes a statement it begins a transaction of its own, even where the driver
-commits each statement by itself; afterwards it makes a result of its rows that can do far more than
-to be read once. Where there is no listener, nothing is logged, no option is set and no transaction
-open, the rest of the way is taken directly: SQLAlchemy's own context of the execution, its dialect,
-the driver's cursor, and its own handling of errors. What was never executed before goes the usual
-way, and leaves in SQLAlchemy's cache what is needed here.
+``Connection.execute()`` begins a transaction, even where the driver commits each statement by
+itself, and makes a result that can do far more than to be read once. Where no listener, log or
+option could notice, and no transaction is open, this module uses the parts below it: SQLAlchemy's
+execution context, its dialect, the driver's cursor, and its error handling. The first execution of
+a statement goes through the Connection, and leaves the compiled statement in SQLAlchemy's cache.
 
-Whatever that takes from behind SQLAlchemy's public interface stands in this file, and a test pins
-each of these names.
+The private names of SQLAlchemy that this needs are listed in ``orm/sqlalchemy_names.py``.
 """
 
 from __future__ import annotations

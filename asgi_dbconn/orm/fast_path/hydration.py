@@ -1,7 +1,8 @@
-"""Detached instances, just as a Session leaves those that it has loaded or stored.
+"""Hydration: detached instances as a Session leaves them, and the listeners that a Session would
+call.
 
-SQLAlchemy offers no way to do so. Whatever the fast paths need from behind its public interface
-stands in this file and nowhere else, and a test pins each of these names.
+SQLAlchemy has no public way to make such instances. The names behind its public interface that both
+fast paths need are used in this file only, and listed in ``orm/sqlalchemy_names.py``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The fast path of reading: which models can be loaded without a Session, and how.
+"""Read plans: how a model is loaded without a Session, if it can be.
 
-A Session spends most of a short read on what a plain table has no use for: an identity map,
-transactions of its own, loader strategies for each attribute, events. Where all that a model loads
-by default is the columns of one table, selecting them and making instances out of the rows makes
-the same objects in less than half the time. Everything else takes the path through the Session.
+A Session spends most of a short read on work that a plain table does not need: an identity map,
+transactions of its own, loader strategies for each attribute, events. Where a model loads only the
+columns of one table by default, selecting them and making instances from the rows makes the same
+objects in less than half the time. Every other model takes the Session.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LAZY: Final = frozenset({"select", True, "raise", "raise_on_sql", "dynamic", "w
 
 
 class ReadPlan(Generic[T]):
-    """The way to read one model plainly. Immutable: may be used by any task, thread and loop."""
+    """The way to read a model without a Session. Immutable: for any task, thread and loop."""
 
     __slots__ = ("_by_key", "_hydrator", "_key_names", "columns", "selection")
 
@@ -79,9 +79,9 @@ class ReadPlan(Generic[T]):
 
 
 def read_plan(mapper: Mapper[T]) -> ReadPlan[T] | None:
-    """Return how to load objects of this class plainly; None where it takes a Session.
+    """Return the plan for this class; None where it takes a Session.
 
-    To be asked for every query: properties, subclasses and listeners may be added at any time.
+    Ask for every query: properties, subclasses and listeners may be added at any time.
     Costs a microsecond.
     """
     plan: ReadPlan[T] | None = memoize(mapper, _KEY, _plan)

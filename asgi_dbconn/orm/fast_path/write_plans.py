@@ -1,9 +1,9 @@
-"""The fast path of writing: which objects are stored without a Session, and how.
+"""Write plans: how an object is stored without a Session, if it can be.
 
-A Session spends most of a short write on finding out that there is nothing to find out: no
-relations, no order among tables, no listeners. Where an object is one row of one table and
-nothing hangs on it, the same statement, executed immediately, leaves it just as the Session would,
-in half the time. Everything else takes the path through the Session.
+A Session spends most of a short write on finding out that there is nothing to do: no relations, no
+order among tables, no listeners. Where an object is one row of one table, without cascades, the
+same statement, executed immediately, leaves it as the Session would, in half the time. Every other
+object takes the Session. A column has a record of all that storing needs to know of it.
 """
 
 from __future__ import annotations
@@ -284,7 +284,7 @@ class WritePlan(Generic[T]):
         return execute(connection, self._delete, key).rowcount > 0
 
     def _has_relations(self, instance: T) -> bool:
-        """Return whether anything may hang on it.
+        """Return whether an object may have cascades.
 
         A collection that was made with it and is empty does not.
         """
@@ -309,7 +309,7 @@ class WritePlan(Generic[T]):
 
 
 def write_plan(instance: T, *, is_new: bool) -> WritePlan[T] | None:
-    """Return how to store it plainly; None where it takes a Session.
+    """Return the plan for this object; None where it takes a Session.
 
     To be asked for every object.
     """
