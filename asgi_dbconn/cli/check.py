@@ -12,7 +12,7 @@ from dataclasses import asdict
 import click
 
 from asgi_dbconn.cli.db_options import choose_databases
-from asgi_dbconn.cli.discovery import Target
+from asgi_dbconn.cli.discovery import AppReference
 from asgi_dbconn.cli.ping import Answer, ask
 from asgi_dbconn.cli.progress import Progress, silence_log
 from asgi_dbconn.databases.database import Database
@@ -44,11 +44,11 @@ def check(ctx: click.Context, *, wait: float, names: tuple[str, ...], as_json: b
 
     Exits with 1 if a database does not answer, unless it is optional.
     """
-    target: Target = ctx.obj
+    app: AppReference = ctx.obj
     with ExitStack() as stack:
         if as_json:  # the application may print while it is imported
             stack.enter_context(redirect_stdout(sys.stderr))
-        databases = choose_databases(target.registry, names)
+        databases = choose_databases(app.registry, names)
         stack.enter_context(silence_log())
         answers = asyncio.run(_ask_all(databases, wait))
     report = _report(answers)

@@ -42,4 +42,4 @@ def cli(ctx: click.Context, app: str | None) -> None:
     """Database connections that live exactly as long as your ASGI application."""
     if os.environ.get("NO_COLOR"):
         ctx.color = False
-    ctx.obj = import_object("asgi_dbconn.cli.discovery:Target")(app)
+    ctx.obj = import_object("asgi_dbconn.cli.discovery:AppReference")(app)

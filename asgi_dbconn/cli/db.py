@@ -18,7 +18,7 @@ from asgi_dbconn.cli.db_options import (
     with_folder,
     with_lock_timeout,
 )
-from asgi_dbconn.cli.discovery import Target
+from asgi_dbconn.cli.discovery import AppReference
 from asgi_dbconn.migrations.revisions import Applied
 
 __all__ = ["db"]
@@ -41,12 +41,12 @@ with_tag = click.option("--tag", help="For context.get_tag_argument() in a revis
 @with_tag
 @with_folder
 @click.pass_obj
-def upgrade(target: Target, /, *, revision: str, sql: bool, **asked: Any) -> None:
+def upgrade(app: AppReference, /, *, revision: str, sql: bool, **asked: Any) -> None:
     """Run the revisions up to REVISION, by default the newest.
 
     A number of steps is written +1; with --sql, a range is from:to.
     """
-    migrations, where, seconds = _confirm(target, **asked)
+    migrations, where, seconds = _confirm(app, **asked)
     if sql:
         click.echo(asyncio.run(migrations.upgrade_sql(revision, **where)), nl=False)
     else:
@@ -61,9 +61,9 @@ def upgrade(target: Target, /, *, revision: str, sql: bool, **asked: Any) -> Non
 @with_tag
 @with_folder
 @click.pass_obj
-def downgrade(target: Target, /, *, revision: str, sql: bool, **asked: Any) -> None:
+def downgrade(app: AppReference, /, *, revision: str, sql: bool, **asked: Any) -> None:
     """Undo the revisions after REVISION, by default the newest one; `base` undoes all."""
-    migrations, where, seconds = _confirm(target, **asked)
+    migrations, where, seconds = _confirm(app, **asked)
     if sql:
         wanted = "head:-1" if revision == "-1" else revision
         click.echo(asyncio.run(migrations.downgrade_sql(wanted, **where)), nl=False)
@@ -81,10 +81,10 @@ def downgrade(target: Target, /, *, revision: str, sql: bool, **asked: Any) -> N
 @with_folder
 @click.pass_obj
 def stamp(
-    target: Target, /, *, revisions: tuple[str, ...], purge: bool, sql: bool, **asked: Any
+    app: AppReference, /, *, revisions: tuple[str, ...], purge: bool, sql: bool, **asked: Any
 ) -> None:
     """Record that the databases are at REVISIONS, by default the newest, and run nothing."""
-    migrations, where, seconds = _confirm(target, **asked)
+    migrations, where, seconds = _confirm(app, **asked)
     wanted = revisions or ("head",)
     if sql:
         click.echo(asyncio.run(migrations.stamp_sql(wanted, **where)), nl=False)
@@ -101,7 +101,7 @@ for command in (
 
 
 def _confirm(
-    target: Target,
+    app: AppReference,
     *,
     directory: str | None,
     x: tuple[str, ...],
@@ -110,8 +110,8 @@ def _confirm(
     lock_timeout: float,
     tag: str | None,
 ) -> tuple[Any, dict[str, Any], float]:
-    migrations = migrations_of(target, directory, x, tag)
-    where = {"database": names_of(target, names), "schema": schema_of(schema)}
+    migrations = migrations_of(app, directory, x, tag)
+    where = {"database": names_of(app, names), "schema": schema_of(schema)}
     return migrations, where, lock_timeout
 
 

@@ -18,7 +18,7 @@ from asgi_dbconn.cli.db_options import (
     with_message,
     with_revision_options,
 )
-from asgi_dbconn.cli.discovery import Target
+from asgi_dbconn.cli.discovery import AppReference
 from asgi_dbconn.cli.errors import Failure, Misuse
 from asgi_dbconn.migrations.alembic_errors import translate_errors
 
@@ -28,9 +28,9 @@ __all__ = ["edit", "init", "makemigrations", "merge", "migrate", "revision"]
 @click.command()
 @click.option("-d", "--directory", metavar="FOLDER", help="The new folder.  [default: migrations]")
 @click.pass_obj
-def init(target: Target, *, directory: str | None) -> None:
+def init(app: AppReference, *, directory: str | None) -> None:
     """Create the folder for the migrations; the `alembic` command works with it, too."""
-    written = migrations_of(target, directory, ()).init()
+    written = migrations_of(app, directory, ()).init()
     for path in written:
         click.echo(f"wrote {_show(path)}")
     click.echo("Next: asgi-dbconn db makemigrations -m first")
@@ -42,9 +42,9 @@ def init(target: Target, *, directory: str | None) -> None:
 @with_revision_options
 @with_folder
 @click.pass_obj
-def makemigrations(target: Target, /, **asked: Any) -> None:
+def makemigrations(app: AppReference, /, **asked: Any) -> None:
     """Write a revision with the differences of the models from the databases, if there are any."""
-    _generate(target, **asked)
+    _generate(app, **asked)
 
 
 @click.command()
@@ -54,14 +54,14 @@ def makemigrations(target: Target, /, **asked: Any) -> None:
 @with_revision_options
 @with_folder
 @click.pass_obj
-def revision(target: Target, /, *, autogenerate: bool, **asked: Any) -> None:
+def revision(app: AppReference, /, *, autogenerate: bool, **asked: Any) -> None:
     """Write an empty revision, for operations written by hand."""
     if autogenerate:
-        _generate(target, **asked)
+        _generate(app, **asked)
         return
     for option in ("names", "schema"):  # an empty revision has functions for every database
         asked.pop(option)
-    migrations = migrations_of(target, asked.pop("directory"), asked.pop("x"))
+    migrations = migrations_of(app, asked.pop("directory"), asked.pop("x"))
     asked["depends_on"] = list(asked["depends_on"]) or None
     click.echo(f"wrote {_show(migrations.revision(asked.pop('message'), **asked))}")
 
@@ -74,7 +74,7 @@ def revision(target: Target, /, *, autogenerate: bool, **asked: Any) -> None:
 @with_folder
 @click.pass_obj
 def merge(
-    target: Target,
+    app: AppReference,
     *,
     revisions: tuple[str, ...],
     message: str | None,
@@ -84,7 +84,7 @@ def merge(
     x: tuple[str, ...],
 ) -> None:
     """Write a revision that merges REVISIONS, by default all heads."""
-    migrations = migrations_of(target, directory, x)
+    migrations = migrations_of(app, directory, x)
     wanted = list(revisions) or "heads"
     written = migrations.merge(wanted, message, branch_label=branch_label, rev_id=rev_id)
     click.echo(f"wrote {_show(written)}")
@@ -96,7 +96,7 @@ def merge(
 @with_folder
 @click.pass_obj
 def edit(
-    target: Target,
+    app: AppReference,
     *,
     revision: str,
     names: tuple[str, ...],
@@ -105,11 +105,11 @@ def edit(
     x: tuple[str, ...],
 ) -> None:
     """Open REVISION in $EDITOR, by default the one that the databases are at."""
-    migrations = migrations_of(target, directory, x)
+    migrations = migrations_of(app, directory, x)
     wanted = [revision]
     if revision == "current":
         found = asyncio.run(
-            migrations.current(database=names_of(target, names), schema=schema_of(schema))
+            migrations.current(database=names_of(app, names), schema=schema_of(schema))
         )
         wanted = sorted({head for heads in found.values() for head in heads})
     if not wanted:
@@ -134,7 +134,7 @@ def migrate() -> None:
 
 
 def _generate(
-    target: Target,
+    app: AppReference,
     *,
     message: str | None,
     names: tuple[str, ...],
@@ -145,8 +145,8 @@ def _generate(
 ) -> None:
     options["depends_on"] = list(options["depends_on"]) or None
     written = asyncio.run(
-        migrations_of(target, directory, x).makemigrations(
-            message, database=names_of(target, names), schema=schema_of(schema), **options
+        migrations_of(app, directory, x).makemigrations(
+            message, database=names_of(app, names), schema=schema_of(schema), **options
         )
     )
     if written is None:

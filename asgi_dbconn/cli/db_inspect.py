@@ -16,7 +16,7 @@ from asgi_dbconn.cli.db_options import (
     with_databases,
     with_folder,
 )
-from asgi_dbconn.cli.discovery import Target
+from asgi_dbconn.cli.discovery import AppReference
 from asgi_dbconn.migrations.alembic_errors import translate_errors
 from asgi_dbconn.migrations.folder import scripts_of
 from asgi_dbconn.migrations.migrations import Migrations
@@ -33,15 +33,15 @@ with_verbose = click.option("-v", "--verbose", is_flag=True, help="Tell more.")
 @with_databases
 @with_folder
 @click.pass_obj
-def current(target: Target, /, *, verbose: bool, **asked: Any) -> None:
+def current(app: AppReference, /, *, verbose: bool, **asked: Any) -> None:
     """Print the revision that each database is at."""
-    migrations, heads = _current(target, **asked)
+    migrations, heads = _current(app, **asked)
     with translate_errors():
         scripts = scripts_of(migrations.folder.config())
         for name, revisions in heads.items():
             label = name or "default"
             if verbose:
-                label = f"{label} ({target.registry.databases[name].url})"
+                label = f"{label} ({app.registry.databases[name].url})"
             told = [script.cmd_format(verbose) for script in scripts.get_revisions(revisions)]
             click.echo(f"{label}: {', '.join(told) or 'base'}")
 
@@ -54,7 +54,7 @@ def current(target: Target, /, *, verbose: bool, **asked: Any) -> None:
 @with_folder
 @click.pass_obj
 def history(
-    target: Target,
+    app: AppReference,
     /,
     *,
     rev_range: str | None,
@@ -68,9 +68,9 @@ def history(
         raise click.BadParameter("a range is from:to, from: or :to", param_hint="--rev-range")
     heads: Heads = {}
     if indicate_current or "current" in (start, end):
-        migrations, heads = _current(target, **asked)
+        migrations, heads = _current(app, **asked)
     else:
-        migrations = migrations_of(target, asked["directory"], asked["x"])
+        migrations = migrations_of(app, asked["directory"], asked["x"])
     at = {revision for revisions in heads.values() for revision in revisions}
     with translate_errors():
         scripts = scripts_of(migrations.folder.config())
@@ -92,7 +92,7 @@ def history(
 @with_folder
 @click.pass_obj
 def heads(
-    target: Target,
+    app: AppReference,
     *,
     verbose: bool,
     resolve_dependencies: bool,
@@ -100,7 +100,7 @@ def heads(
     x: tuple[str, ...],
 ) -> None:
     """List the newest revisions: one, unless there are branches."""
-    config = migrations_of(target, directory, x).folder.config(stdout=sys.stdout)
+    config = migrations_of(app, directory, x).folder.config(stdout=sys.stdout)
     with translate_errors():
         command.heads(config, verbose=verbose, resolve_dependencies=resolve_dependencies)
 
@@ -109,10 +109,12 @@ def heads(
 @with_verbose
 @with_folder
 @click.pass_obj
-def branches(target: Target, *, verbose: bool, directory: str | None, x: tuple[str, ...]) -> None:
+def branches(
+    app: AppReference, *, verbose: bool, directory: str | None, x: tuple[str, ...]
+) -> None:
     """List the revisions at which branches begin."""
     with translate_errors():
-        config = migrations_of(target, directory, x).folder.config(stdout=sys.stdout)
+        config = migrations_of(app, directory, x).folder.config(stdout=sys.stdout)
         command.branches(config, verbose=verbose)
 
 
@@ -121,14 +123,14 @@ def branches(target: Target, *, verbose: bool, directory: str | None, x: tuple[s
 @with_databases
 @with_folder
 @click.pass_obj
-def show(target: Target, /, *, revision: str, **asked: Any) -> None:
+def show(app: AppReference, /, *, revision: str, **asked: Any) -> None:
     """Describe REVISION, by default the newest; `current` is that of the databases."""
     wanted = [revision]
     if revision == "current":
-        migrations, found = _current(target, **asked)
+        migrations, found = _current(app, **asked)
         wanted = sorted({head for heads in found.values() for head in heads})
     else:
-        migrations = migrations_of(target, asked["directory"], asked["x"])
+        migrations = migrations_of(app, asked["directory"], asked["x"])
     with translate_errors():
         for revision_id in wanted:
             command.show(migrations.folder.config(stdout=sys.stdout), revision_id)
@@ -147,10 +149,10 @@ def check(
     x: tuple[str, ...],
 ) -> None:
     """Print the differences of the models from the databases; exits with 1 if there are any."""
-    target: Target = ctx.obj
+    app: AppReference = ctx.obj
     differences = asyncio.run(
-        migrations_of(target, directory, x).check(
-            database=names_of(target, names), schema=schema_of(schema)
+        migrations_of(app, directory, x).check(
+            database=names_of(app, names), schema=schema_of(schema)
         )
     )
     for name, code in differences.items():
@@ -161,15 +163,15 @@ def check(
 
 
 def _current(
-    target: Target,
+    app: AppReference,
     *,
     names: tuple[str, ...],
     schema: str | None,
     directory: str | None,
     x: tuple[str, ...],
 ) -> tuple[Migrations, Heads]:
-    migrations = migrations_of(target, directory, x)
-    asked = migrations.current(database=names_of(target, names), schema=schema_of(schema))
+    migrations = migrations_of(app, directory, x)
+    asked = migrations.current(database=names_of(app, names), schema=schema_of(schema))
     return migrations, asyncio.run(asked)
 
 

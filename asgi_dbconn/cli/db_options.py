@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from asgi_dbconn.cli.discovery import Target
+from asgi_dbconn.cli.discovery import AppReference
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.migrations.migrations import Migrations
 from asgi_dbconn.migrations.target_databases import Names
@@ -111,17 +111,17 @@ with_revision_options: Final = _all(
 
 
 def migrations_of(
-    target: Target, directory: str | None, x: Sequence[str], tag: str | None = None
+    app: AppReference, directory: str | None, x: Sequence[str], tag: str | None = None
 ) -> Migrations:
     """Return the application's migrations; each revision is printed when it is run."""
-    return target.registry.migrations.at(directory, x=x, tag=tag, tell=click.echo)
+    return app.registry.migrations.at(directory, x=x, tag=tag, tell=click.echo)
 
 
-def names_of(target: Target, names: Sequence[str]) -> Names:
+def names_of(app: AppReference, names: Sequence[str]) -> Names:
     """Return the names from ``--database``. Raises BadParameter, which lists the known names."""
     if not names:
         return INHERIT
-    registry = target.registry
+    registry = app.registry
     return [
         name if name in registry.extra or name != DEFAULT else None
         for name in choose_databases(registry, names)

@@ -26,7 +26,7 @@ from asgi_dbconn.instance import Instance, monkay
 from asgi_dbconn.lifespan.middleware import LifespanMiddleware
 from asgi_dbconn.registry.registry import Registry
 
-__all__ = ["Target", "find_in_module", "identify"]
+__all__ = ["AppReference", "find_in_module", "identify"]
 
 
 _APPLICATIONS: Final = ("app", "application", "asgi")
@@ -145,7 +145,7 @@ def _registry_in(module: ModuleType) -> Registry | None:
 _NAMES: Final = ("main", "app", "application", "asgi")
 
 
-class Target:
+class AppReference:
     """The application of a command, found on first use and then stored.
 
     Its modules are imported, and nothing is connected. If no application is found, Misuse is

@@ -15,7 +15,7 @@ from sqlalchemy import inspect, select
 
 from asgi_dbconn.cli.console import run_console, run_source
 from asgi_dbconn.cli.db_options import DEFAULT
-from asgi_dbconn.cli.discovery import Target
+from asgi_dbconn.cli.discovery import AppReference
 from asgi_dbconn.cli.lazy_group import import_object
 from asgi_dbconn.instance import Instance, monkay
 from asgi_dbconn.lifespan.driver import LifespanDriver
@@ -109,16 +109,16 @@ def shell(ctx: click.Context, *, code: str | None, plain: bool, no_lifespan: boo
 
     Exits with 1 if CODE, or the code from the standard input, raises an error.
     """
-    target: Target = ctx.obj
-    names = names_in_scope(target.instance)
+    app: AppReference = ctx.obj
+    names = names_in_scope(app.instance)
     went_well = True
-    with connect(target.instance, lifespan=not no_lifespan):
+    with connect(app.instance, lifespan=not no_lifespan):
         if code is not None:
             went_well = run_source(code, names, "<string>")
         elif not sys.stdin.isatty():
             went_well = run_source(sys.stdin.read(), names, "<stdin>")
         else:
-            click.echo(_banner(target.registry, names))
+            click.echo(_banner(app.registry, names))
             if plain or find_spec("IPython") is None:
                 run_console(names)
             else:
