@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.docs.blocks import ROOT, Block, blocks, pages
 
 BLOCKS = list(blocks())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 # An application of a block is served once, so that a block which only defines one is not idle.
 SERVE = """
@@ -68,15 +72,22 @@ def test_a_python_block_runs(block: Block, tmp_path: Path) -> None:
     "block", [block for block in BLOCKS if block.language == "console"], ids=str
 )
 def test_a_console_block_names_commands_that_exist(block: Block) -> None:
-    commands = [line[2:].split("#")[0].split() for line in block.code.splitlines() if line]
+    commands = [shlex.split(line[2:], comments=True) for line in block.code.splitlines() if line]
     assert commands
     for command in commands:
-        assert command[0] == "make"
-        # --dry-run resolves the target and everything that it needs, without doing it.
-        ran = subprocess.run(
-            [*command, "--dry-run"], cwd=ROOT, capture_output=True, text=True, timeout=30
-        )
-        assert ran.returncode == 0, ran.stderr
+        match command:
+            case ["make", *_]:
+                # --dry-run resolves the target and everything that it needs, without doing it.
+                ran = subprocess.run(
+                    [*command, "--dry-run"], cwd=ROOT, capture_output=True, text=True, timeout=30
+                )
+                assert ran.returncode == 0, ran.stderr
+            case ["pip", "install", ours, *_]:
+                requirement = Requirement(ours)
+                assert requirement.name == PROJECT["name"]
+                assert requirement.extras <= set(PROJECT["optional-dependencies"])
+            case _:
+                pytest.fail(f"nobody has tried {shlex.join(command)}")
 
 
 def test_no_block_is_of_a_kind_that_no_test_runs() -> None:
