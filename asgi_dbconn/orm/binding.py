@@ -14,7 +14,7 @@ __all__ = ["INHERIT", "Binding", "Choice", "DatabaseChoice"]
 
 
 class Choice(Enum):
-    """The value for "not said", because ``None`` means the registry's default database."""
+    """The default of arguments for which ``None`` means the registry's default database."""
 
     INHERIT = "inherit"
 
@@ -34,13 +34,13 @@ class Binding(Protocol):
     def metadatas(self) -> Mapping[str | None, MetaData]: ...
 
     def adopt_metadata(self, name: str | None, metadata: MetaData) -> None:
-        """Make ``metadata`` that of the database ``name``, if none of its tables exist yet."""
+        """Make ``metadata`` the MetaData of the database ``name``, if that has no tables yet."""
         ...
 
     def current_schema(self) -> str | None:
-        """Return the schema that queries of this context run in, unless they say otherwise."""
+        """Return the schema that queries of this context use by default."""
         ...
 
     def find_database(self, choice: DatabaseChoice) -> Database:
-        """Return the database so named, or raise UnknownDatabase listing the known ones."""
+        """Return the database of ``choice``. Raises UnknownDatabase, which lists the known ones."""
         ...

@@ -38,7 +38,7 @@ _INSERTS: Final = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
 class BulkInsert:
-    """The rows to be inserted, and what happens to those that are there already.
+    """The rows to be inserted, and what happens to rows that exist already.
 
     Raises ConfigurationError or FieldError for what cannot be.
     """
@@ -76,7 +76,7 @@ class BulkInsert:
         statement: Any = make(self.mapper.class_)
         unique = [self._column(name) for name in self.unique]
         if self.ignores:
-            # Without names: whichever constraint says that it is there already.
+            # Without names: the conflict may be on any constraint.
             return statement.on_conflict_do_nothing(index_elements=unique or None)
         return statement.on_conflict_do_update(
             index_elements=unique or list(self.mapper.primary_key),
@@ -87,7 +87,7 @@ class BulkInsert:
         chosen = [self._column(name) for name in self.updates]
         for column in chosen:
             yield column, excluded[column.key]
-        # SQLAlchemy knows no `onupdate` here, and an UPDATE it is.
+        # SQLAlchemy applies no `onupdate` to an upsert, although it is an UPDATE.
         table: Any = self.mapper.local_table
         for column in table.columns:
             if column.onupdate is not None and not any(column is updated for updated in chosen):
@@ -125,7 +125,7 @@ class BulkInsert:
 
 
 class BulkUpdate:
-    """Some fields of many objects that are stored already, by their primary keys.
+    """Some fields of many stored objects, to be updated by primary key.
 
     Raises ConfigurationError or FieldError for what cannot be.
     """
@@ -153,7 +153,7 @@ class BulkUpdate:
             )
         self._objects = list(objects)
         self._given = [self._row(instance) for instance in self._objects]
-        # In the order of their keys: two that lock the same rows in another order would deadlock.
+        # Ordered by key: two tasks that lock the same rows in different orders would deadlock.
         self.rows = sorted(self._given, key=self.key_of)
 
     def key_of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -164,11 +164,11 @@ class BulkUpdate:
             yield self.rows[start : start + self.batch_size]
 
     def mark_stored(self, stored: Set[tuple[Any, ...]], log: UndoLog | None) -> None:
-        """Note on the objects that this is stored, or they would store it once more.
+        """Mark the fields as committed on the objects, or the next save() would send them again.
 
-        ``stored``: the primary keys of the rows that were there. The changes of other objects stay.
-        ``log`` is that of the transaction which may yet take it back. What was set after the rows
-        were read stays a change.
+        ``stored``: the primary keys of the rows that exist. Other objects keep their changes.
+        ``log`` belongs to the transaction whose rollback undoes this. Values set after the rows
+        were read stay changes.
         """
         for instance, row in zip(self._objects, self._given, strict=True):
             if self.key_of(row) not in stored:
@@ -196,20 +196,20 @@ class BulkUpdate:
 
 
 def insert(connection: Connection, _: Origin, *, plan: BulkInsert) -> int:
-    """Store the rows; return how many were stored, changed ones included."""
+    """Insert the rows. Return how many were inserted or changed."""
     statement = plan.statement(connection.dialect.name)
     with session_for(connection) as session:
         if not plan.has_conflicts:
             session.execute(statement, plan.rows)
             return len(plan.rows)
-        # Counted by what comes back: no driver counts the rows that were left out.
+        # Count the returned rows: no driver reports how many were left out.
         statement = statement.returning(plan.mapper.primary_key[0])
         return len(session.execute(statement, plan.rows, execution_options=plan.how).all())
 
 
 def insert_returning(connection: Connection, origin: Origin, *, plan: BulkInsert) -> list[Any]:
-    """Store the rows; return their objects, without conflicts in the order of the rows."""
-    # Where a row was there already, its key says nothing about the order.
+    """Insert the rows. Return their objects, without conflicts in the order of the rows."""
+    # The key of a row that existed before says nothing about the order.
     statement = plan.statement(connection.dialect.name).returning(
         plan.mapper.class_, sort_by_parameter_order=not plan.has_conflicts
     )
@@ -227,13 +227,13 @@ def insert_returning(connection: Connection, origin: Origin, *, plan: BulkInsert
 def _note_inserted(
     connection: Connection, log: UndoLog, objects: Sequence[Any], plan: BulkInsert
 ) -> None:
-    """Let the objects be new again, with what was given for their rows, after a rollback."""
+    """Make the objects new again after a rollback, with the values given for their rows."""
     numbered = find_numbered_key(plan.mapper)
     given = frozenset(name for row in plan.rows for name in row)
     for position, instance in enumerate(objects):
         state: Any = instance_state(instance)
         present = instance_dict(instance)
-        if plan.updates:  # some rows were there before, and which of them is not known
+        if plan.updates:  # some rows existed before, and it is unknown which
             note_change(log.level, state, ObjectUndo(state, dict.fromkeys(plan.updates, NO_VALUE)))
             continue
         names = given if plan.has_conflicts else plan.rows[position].keys()
@@ -248,14 +248,14 @@ def _note_inserted(
 
 
 def update_by_key(connection: Connection, _: Origin, *, changes: BulkUpdate) -> int:
-    """Execute one UPDATE for every row that is there; return how many those are."""
+    """Run one UPDATE per existing row. Return the number of rows found."""
     columns = changes.mapper.primary_key
     key: Any = columns[0] if len(columns) == 1 else tuple_(*columns)
     changed: set[tuple[Any, ...]] = set()
     with session_for(connection) as session:
         for batch in changes.batches():
             keys = [changes.key_of(row) for row in batch]
-            # Locked and looked at first: no driver counts what many executions have changed.
+            # Lock and find the rows first: no driver counts the changes of an executemany().
             stored = select(*columns).where(
                 key.in_(keys if len(columns) > 1 else [value for (value,) in keys])
             )
@@ -271,7 +271,7 @@ def update_by_key(connection: Connection, _: Origin, *, changes: BulkUpdate) -> 
 
 def _on_update(column: Column[Any], excluded: Any) -> Any:
     if column.default is not None or column.server_default is not None:
-        return excluded[column.key]  # what a new row would get
+        return excluded[column.key]  # the default that a new row would get
     default: Any = column.onupdate
     return default.arg(None) if default.is_callable else default.arg
 

@@ -28,7 +28,7 @@ _Read = Callable[[Any], Values]
 class RowReader:
     """The reader of the rows of one model, for one statement.
 
-    It remembers how a field is read.
+    It remembers how each field is read.
     """
 
     def __init__(self, mapper: Mapper[Any]) -> None:
@@ -41,7 +41,7 @@ class RowReader:
     def values_of(self, row: Any) -> Values:
         """Return the values of a row by column attribute.
 
-        Raises FieldError or ConfigurationError for what would be lost.
+        Raises FieldError or ConfigurationError for a value that would be lost.
         """
         values: Values = {}
         if isinstance(row, Mapping):
@@ -67,7 +67,7 @@ class RowReader:
         return values
 
     def column(self, name: str) -> str:
-        """Return the column attribute that ``name`` stands for. Raises FieldError."""
+        """Return the column attribute called ``name``. Raises FieldError."""
         found = self._mapper.attrs.get(name)
         while isinstance(found, SynonymProperty):
             found = self._mapper.attrs.get(found.name)

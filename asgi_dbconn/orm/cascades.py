@@ -41,7 +41,7 @@ _TO_MANY: Final = RelationshipDirection.ONETOMANY
 _ON_STORING: Final = ("before_insert", "after_insert", "before_update", "after_update")
 _ON_DELETING: Final = ("before_delete", "after_delete")
 
-# They belong to the class: listeners that come and go later are seen in them.
+# The class owns them: they show listeners that are added or removed later.
 _on_flushing: Final = tuple(
     getattr(Session().dispatch, event)
     for event in ("before_flush", "after_flush", "after_flush_postexec")
@@ -59,22 +59,24 @@ def cascaded_objects(instance: Any) -> list[Any]:
 
 
 def check_can_be_added(instance: Any, others: Sequence[Any]) -> None:
-    """Raise ConfigurationError for what a Session of ours cannot take up, or would get wrong."""
+    """Raise ConfigurationError for an object that a Session of ours cannot take, or would store
+    wrongly.
+    """
     rows = set()
     for candidate in (instance, *others):
         _check_is_free(candidate)
         key = instance_state(candidate).key
         if key is not None and key in rows:
             raise ConfigurationError(
-                f"Two {type(candidate).__name__} objects for the row {key[1]!r} hang on this "
-                f"{type(instance).__name__}, and may say different things. Use one of them "
+                f"Two {type(candidate).__name__} objects for the row {key[1]!r} are related to "
+                f"this {type(instance).__name__}, and may have different values. Use one of them "
                 "everywhere, or set the foreign key instead of the relation."
             )
         rows.add(key)
 
 
 def check_is_not_being_stored(instance: Any) -> None:
-    """Raise ConfigurationError if another task stores it at this moment."""
+    """Raise ConfigurationError if another task is storing the object."""
     if id(instance) in STORING:
         raise _in_use(instance)
 
@@ -100,14 +102,18 @@ def _in_use(instance: Any) -> ConfigurationError:
 
 
 def unlink(instance: Any) -> None:
-    """Let nothing refer to a new ``instance`` that was given up, or it would be stored later."""
+    """Remove every reference to a new ``instance`` that was given up. A cascade would store it
+    later.
+    """
     for relationship in object_mapper(instance).relationships:
         if instance_dict(instance).get(relationship.key):
             setattr(instance, relationship.key, [] if relationship.uselist else None)
 
 
 def needs_one_statement(instance: Any, others: Sequence[Any]) -> bool:
-    """Return whether a single statement stores it: nothing new or changed cascades from it."""
+    """Return whether a single statement stores the object: no new or changed object cascades from
+    it.
+    """
     mapper = object_mapper(instance)
     return (
         len(mapper.tables) == 1
@@ -130,13 +136,13 @@ def can_be_deleted_alone(mapper: Mapper[Any]) -> bool:
 
 
 def is_dirty(instance: Any) -> bool:
-    """Return whether it is new, or was changed since it was loaded."""
+    """Return whether the object is new, or was changed since it was loaded."""
     state = instance_state(instance)
     return state.key is None or state.modified
 
 
 def stale_relations(instance: Any) -> list[str]:
-    """Return the loaded relations to one object that its foreign key does not refer to any more."""
+    """Return the loaded many-to-one relations that no longer match their foreign key."""
     return [
         relationship.key
         for relationship in object_mapper(instance).relationships
@@ -153,7 +159,7 @@ def _is_referred_to(instance: Any, relationship: RelationshipProperty[Any]) -> b
     for ours, theirs in relationship.local_remote_pairs or ():
         here = _value(instance, relationship.parent, ours)
         there = None if other is None else _value(other, relationship.mapper, theirs)
-        # What is not loaded on either side may well be equal.
+        # A value that is not loaded on one side may be equal.
         if here is not _UNKNOWN and there is not _UNKNOWN and here != there:
             return False
     return True
@@ -164,7 +170,7 @@ def _value(instance: Any, mapper: Mapper[Any], column: Any) -> Any:
 
 
 def _takes_a_statement(other: Any, instance: Any) -> bool:
-    """Return whether ``other`` is stored by a statement of its own, beside that of ``instance``."""
+    """Return whether storing ``instance`` takes a statement for ``other``, too."""
     if not is_dirty(other):
         return False
     state, mapper = instance_state(other), object_mapper(other)
@@ -177,8 +183,8 @@ def _takes_a_statement(other: Any, instance: Any) -> bool:
 
 
 def _settle_same_rows(mapper: Mapper[Any], instance: Any) -> None:
-    # `post.user = user`, where post.user was another object for the same row: no change at all,
-    # but a Session would get two objects for one row, and refuse them.
+    # `post.user = user`, where `post.user` was another object of the same row, changes nothing. A
+    # Session would get two objects of one row, and refuse them.
     for relationship in mapper.relationships:
         if relationship.direction is _TO_ONE and relationship.key in instance_dict(instance):
             history = get_history(instance, relationship.key, PASSIVE_NO_INITIALIZE)
@@ -201,9 +207,9 @@ def _changes_other_rows(
     if not history.has_changes():
         return False
     if relationship.direction is _TO_ONE:
-        # A column of our own.
+        # The foreign key is in our own table.
         return relationship.post_update or relationship.cascade.delete
-    # What was put into a collection has a column of its own.
+    # The foreign key is in the table of the collected objects.
     is_theirs = relationship.direction is _TO_MANY and all(
         member is but for member in history.added
     )
@@ -211,7 +217,7 @@ def _changes_other_rows(
 
 
 def _is_untouched(relationship: RelationshipProperty[Any]) -> bool:
-    """Return whether deleting an object does nothing about this relation of it."""
+    """Return whether deleting an object leaves this relation alone."""
     if relationship.viewonly or relationship.passive_deletes == "all":
         return True
     return relationship.direction is _TO_ONE and not (

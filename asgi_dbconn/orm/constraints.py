@@ -34,11 +34,11 @@ _BY_NAME: Final[Mapping[str, Kind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """All that the database said about a constraint, and nothing that is guessed.
+    """The constraint that an error reports, as far as the database names it. Nothing is guessed.
 
-    PostgreSQL names every constraint but NOT NULL, and says nothing of the columns of a foreign
-    key or a check. SQLite says the columns of a unique constraint or of NOT NULL, the name of a
-    check (or its text, if it has none), and nothing at all about a foreign key.
+    PostgreSQL names every constraint but NOT NULL, and reports no columns of a foreign key or a
+    check. SQLite reports the columns of a unique constraint or of NOT NULL, the name of a check (or
+    its text, if it has none), and nothing about a foreign key.
     """
 
     kind: Kind
@@ -76,8 +76,8 @@ def _of_postgresql(kind: Kind, error: BaseException) -> Constraint:
 
 
 def _columns_of_key(detail: str) -> tuple[str, ...]:
-    # Key (a, b)=(1, 2) already exists. In any language, the parentheses are the same; and without
-    # the right to see the row there is no detail.
+    # Key (a, b)=(1, 2) already exists. The parentheses are the same in every language. A user who
+    # may not read the row gets no detail.
     _, opening, rest = detail.partition("(")
     names, separator, _ = rest.partition(")=(")
     if not (opening and separator):
@@ -86,7 +86,7 @@ def _columns_of_key(detail: str) -> tuple[str, ...]:
 
 
 def _apart(names: str) -> list[str]:
-    """Split ``names`` at the commas, but not at those of an expression or of a quoted name."""
+    """Split ``names`` at commas, but not inside an expression or a quoted name."""
     parts, depth, is_quoted = [""], 0, False
     for character in names:
         is_quoted ^= character == '"'

@@ -30,7 +30,7 @@ __all__ = ["Before", "FlushUndo", "note_refreshed"]
 
 
 class Before:
-    """One object before its row is read or written by a Session."""
+    """The state of one object before a Session reads or writes its row."""
 
     __slots__ = ("members", "recorded", "undo", "values")
 
@@ -51,7 +51,7 @@ class Before:
 
     @classmethod
     def of_clean(cls, state: Any) -> Self:
-        """Return the same for an object that was not changed before the flush, but in it."""
+        """Return the state of an object that only the flush itself has changed."""
         changes, state.committed_state, state.modified = state.committed_state, {}, False
         before = cls(state)
         state.committed_state, state.modified = changes, True
@@ -63,7 +63,9 @@ class Before:
         return before
 
     def fill(self, state: Any, meanwhile: Collection[str] = ()) -> dict[str, Any]:
-        """Return the values from before of all that is different now, and was not set meanwhile."""
+        """Return the earlier values of the attributes that the flush has changed. Leave out those
+        set meanwhile.
+        """
         present = instance_dict(state.obj())
         names = {
             name for name, value in present.items() if self.values.get(name, ABSENT) is not value
@@ -76,14 +78,14 @@ class Before:
         }
 
     def restore(self, state: Any, meanwhile: Mapping[str, Any], *, uncertain: bool = False) -> None:
-        """Let the object be as it was, with what was set meanwhile."""
+        """Restore the object. Attributes set meanwhile keep their new values."""
         self.undo.fill(self.fill(state, meanwhile))
         state.committed_state = dict(meanwhile)
         self.undo.restore(state, uncertain=uncertain)
 
 
 class FlushUndo:
-    """One flush of one Session."""
+    """The undo record of one flush of one Session."""
 
     def __init__(self) -> None:
         self._before: dict[Any, Before] = {}
@@ -96,38 +98,40 @@ class FlushUndo:
         """The states of those that were changed."""
 
     def take(self, *states: Any) -> None:
-        """Remember objects before something is done to them."""
+        """Record objects before they are changed."""
         for state in states:
             if state not in self._before:
                 self._before[state] = Before(state)
 
     def take_all(self, session: Session) -> None:
-        """Remember all that takes part, before the flush."""
+        """Record every object that takes part, before the flush."""
         self._others, self._deletes = session.identity_map.all_states(), bool(session._deleted)
         self.new = list(session._new)
         self.dirty = [state for state in session._dirty_states if state not in session._deleted]
         self.take(*self.new, *self.dirty, *session._deleted)
 
     def take_touched(self, states: Iterable[Any]) -> None:
-        """Remember what the flush has looked at besides; before its changes are forgotten."""
+        """Record further objects that the flush has touched, before the session forgets their
+        changes.
+        """
         for state in states:
             if state not in self._before:
                 self._before[state] = Before.of_clean(state)
 
     def take_meanwhile(self, session: Session) -> None:
-        """Remember what others have set on the objects; before changes are forgotten."""
+        """Record attributes that other tasks have set, before the session forgets changes."""
         for state, before in self._before.items():
             changes = self._changes_meanwhile(state, before)
             if changes:
                 self._meanwhile[state] = changes
         for state in list(session.identity_map._modified):
-            if state not in self._before:  # SQLAlchemy would warn of it, and forget its changes
+            if state not in self._before:  # SQLAlchemy would warn, and forget the changes
                 self._meanwhile[state] = state.committed_state
                 state.committed_state, state.modified = {}, False
                 session.identity_map._modified.discard(state)
 
     def leave_changes(self) -> None:
-        """Let what was set meanwhile be a change. Call it when the flush has ended well."""
+        """Mark attributes set meanwhile as changed. Call this after a flush that succeeded."""
         for state, changes in self._meanwhile.items():
             state.committed_state.update(changes)
             state.modified = True
@@ -135,10 +139,11 @@ class FlushUndo:
     def note(
         self, connection: Connection, origin: Callable[[type[Any]], object] | None = None
     ) -> None:
-        """Let the objects follow the connection's transaction, if there is one.
+        """Register the objects with the connection's transaction, if there is one: they follow its
+        rollback.
 
-        Call it again when more was filled in. ``origin`` says where objects of a class come from,
-        if they do not carry it while they are in the Session.
+        Call this again when more was filled in. ``origin`` returns the origin of objects of a
+        class, for those that do not carry it while they are in the Session.
         """
         log = undo_log_of(connection)
         for state, before in self._before.items():
@@ -163,9 +168,9 @@ class FlushUndo:
                 note_number(connection, log.level, state.mapper, state.key[1])
 
     def restore(self, *, uncertain: bool) -> None:
-        """Let all objects be as they were: the flush has failed.
+        """Restore all objects after a flush that failed.
 
-        ``uncertain``: it may have been stored.
+        ``uncertain`` means that the flush may have been stored.
         """
         self.take_touched(state for state in self._others if state.committed_state)
         for state, before in self._before.items():
@@ -174,7 +179,9 @@ class FlushUndo:
                 before.restore(state, meanwhile, uncertain=uncertain)
 
     def restore_new(self) -> None:
-        """Take from new objects what was filled in; their Session restores all the rest."""
+        """Remove the values that the flush filled in from new objects. Their Session restores all
+        others.
+        """
         for state, before in self._before.items():
             if state.obj() is not None and before.undo.is_new:
                 meanwhile = self._changes_meanwhile(state, before)
@@ -182,9 +189,10 @@ class FlushUndo:
                     del instance_dict(state.obj())[name]
 
     def _changes_meanwhile(self, state: Any, before: Before) -> dict[str, Any]:
-        """Return the names that others have set since the flush began, with what was sent.
+        """Return the names that other tasks have set since the flush began, with the values that
+        were sent.
 
-        The value of a column counts as unknown: whether the flush has read it before is not known.
+        The sent value of a column counts as unknown: the flush may have read it before or after.
         """
         instance = state.obj()
         if instance is None:
@@ -200,7 +208,7 @@ class FlushUndo:
             elif name in before.undo.note_changes:
                 sent, now = before.values.get(name, ABSENT), present.get(name, ABSENT)
                 if now is ABSENT or (sent is None and _takes_default(state, name, before)):
-                    continue  # an expression, which is loaded later, or a default in place of None
+                    continue  # an expression, or a default in place of None
                 if now is not sent and not self._is_flushed(state, name):
                     changes[name] = NO_VALUE if name in columns or sent is ABSENT else sent
             elif not self._is_flushed(state, name):
@@ -208,7 +216,7 @@ class FlushUndo:
         return changes
 
     def _is_flushed(self, state: Any, name: str) -> bool:
-        """Return whether it is the flush itself that sets this attribute: a key, or a reference."""
+        """Return whether the flush itself sets this attribute: a primary or foreign key."""
         attribute = state.mapper.column_attrs.get(name)
         if attribute is None:
             return False
@@ -236,10 +244,10 @@ def _takes_default(state: Any, name: str, before: Before) -> bool:
 
 
 def note_refreshed(log: UndoLog | None, state: Any, before: Before, names: Collection[str]) -> None:
-    """Note that ``names`` of the object were loaded anew.
+    """Record that ``names`` of the object were reloaded.
 
-    What was known of the row before comes back if the transaction of ``log`` is rolled back.
-    Changes that the refresh has thrown away stay away.
+    If the transaction of ``log`` is rolled back, the committed values from before come back.
+    Changes that the refresh has discarded do not.
     """
     if vars(state).get("info"):
         remove_unknown(state, names)

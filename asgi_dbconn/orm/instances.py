@@ -30,7 +30,8 @@ T = TypeVar("T")
 
 
 def target_of(instance: Any) -> QueryTarget:
-    """Return where ``instance`` came from; for a new one, where a query would go at this moment.
+    """Return the target that ``instance`` came from. For a new object, the target of a query made
+    now.
 
     Raises ConfigurationError if its class has no registry.
     """
@@ -46,20 +47,20 @@ def target_of(instance: Any) -> QueryTarget:
 def check_same_target(target: QueryTarget, instance: Any, others: Sequence[Any]) -> None:
     """Raise ConfigurationError if one of ``others`` has another target than ``target``.
 
-    A row of the same key, but another tenant's, would be written or referred to.
+    Another tenant's row with the same key would be written or referred to.
     """
     for other in others:
         if instance_state(other).key is None:
-            continue  # new: it goes where the others go
+            continue  # new: it takes the target of the others
         bound = hasattr(type(other), "__dbconn__")
         theirs = (
             target_of(other) if bound else _label(other, target.binding, target.default_database)
         )
         if _for_target(other, theirs) != _for_target(other, target):
             raise ConfigurationError(
-                f"This {type(instance).__name__} and the {type(other).__name__} that hangs on it "
-                "come from different databases or schemas, and what is stored together is stored "
-                "in one. Load both from the same."
+                f"This {type(instance).__name__} and the related {type(other).__name__} come "
+                "from different databases or schemas, and objects that are stored together are "
+                "stored in one. Load both from the same."
             )
 
 
@@ -70,9 +71,9 @@ def _label(instance: Any, binding: Binding, home: Database) -> QueryTarget:
 
 
 def _for_target(instance: Any, target: QueryTarget) -> tuple[Database, str | None]:
-    """Return ``target`` as the tables of ``instance`` see it.
+    """Return ``target`` for the tables of ``instance``.
 
-    Tables that name a schema stay there.
+    Tables that name their own schema stay in it.
     """
     tables = object_mapper(instance).tables
     remapped = any(getattr(table, "schema", None) is None for table in tables)
@@ -80,15 +81,15 @@ def _for_target(instance: Any, target: QueryTarget) -> tuple[Database, str | Non
 
 
 def save(instance: Any) -> Coroutine[Any, Any, None]:
-    """Store ``instance``: an INSERT if it is new, else one UPDATE of what was changed."""
+    """Store ``instance``: an INSERT if it is new, else one UPDATE of the changed columns."""
     return _save(target_of(instance).here(), instance)
 
 
 async def store(target: QueryTarget, instance: T, *, is_known: bool = True) -> T:
-    """Store ``instance`` at ``target`` with its cascades, as far as they are new or dirty.
+    """Store ``instance`` at ``target`` with the new and dirty objects of its cascades.
 
-    One that the caller does not know yet (``is_known=False``) leaves the relations of others if
-    that fails.
+    An object that the caller does not hold yet (``is_known=False``) is removed from the relations
+    of others if storing fails.
     """
     try:
         fast = _find_fast_work(instance)
@@ -118,7 +119,7 @@ def delete(instance: Any) -> Coroutine[Any, Any, None]:
 
 
 def refresh(instance: Any, names: tuple[str, ...]) -> Coroutine[Any, Any, None]:
-    """Load columns or relations of ``instance`` anew."""
+    """Reload columns or relations of ``instance``."""
     _check_is_stored(instance, "refreshed")
     target, mapper = target_of(instance), object_mapper(instance)
     for name in names:
@@ -132,19 +133,19 @@ def refresh(instance: Any, names: tuple[str, ...]) -> Coroutine[Any, Any, None]:
 
 
 async def run(target: QueryTarget, work: Work[R], *, alone: bool) -> R:
-    """Do ``work``, which writes: in a transaction, unless it is ``alone``, a single statement."""
+    """Run ``work``, which writes: in a transaction, unless it is a single statement (``alone``)."""
     if alone or target.scope() is not None:
         return await target.run(work, autocommit=alone)
-    target.effective_schema()  # refused before anything begins
-    # SQLite: what reads first and writes later must have the write lock from the beginning.
+    target.effective_schema()  # raises before anything begins
+    # SQLite: a transaction that reads first and writes later must begin with the write lock.
     async with target.database.verb_transaction():
         return await target.run(work, autocommit=False)
 
 
 def _find_fast_work(instance: T) -> tuple[StoreLock, Work[T]] | None:
-    """Return how to store it without a Session.
+    """Return the work that stores the object without a Session.
 
-    None if it is not to be stored, or not by a single plain statement.
+    None if that takes no statement, or more than a single plain one.
     """
     state = instance_state(instance)
     is_new = state.key is None
@@ -175,7 +176,7 @@ async def _store_fast(
         return await run(target, work, alone=alone)
     except StaleDataError as error:
         if any(object_mapper(instance).version_id_col is not None for instance in objects):
-            raise  # changed or deleted elsewhere: the application decides
+            raise  # changed or deleted by another transaction: the application decides
         raise persistence.row_missing(objects[0]) from error
 
 

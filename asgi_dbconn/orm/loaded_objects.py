@@ -5,7 +5,7 @@ committed values count as unknown: whatever the user sets on them afterwards is 
 it equals what was loaded. What the user does not set is not sent, because it may be another task's
 value that was rolled back. ``refresh()`` ends that.
 
-Some may show a row that is not there any more, because the same transaction had inserted it. On
+Some may show a row that no longer exists, because the same transaction had inserted it. On
 PostgreSQL their ``save()`` finds that out. SQLite reuses the key of such a row for the next one
 that is inserted, so there these objects become new ones, without a key.
 """
@@ -28,14 +28,14 @@ __all__ = ["find_numbered_key", "note_loaded", "note_number", "note_states"]
 
 
 def note_loaded(connection: Connection, instances: Iterable[Any]) -> None:
-    """Remember that the objects were loaded in the connection's transaction, if there is one."""
+    """Register the objects as loaded in the connection's transaction, if there is one."""
     log = undo_log_of(connection)
     if log is not None:
         note_states(log, list(map(instance_state, instances)), log.level)
 
 
 def note_states(log: UndoLog, states: list[Any], level: Level) -> None:
-    """Let ``level`` answer for objects that were loaded, given by SQLAlchemy's states of them."""
+    """Register loaded objects, given by their SQLAlchemy states, with ``level``."""
     level.add(_LOADED, states)
     for around in (*log.base, *log.levels):
         if around.first_keys:
@@ -43,7 +43,7 @@ def note_states(log: UndoLog, states: list[Any], level: Level) -> None:
 
 
 def find_numbered_key(mapper: Mapper[Any]) -> str | None:
-    """Return the attribute of a primary key that the database counts up by itself, if any."""
+    """Return the attribute of an autoincrement primary key, if there is one."""
     table = mapper.base_mapper.local_table
     column = table.autoincrement_column if isinstance(table, Table) else None
     return None if column is None else mapper.get_property_by_column(column).key
@@ -52,7 +52,7 @@ def find_numbered_key(mapper: Mapper[Any]) -> str | None:
 def note_number(
     connection: Connection, level: Level, mapper: Mapper[Any], key: tuple[Any, ...]
 ) -> None:
-    """Remember that a new row was given this key by the database."""
+    """Record that the database gave this key to a new row."""
     if connection.dialect.name == "sqlite" and len(key) == 1 and isinstance(key[0], int):
         level.note_key(mapper.base_mapper.local_table, key[0])
 
@@ -73,11 +73,11 @@ class _Loaded:
         outer.add(self, owners)
 
     def forget(self, owners: list[Any], level: Level) -> None:
-        """Do nothing: what was loaded is committed."""
+        """Do nothing: the loaded values are committed."""
 
 
 class _Vanishing:
-    """Objects whose rows do not exist after a rollback: they are new; see ``Participant``."""
+    """Objects whose rows a rollback removes: they become new; see ``Participant``."""
 
     has_notes = False
 
@@ -99,7 +99,7 @@ class _Vanishing:
         outer.add(self, owners)
 
     def forget(self, owners: list[Any], level: Level) -> None:
-        """Do nothing: the rows are there."""
+        """Do nothing: the rows are committed."""
 
 
 _LOADED: Final = _Loaded()
@@ -109,7 +109,7 @@ _VANISHING: Final = _Vanishing()
 def _is_row_of(level: Level, state: Any) -> bool:
     """Return whether ``level`` has inserted the row that the object was loaded from.
 
-    SQLite counts on from the largest key, and lets no other transaction write meanwhile.
+    SQLite counts on from the largest key, and no other transaction can write meanwhile.
     """
     first = level.first_keys.get(state.mapper.base_mapper.local_table)
     return first is not None and state.key is not None and bool(state.key[1][0] >= first)

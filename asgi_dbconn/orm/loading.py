@@ -52,8 +52,8 @@ def load(
     statement: Select[Any],
     parameters: Mapping[str, Any] | None = None,
 ) -> Sequence[Any]:
-    """Return the objects that ``statement`` selects, each once; they know where they came from."""
-    # For the whole session: what the options load by statements of their own comes from there, too.
+    """Return the objects that ``statement`` selects, each once, with their origin set."""
+    # For the whole session: further statements of the loader options use the same schema.
     token = {} if origin is None else {"identity_token": origin}
     with session_for(connection, token) as session:
         objects = session.execute(statement, parameters).scalars().unique().all()
@@ -70,7 +70,7 @@ def load_rows(
     statement: Select[Any],
     parameters: Mapping[str, Any] | None = None,
 ) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Return the rows that ``statement`` selects, as they are."""
+    """Return the rows that ``statement`` selects."""
     return connection.execute(statement, parameters).all()
 
 
@@ -89,7 +89,7 @@ def scalar(
 def whole_objects(mapper: Mapper[Any]) -> list[ExecutableOption]:
     """Return options that load the columns of subclasses, too.
 
-    A detached object cannot do so later.
+    A detached object cannot load them later.
     """
     subclasses = [
         descendant.class_ for descendant in mapper.self_and_descendants if descendant is not mapper
@@ -115,7 +115,7 @@ def _is_one_statement(mapper: Mapper[Any], seen: set[Mapper[Any]]) -> bool:
         relationship.lazy in _BY_A_STATEMENT for relationship in relationships
     ):
         return False
-    # What comes along by a join loads in turn whatever it loads by default.
+    # A joined relation loads its own default relations, in turn.
     joined = {
         relationship.mapper for relationship in relationships if relationship.lazy in _BY_A_JOIN
     }
@@ -127,9 +127,9 @@ def session_for(
 ) -> Session:
     """Return a Session for one verb.
 
-    It neither begins nor commits: the connection's owner does.
+    It neither begins nor commits: the owner of the connection does.
     """
-    # A failed flush rolls the transaction back here already; closing the session leaves it alone.
+    # A failed flush rolls the transaction back. Closing the session does not.
     return Session(
         connection,
         autoflush=False,
@@ -140,7 +140,7 @@ def session_for(
 
 
 def load_by_query(query: Query[T]) -> tuple[Work[Sequence[T]], bool]:
-    """Return the work that loads the objects, and whether it is a single statement."""
+    """Return the work that loads the objects, and whether that is a single statement."""
     mapper = query.mapper
     plan = None if query.options else read_plan(mapper)
     if plan is not None:
@@ -161,8 +161,7 @@ def _whole_objects(query: Query[T]) -> Select[T]:
 def load_by_key(query: Query[T], key: Any) -> Work[Sequence[T]] | None:
     """Return the work that loads the one object with this primary key.
 
-    Its statement is always the same. None if more is asked for than that, or the model is not
-    that plain.
+    Its statement is always the same. None if the query asks for more, or the model needs a Session.
     """
     values = key if isinstance(key, tuple) else (key,)
     mapper = query.mapper

@@ -20,7 +20,7 @@ __all__ = ["OPERATORS", "PLAIN_VALUES", "RELATION_OPERATORS", "Operator", "is_ex
 
 Operator = Callable[[Any, Any], ColumnElement[bool]]
 
-_EXPRESSIONS: Final = (ClauseElement, InspectionAttr)  # made once: it is asked for every filter
+_EXPRESSIONS: Final = (ClauseElement, InspectionAttr)  # cached: every filter calls it
 PLAIN_VALUES: Final[frozenset[type]] = frozenset(
     {bytes, date, datetime, Decimal, float, int, str, time, timedelta, UUID}
 )
@@ -28,14 +28,14 @@ PLAIN_VALUES: Final[frozenset[type]] = frozenset(
 
 
 def is_expression(value: object) -> bool:
-    """Return whether it is SQL, or an attribute that stands for SQL, and no plain value."""
+    """Return whether the value is SQL, or an attribute that stands for SQL."""
     if type(value) in PLAIN_VALUES:
         return False
     return isinstance(value, _EXPRESSIONS) or hasattr(value, "__clause_element__")
 
 
 def _text(lookup: str) -> Operator:
-    # Values are always escaped: "50%" is two digits and a per cent sign, not a pattern.
+    # Values are always escaped: "50%" matches a per cent sign, and is no pattern.
     def operator(column: Any, value: Any) -> Any:
         if isinstance(value, str):
             return getattr(column, lookup)(value, autoescape=True)
@@ -141,20 +141,20 @@ def _is_related(attribute: Any, value: Any) -> Any:
     _check_stored(relation, value)
     if not relation.uselist:
         return attribute == value
-    # Not contains(), which joins the table of a many-to-many relation into the whole query.
+    # Not contains(), which joins the table of a many-to-many relation to the whole query.
     key = zip(relation.mapper.primary_key, inspect(value).identity, strict=True)
     return attribute.any(and_(*(column == part for column, part in key)))
 
 
 def _is_related_to_one_of(attribute: Any, value: Any) -> Any:
-    # Without any value, nothing is true.
+    # An empty list matches nothing.
     return or_(false(), *(_is_related(attribute, instance) for instance in _several(value)))
 
 
 def _has_none(attribute: Any, value: Any) -> Any:
     if attribute.property.uselist:
         return ~attribute.any() if _yes_or_no(value) else attribute.any()
-    # SQLAlchemy looks at the foreign key where there is one.
+    # SQLAlchemy compares the foreign key where there is one.
     is_none = attribute == None  # noqa: E711
     return is_none if _yes_or_no(value) else not_(is_none)
 

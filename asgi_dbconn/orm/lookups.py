@@ -37,9 +37,9 @@ class _Lookup:
 def conditions(
     mapper: Mapper[Any], lookups: Mapping[str, Any]
 ) -> list[ColumnElement[bool] | Equality]:
-    """Return a condition for each lookup, and one for those that go through the same relation.
+    """Return one condition per lookup, and one for all lookups through the same relation.
 
-    These are about the same related row. Raises FieldError naming the choices.
+    Those are about the same related row. Raises FieldError naming the choices.
     """
     names = simple_columns(mapper)
     found: list[ColumnElement[bool] | Equality] = []
@@ -54,9 +54,9 @@ def conditions(
 
 
 def equalities(mapper: Mapper[Any], lookups: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that a new object needs so that ``lookups`` find it.
+    """Return the values of a new object that ``lookups`` would find.
 
-    They are those of plain fields. Raises FieldError for a lookup that no value answers, as
+    Only plain fields have them. Raises FieldError for a lookup without such a value, as
     ``name__icontains``.
     """
     values: dict[str, Any] = {}
@@ -77,9 +77,9 @@ def equalities(mapper: Mapper[Any], lookups: Mapping[str, Any]) -> dict[str, Any
 
 
 def find_relationship(mapper: Mapper[Any], name: str, path: str) -> QueryableAttribute[Any]:
-    """Return the relation ``name``, a step of ``path``.
+    """Return the relationship ``name``, a step of ``path``.
 
-    Raises FieldError naming those there are.
+    Raises FieldError naming those of the model.
     """
     if name in mapper.relationships:
         attribute: QueryableAttribute[Any] = getattr(mapper.class_, name)
@@ -93,7 +93,7 @@ def find_relationship(mapper: Mapper[Any], name: str, path: str) -> QueryableAtt
 
 
 def field(mapper: Mapper[Any], name: str) -> QueryableAttribute[Any]:
-    """Return the mapped attribute ``name``. Raises FieldError naming those there are."""
+    """Return the mapped attribute ``name``. Raises FieldError naming those of the model."""
     if name in mapper.all_orm_descriptors:
         attribute: QueryableAttribute[Any] = getattr(mapper.class_, name)
         return attribute
@@ -101,7 +101,7 @@ def field(mapper: Mapper[Any], name: str) -> QueryableAttribute[Any]:
 
 
 def column(mapper: Mapper[Any], name: str) -> QueryableAttribute[Any]:
-    """Return the attribute ``name``, if it has a value in each row; ``pk`` is a key of one column.
+    """Return the column attribute ``name``. ``pk`` is a primary key of one column.
 
     Raises FieldError for a relation, too.
     """
@@ -168,7 +168,7 @@ def _conditions(mapper: Mapper[Any], lookups: Iterable[_Lookup]) -> list[ColumnE
 
 
 def _is_about_the_relation(mapper: Mapper[Any], name: str, rest: Sequence[str]) -> bool:
-    # A field of the other model that is called like an operator, as `in`, is the field.
+    # A field that is called like an operator, as `in`, is the field.
     fields = mapper.relationships[name].mapper.all_orm_descriptors
     return not rest or (len(rest) == 1 and rest[0] in RELATION_OPERATORS and rest[0] not in fields)
 
@@ -194,7 +194,7 @@ def _primary_key_condition(
 
 
 def _is_shorthand(mapper: Mapper[Any], name: str) -> bool:
-    """Return whether ``pk`` means the primary key, and is no field of the model's own."""
+    """Return whether ``pk`` means the primary key, and no field of the model."""
     return name not in mapper.all_orm_descriptors
 
 

@@ -43,19 +43,19 @@ def negate(
 ) -> ColumnElement[bool]:
     """Return the condition that not all of ``expressions`` are true.
 
-    Where that is unknown, because of a NULL, they are not. ``tables`` are those whose rows
-    are there in any case: the columns of others are NULL where an outer join has found nothing.
+    A condition that is NULL counts as not true. ``tables`` always have a row: columns of other
+    tables are NULL where an outer join has found nothing.
     """
     together = and_(*expressions)
-    # Only where it may be unknown: no index helps with what is inside of a function, and a
-    # database plans NOT EXISTS as a join.
+    # Only where it may be NULL: no index helps inside a function, and databases plan NOT EXISTS as
+    # a join.
     if _may_be_null(together, frozenset(tables)):
         together = func.coalesce(together, false())
     return not_(together)
 
 
 def _may_be_null(element: Any, tables: frozenset[FromClause]) -> bool:
-    """Return whether it might be NULL; for what is not known here, True."""
+    """Return whether the expression can be NULL. Unknown expressions count as nullable."""
     match element:
         case Exists() | True_() | False_():
             return False

@@ -44,7 +44,7 @@ _UNDOS: Final = "_asgi_dbconn_undos"
 
 
 class ObjectUndo:
-    """The way back of one object, to where one level of a transaction began."""
+    """The undo record of one object: its state where one level of a transaction began."""
 
     __slots__ = (
         "_deleted",
@@ -60,16 +60,17 @@ class ObjectUndo:
     def __init__(
         self, state: Any, originals: dict[str, Any], filled: Mapping[str, Any] = _NO_VALUES
     ) -> None:
-        """Remember ``state`` as it is before its row is written, or at least before it is told so.
+        """Record ``state`` before its row is written, or at least before the object is marked as
+        written.
 
-        ``originals``: the names that were changed, with the values from before.
-        ``filled``: the names that the database has filled in, with what was there.
+        ``originals``: the changed names, with their committed values. ``filled``: the names that
+        the database has filled in, with their earlier values.
         """
         self._originals = originals
         self._filled = dict(filled)
         self._key = state.key
         self._modified = state.modified
-        # What is to come into collections that are not loaded, or to leave them.
+        # Pending additions to and removals from collections that are not loaded.
         self._pending: dict[str, Any] = dict(vars(state).get("_pending_mutations") or ())
         self._deleted = state._deleted
         self._orphaned = state._orphaned_outside_of_session
@@ -77,44 +78,44 @@ class ObjectUndo:
 
     @property
     def note_changes(self) -> Set[str]:
-        """The names that were changed and not stored."""
+        """The names of unsaved changes."""
         return self._originals.keys()
 
     @property
     def is_new(self) -> bool:
-        """True if there was no row."""
+        """True if the object had no row."""
         return self._key is None
 
     def was_new(self) -> None:
-        """Note that there was no row before: the object was made of what came back."""
+        """Mark the object as new: it was built from the row that its INSERT returned."""
         self._key = None
 
     def came_from(self, origin: object) -> None:
-        """Give the key the origin that it had outside of the user's session."""
+        """Give the identity key the origin that it had outside of the user's session."""
         if self._key is not None:
             self._key = (*self._key[:2], origin)
 
     def absorb(self, later: ObjectUndo) -> None:
-        """Undo ``later`` along, which happened on the same level."""
+        """Merge ``later``, an undo record of the same level."""
         for name, original in later._originals.items():
             self._add_change(name, original)
         self.fill(later._filled)
         _add_pending(self._pending, later._pending)
 
     def fill(self, filled: Mapping[str, Any]) -> None:
-        """Note that the database has filled in more."""
+        """Record more names that the database has filled in."""
         for name, before in filled.items():
             self._filled.setdefault(name, before)
 
     def after_refresh(self, state: Any, filled: Mapping[str, Any]) -> ObjectUndo:
-        """Return the way back for the committed values only.
+        """Return the undo record of the committed values only.
 
-        The changes were given up on purpose.
+        A refresh discards changes on purpose.
         """
         committed = state.committed_state
         for name in self._originals.keys() - committed.keys():
             original = self._originals.pop(name)
-            if original is NO_VALUE:  # there is nothing to go back to
+            if original is NO_VALUE:  # there is no earlier state
                 self._unknown = self._unknown.union([name])
                 filled = {key: before for key, before in filled.items() if key != name}
             else:
@@ -123,17 +124,17 @@ class ObjectUndo:
         return self
 
     def restore(self, state: Any, *, uncertain: bool = False) -> None:
-        """Let the object be as it was, with the user's changes since."""
+        """Restore the object. Changes that the user made since stay."""
         instance = state.obj()
         if instance is None:
             return
         if uncertain and state.key is None and self._key is not None:
-            # Its row may have been deleted, and its key reused: it stays a new object, which
-            # overwrites no other row.
+            # Its row may have been deleted and its key reused. It stays a new object, which cannot
+            # overwrite another row.
             return
         is_attached = object_session(instance) is not None and not state._deleted
         if is_attached and self._key is None:
-            make_new(instance)  # a user's session holds a row that is not there
+            make_new(instance)  # a user's session holds a row that does not exist
             is_attached = False
         present = instance_dict(instance)
         for name, original in state.committed_state.items():
@@ -169,14 +170,14 @@ class ObjectUndo:
         add_unknown(state, self._unknown)
 
     def _add_change(self, name: str, original: Any) -> None:
-        if name in self._filled:  # what the user has put over what the database filled in
+        if name in self._filled:  # set by the user after the database filled it in
             before = self._filled.pop(name)
             original = NO_VALUE if before is ABSENT else before
         self._originals.setdefault(name, original)
 
 
 class _Changed:
-    """Objects that are inserted, changed, deleted or refreshed; see ``Participant``."""
+    """Undo of objects that were inserted, changed, deleted or refreshed; see ``Participant``."""
 
     has_notes = True
 
@@ -203,7 +204,7 @@ CHANGED: Final = _Changed()
 
 
 def note_change(level: Level, state: Any, undo: ObjectUndo) -> ObjectUndo:
-    """Have the object restored when ``level`` is undone; returns the undo that is in force."""
+    """Restore the object when ``level`` is undone. Return the undo record in force."""
     undos: dict[Level, ObjectUndo] = vars(state).setdefault(_UNDOS, {})
     before = undos.get(level)
     if before is not None:
@@ -215,7 +216,7 @@ def note_change(level: Level, state: Any, undo: ObjectUndo) -> ObjectUndo:
 
 
 def make_new(instance: Any) -> None:
-    """Let the object have no row, and no session that believes in one."""
+    """Make the object transient, and remove it from every session."""
     state: Any = instance_state(instance)
     session: Any = object_session(instance)
     if session is not None:
@@ -230,22 +231,22 @@ _UNKNOWN: Final = "asgi_dbconn.unknown"
 
 
 def unknown_of(state: Any) -> frozenset[str]:
-    """Return the columns whose committed values are not known.
+    """Return the columns whose committed values are unknown.
 
-    What is set on them is a change.
+    A value set on one of them always counts as a change.
     """
     info = vars(state).get("info")
     return info.get(_UNKNOWN, _NOTHING) if info else _NOTHING
 
 
 def add_unknown(state: Any, names: Iterable[str]) -> None:
-    """Count the committed values of these columns as unknown."""
+    """Mark the committed values of these columns as unknown."""
     if names:
         state.info[_UNKNOWN] = unknown_of(state).union(names)
 
 
 def remove_unknown(state: Any, names: Iterable[str]) -> None:
-    """Note that the row has what the object has in these columns."""
+    """Mark the values of these columns as committed."""
     left = unknown_of(state).difference(names)
     if left:
         state.info[_UNKNOWN] = left

@@ -34,16 +34,18 @@ Origin = tuple[str | None, str | None] | None
 the object, which survives detaching, pickling and copying."""
 
 _DEFAULT: Final = ""
-_STRANGER: Final = "\0"  # no name of a registry begins like that
+_STRANGER: Final = "\0"  # no database of a registry has such a name
 
-# Databases that belong to no registry, by the label that their objects carry, and the other way.
-# Not id(): the next Database may get the id of a collected one, and with it the objects.
+# Databases that belong to no registry, by the label that their objects carry, and the reverse.
+# Not id(): a new Database may get the id of a collected one, and with it its objects.
 _strangers: Final[weakref.WeakValueDictionary[str, Database]] = weakref.WeakValueDictionary()
 _labels: Final[weakref.WeakKeyDictionary[Database, str]] = weakref.WeakKeyDictionary()
 
 
 def origin_in(database: Database, schema: str | None, binding: Binding, home: Database) -> Origin:
-    """Return the origin of objects loaded there, of a model whose own database is ``home``."""
+    """Return the origin of objects loaded from that database, for a model whose own database is
+    ``home``.
+    """
     if database is home:
         return None if schema is None else (None, schema)
     for name, registered in binding.databases.items():
@@ -57,7 +59,7 @@ def origin_in(database: Database, schema: str | None, binding: Binding, home: Da
 
 
 def resolve_origin(origin: Origin, binding: Binding, home: Database) -> tuple[Database, str | None]:
-    """Return the database and schema that ``origin`` says. Raises UnknownDatabase."""
+    """Return the database and schema of ``origin``. Raises UnknownDatabase."""
     if not isinstance(origin, tuple):  # none, or the token of a user's own sharded session
         return home, None
     label, schema = origin
@@ -75,12 +77,12 @@ def resolve_origin(origin: Origin, binding: Binding, home: Database) -> tuple[Da
 
 
 def origin_of(instance: Any) -> Origin:
-    """Return what is noted on ``instance``."""
+    """Return the origin that ``instance`` carries."""
     return cast("Origin", instance_state(instance).identity_token)
 
 
 def set_origin(instance: Any, origin: Origin) -> None:
-    """Note on a stored object where it is stored; not while a session holds it."""
+    """Set the origin of a stored object. Not while a session holds it."""
     state = instance_state(instance)
     if state.key is not None and state.identity_token != origin:
         state.identity_token = origin
@@ -93,7 +95,7 @@ class _SessionTarget:
     schema: str | None
 
     def origin_of(self, model: type[Any]) -> Origin:
-        """Return the origin that objects of ``model`` have when they leave."""
+        """Return the origin that objects of ``model`` get when they leave the session."""
         binding, name = getattr(model, "__dbconn__", (None, None))
         if binding is None:
             return None
@@ -101,11 +103,10 @@ class _SessionTarget:
 
 
 def track_objects(session: ScopeSession, database: Database, schema: str | None) -> None:
-    """Let the objects of ``session`` know, when they leave it, that they come from there.
+    """Set the origin of the objects of ``session`` when they leave it.
 
-    They follow its transaction also after that. Adding one that came from somewhere else is a
-    ConfigurationError: its changes would be written to the row of another object that happens to
-    have the same primary key.
+    They follow its transaction also after that. Adding an object of another origin raises
+    ConfigurationError: its changes would be written to another row that has the same primary key.
     """
     session.target = _SessionTarget(database, schema)
 
@@ -138,12 +139,13 @@ def _leave(session: ScopeSession, instance: Any) -> None:
     if target is None or not hasattr(type(instance), "__dbconn__"):
         return
     set_origin(instance, target.origin_of(type(instance)))
-    # Its Session restores it no more, and what it was joined to may be rolled back.
+    # Its Session no longer restores it, and the transaction that it joined may be rolled back.
     connection = session.bind
     if isinstance(connection, Connection) and not connection.closed and not connection.invalidated:
         log = undo_log_of(connection)
         if log is not None:
-            # In an isolation it may be rolled back also where the session has committed.
+            # In a transaction of `rollback()` it may be rolled back although the session has
+            # committed.
             level = log.base[-1] if log.base and not connection.in_transaction() else log.level
             note_states(log, [instance_state(instance)], level)
 
@@ -176,7 +178,7 @@ def _give_up_flush(session: ScopeSession) -> None:
 
 
 def _is_shared(instance: Any) -> bool:
-    """Return whether it is the same row in every schema, because its tables name their own."""
+    """Return whether the row is the same in every schema, because its tables name their own."""
     return all(getattr(table, "schema", None) for table in object_mapper(instance).tables)
 
 

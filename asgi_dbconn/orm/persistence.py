@@ -51,7 +51,7 @@ class _Verb(Session):
     """
 
     def __init__(self, connection: Connection, origin: Origin, *, alone: bool) -> None:
-        # What it loads by itself, related objects, comes from the same origin.
+        # Related objects that it loads by itself come from the same origin.
         token = {} if origin is None else {"identity_token": origin}
         super().__init__(
             connection,
@@ -67,14 +67,15 @@ class _Verb(Session):
         self.undo = FlushUndo()
 
     def store(self) -> None:
-        """Flush, and have what fails known: nothing of its transaction may be committed then."""
+        """Flush. A failure marks the transaction: nothing of it may be committed then."""
         try:
-            # Its own rollback, too, undoes it before the rest of the transaction.
+            # A rollback of this session, too, undoes the flush before the rest of the transaction.
             with undo_on_error(self._bound_to, self._restore):
                 self.flush()
         except BaseException as error:
             if not self._alone:
-                # It rolled the transaction back, or was interrupted halfway, whatever the error.
+                # Whatever the error was: the flush rolled the transaction back, or was interrupted
+                # halfway.
                 mark_aborted(self._bound_to, error)
             raise
         self.undo.leave_changes()
@@ -97,8 +98,8 @@ def _look_at_changes(session: _Verb, flush: Any) -> None:
 
 @event.listens_for(_Verb, "after_rollback")
 def _let_go(session: Session) -> None:
-    # Before the Session expires them: objects that could not be stored stay as they are, to be
-    # shown, mended, and saved again.
+    # Before the Session expires them: objects that could not be stored keep their values, so that
+    # the user can correct and save them again.
     session.expunge_all()
 
 
@@ -109,15 +110,15 @@ def store(
     instance: T,
     alone: bool,
 ) -> T:
-    """Store ``instance`` and its cascades; return it with what the database filled in.
+    """Store ``instance`` and its cascades. Return it with the values that the database filled in.
 
-    What is new is inserted, and what was changed is updated.
+    New objects are inserted, changed ones are updated.
     """
     with _Verb(connection, origin, alone=alone) as session:
         session.add(instance)
         session.undo.take_all(session)
         stored = [(state.obj(), _columns(state.mapper)) for state in session.undo.new]
-        # Of those that exist already, what was left out by only() stays out.
+        # Columns that only() left out stay deferred.
         stored += [(state.obj(), list(state.dict)) for state in session.undo.dirty]
         session.store()
         was_complete = True
@@ -178,7 +179,7 @@ def delete_object(connection: Connection, origin: Origin, *, instance: Any) -> N
 
 
 def delete_fast(connection: Connection, _: Origin, *, instance: Any) -> None:
-    """Delete ``instance`` by one statement; for a class on which nothing hangs."""
+    """Delete ``instance`` by one statement, for a class whose deletes do not cascade."""
     table: Any = instance_state(instance).mapper.local_table
     statement = delete(table).where(_identity(instance))
     is_alone = not connection.in_transaction()
@@ -186,7 +187,7 @@ def delete_fast(connection: Connection, _: Origin, *, instance: Any) -> None:
         answer = execute(connection, statement, None)
     except BaseException as error:
         if is_alone and not is_refusal(error):
-            _forget(instance)  # it may be gone, and its key may be given to another row
+            _forget(instance)  # the row may be gone, and its key may be given to another one
         raise
     if answer.rowcount == 0:
         raise row_missing(instance)
@@ -204,7 +205,7 @@ def refresh(
     instance: Any,
     names: Sequence[str],
 ) -> None:
-    """Load ``names``, or every column, of ``instance`` anew."""
+    """Reload ``names``, or every column, of ``instance``."""
     names = list(names) or [
         attribute.key
         for attribute in object_mapper(instance).column_attrs
@@ -217,11 +218,11 @@ def refresh(
             try:
                 session.refresh(instance, names)
             except InvalidRequestError as error:
-                # SQLAlchemy's word for a row that is not there, among others.
+                # SQLAlchemy raises it for a missing row, among other things.
                 if session.execute(_its_row(instance)).first() is None:
                     raise row_missing(instance) from error
                 raise
-            _let_go_of_outdated(session, instance)
+            _expire_outdated(session, instance)
             log, state = undo_log_of(connection), instance_state(instance)
             if log is not None:
                 states = session.identity_map.all_states()
@@ -231,25 +232,25 @@ def refresh(
 
 
 def row_missing(instance: object) -> ObjectNotFound:
-    """Return the error for an object whose row is not there."""
+    """Return the error for an object whose row does not exist."""
     return ObjectNotFound(
-        f"The row of this {type(instance).__name__}, or of what hangs on it, is not there any "
-        "more: it was deleted, or its primary key was changed."
+        f"The row of this {type(instance).__name__}, or of an object related to it, does not exist "
+        "any more: it was deleted, or its primary key was changed."
     )
 
 
 def _columns(mapper: Mapper[Any]) -> list[str]:
-    """Return the attributes that an object has to have to count as complete."""
+    """Return the attributes that a complete object has loaded."""
     return [attribute.key for attribute in mapper.column_attrs if not attribute.deferred]
 
 
 def _complete(session: Session, instance: Any, names: Sequence[str]) -> bool:
-    """Load what is missing; return whether that was nothing, and nothing was outdated."""
+    """Load missing and outdated attributes. Return whether there were none."""
     mapper, state = object_mapper(instance), instance_state(instance)
     missing = state.unloaded.intersection(names) & set(mapper.column_attrs.keys())
     was_complete = not missing
     for key in missing - state.expired_attributes:
-        # It was left out. What has a default of any kind was filled in, or has expired.
+        # It was left out and has no default: a default of any kind is filled in, or has expired.
         if not has_own_idea_of_null(mapper.column_attrs[key].columns[0]):
             # SQLAlchemy would SELECT it to know. Not setattr: that would call validators, and mean
             # 'null' to a JSON column.
@@ -257,11 +258,12 @@ def _complete(session: Session, instance: Any, names: Sequence[str]) -> bool:
     missing &= state.unloaded
     if missing:
         session.refresh(instance, missing)
-    return not _let_go_of_outdated(session, instance) and was_complete
+    return not _expire_outdated(session, instance) and was_complete
 
 
-def _let_go_of_outdated(session: Session, instance: Any) -> bool:
-    # `post.user_id = 2` does not change a post.user that is loaded: better none than the old one.
+def _expire_outdated(session: Session, instance: Any) -> bool:
+    # `post.user_id = 2` does not change a loaded `post.user`. Unload the
+    # old one.
     outdated = stale_relations(instance)
     if outdated:
         session.expire(instance, outdated)
@@ -273,13 +275,13 @@ def _its_row(instance: Any) -> Select[Any]:
 
 
 def _identity(instance: Any) -> ColumnElement[bool]:
-    # By the key that it was loaded with: its attributes may have been changed.
+    # Use the key that the object was loaded with: the user may have changed its attributes.
     state = instance_state(instance)
     columns, values = state.mapper.primary_key, state.identity or ()
     return and_(*(column == value for column, value in zip(columns, values, strict=True)))
 
 
 def _forget(instance: Any) -> None:
-    """Let it be as if it had never been stored."""
+    """Make the object transient, as if it had never been stored."""
     make_transient(instance)
     instance_state(instance).identity_token = None

@@ -39,7 +39,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
-# As no column is called: an UPDATE takes its new values by the names of theirs.
+# No column has such a name: an UPDATE takes its new values by column name.
 _VALUE: Final = "asgi_dbconn_value_"
 _LIMIT: Final = "asgi_dbconn_limit"
 _OFFSET: Final = "asgi_dbconn_offset"
@@ -50,7 +50,7 @@ _ORDERS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Query(Generic[T]):
-    """An immutable value that knows nothing of databases. Its statements are built on demand."""
+    """An immutable description of a query, without a database. It builds statements on demand."""
 
     model: type[T]
     conditions: tuple[ColumnElement[bool] | Equality, ...] = ()
@@ -77,7 +77,7 @@ class Query(Generic[T]):
 
     @property
     def on_table(self) -> tuple[ColumnElement[bool], ...]:
-        """The conditions on the columns of the table, for one that has a shape."""
+        """The conditions on columns of the table, for a query that has a cache key."""
         return tuple(
             condition.name.column == condition.value
             for condition in self.conditions
@@ -86,7 +86,7 @@ class Query(Generic[T]):
 
     @property
     def cache_key(self) -> Hashable | None:
-        """All that it asks for but for the values; None if that is not said by names alone."""
+        """The query without its values. None if it consists of more than names and values."""
         if self.options or self.lock is not None:
             return None
         names: list[object] = []
@@ -102,7 +102,7 @@ class Query(Generic[T]):
 
     @property
     def values(self) -> dict[str, Any]:
-        """The parameters for a statement that was built :meth:`without_values`."""
+        """The parameters of a statement that was built :meth:`without_values`."""
         values = {
             f"{_VALUE}{number}": condition.value
             for number, condition in enumerate(self.conditions)
@@ -115,7 +115,7 @@ class Query(Generic[T]):
         return values
 
     def without_values(self) -> Query[T]:
-        """Return the same with parameters, for one that has a shape."""
+        """Return the query with parameters in place of values, for one that has a cache key."""
         return replace(
             self,
             conditions=tuple(
@@ -130,12 +130,12 @@ class Query(Generic[T]):
 
     @property
     def is_sliced(self) -> bool:
-        """True if it is about some of the matching rows only."""
+        """True if the query takes only a slice of the matching rows."""
         return self.limit is not None or self.offset is not None
 
     @property
     def is_all(self) -> bool:
-        """True if nothing was said yet: all rows, in any order, loaded as usual."""
+        """True if the query selects all rows, in any order, with default loading."""
         return (
             not (self.conditions or self.order or self.is_sliced or self.options)
             and self.lock is None
@@ -143,7 +143,7 @@ class Query(Generic[T]):
 
     @property
     def brings_in_others(self) -> bool:
-        """True if its conditions name other tables than the model's, outside of subqueries."""
+        """True if conditions use tables other than the model's, outside of subqueries."""
         return any(_is_of_another(condition, self.mapper.tables) for condition in self.where)
 
     def replace(self, **changes: Any) -> Query[T]:
@@ -153,21 +153,21 @@ class Query(Generic[T]):
         return replace(self, conditions=(*self.conditions, *conditions))
 
     def with_limit(self, rows: int) -> Query[T]:
-        """Return the same with at most ``rows``, or fewer if fewer were asked for already."""
+        """Return the query limited to ``rows``. A lower limit stays."""
         return replace(self, limit=rows if self.limit is None else min(self.limit, rows))
 
     def with_order(self) -> Query[T]:
-        """Return the same in its own order, or else by primary key."""
+        """Return the query with an order: its own, or the primary key."""
         return self if self.order else replace(self, order=_by_key(self.mapper))
 
     def in_reverse(self) -> Query[T]:
-        """Return the same in the opposite order; to be sliced after that, and not before."""
+        """Return the query in reverse order. Slice after that, not before."""
         return replace(self, order=tuple(_opposite(step) for step in self.with_order().order))
 
     def last(self) -> Query[T]:
-        """Return those rows whose last one is the last of all: one row, where one is enough."""
+        """Return a query whose last row is the last match. Usually it selects one row."""
         if self.limit is not None:
-            return self.with_order()  # the last of these, not the first of the others
+            return self.with_order()  # the last row of the slice, not the first row after it
         last = self.replace(offset=None).in_reverse().with_limit(1)
         return last if self.offset is None else last.with_conditions(exists(self.keys()))
 
@@ -184,13 +184,14 @@ class Query(Generic[T]):
     def keys(self) -> Select[*tuple[Any, ...]]:
         """Return the primary keys of the rows, for statements about them.
 
-        They are ordered where it matters.
+        They are ordered if the query is sliced.
         """
         key = primary_key(self.mapper)
-        # Never correlated: inside of an UPDATE of the same table it would be about one row of it.
+        # Never correlated: inside an UPDATE of the same table it would see only the row under
+        # update.
         if not self.is_sliced:
             return select(*key).where(*self.where).correlate(None)
-        # PostgreSQL orders distinct rows only by what they consist of.
+        # PostgreSQL orders distinct rows only by selected expressions.
         order = (
             [_remove_modifiers(step) for step in as_expressions(self.order)]
             if self.is_distinct
@@ -201,7 +202,7 @@ class Query(Generic[T]):
         return select(*list(rows.subquery().c)[: len(key)]) if self.is_distinct else rows
 
     def key_column(self) -> Any:
-        """Return what :meth:`keys` can be compared with."""
+        """Return the column, or tuple of columns, to compare with :meth:`keys`."""
         key = primary_key(self.mapper)
         return key[0] if len(key) == 1 else tuple_(*key)
 
@@ -215,7 +216,7 @@ class Query(Generic[T]):
         return select(exists(self.keys()))
 
     def apply_to(self, statement: Any) -> Any:
-        """Return ``statement``, which selects of the model's table, with the conditions and all."""
+        """Return ``statement``, a SELECT from the model, with conditions, order and slice."""
         statement = statement.where(*self.where).order_by(*as_expressions(self.order))
         if self.is_distinct:
             statement = statement.distinct()
@@ -224,16 +225,17 @@ class Query(Generic[T]):
         if self.offset is not None:
             statement = statement.offset(self.offset)
         if self.lock is not None:
-            # Not the rows of joined relations; PostgreSQL refuses those that may be missing.
+            # Lock no rows of joined relations: PostgreSQL refuses the nullable side of an outer
+            # join.
             statement = statement.with_for_update(**self.lock, of=self.model)
         return statement
 
 
 def _is_of_another(element: Any, tables: Sequence[FromClause]) -> bool:
-    """Return whether a column of a table that is not one of ``tables`` is in it."""
+    """Return whether the expression uses a column of a table outside of ``tables``."""
     if not isinstance(element, ClauseElement):
         attribute = getattr(element, "__clause_element__", None)
-        # A lambda has none: it is not known before the call.
+        # A lambda has none: its SQL is unknown before the call.
         return attribute is None or _is_of_another(attribute(), tables)
     if isinstance(element, SelectBase | ScalarSelect | Exists):
         return False
@@ -283,10 +285,10 @@ _MOST: Final = 256
 def cached_statement(
     query: Query[T], what: Hashable, build: Callable[[Query[T]], S]
 ) -> tuple[S, Mapping[str, Any] | None]:
-    """Return the statement that ``build`` makes of ``description``, and its parameters.
+    """Return the statement that ``build`` makes of ``description``, with its parameters.
 
-    ``what`` is all that the statement depends on besides. Where the description consists of names
-    and values, ``build`` is called once for all of its shape, and gets one without the values.
+    ``what`` is everything else that the statement depends on. If the description consists of names
+    and values, ``build`` is called once per cache key, with a description without the values.
     """
     shape = query.cache_key
     if shape is None:
@@ -298,8 +300,8 @@ def cached_statement(
         statement = build(query.without_values())
         if len(statements) >= _MOST:
             statements.clear()
-        # SQLAlchemy keeps its cache key with a statement: one that is used again is found in the
-        # cache of compiled statements at a fifth of the price.
+        # SQLAlchemy stores the cache key on the statement. A statement that is used again is found
+        # in the compiled cache at a fifth of the cost.
         statements[key] = statement
     return statement, query.values
 

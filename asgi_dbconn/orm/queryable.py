@@ -45,7 +45,7 @@ class QueryDescriptor:
             binding, database = bound
             over_all = QuerySet.over(owner, binding, binding.find_database(database))
             made = (bound, over_all)
-            # Past SQLAlchemy, which would look for a column in it.
+            # type.__setattr__ bypasses SQLAlchemy, which would look for a column.
             type.__setattr__(owner, _OVER_ALL, made)
         query: QuerySet[T] = made[1].here()
         return query
@@ -60,7 +60,7 @@ class Queryable:
     MetaData its table belongs to, so ``create_all`` creates it in that database and nowhere else.
     """
 
-    # Not called `registry`: that name is SQLAlchemy's. Read through the class hierarchy.
+    # Not called `registry`: that name is SQLAlchemy's. Subclasses inherit it.
     __dbconn__: ClassVar[tuple[Binding, str | None]]
     query: ClassVar[QueryDescriptor] = QueryDescriptor()
 
@@ -88,32 +88,32 @@ class Queryable:
     def save(self) -> Coroutine[Any, Any, None]:
         """Store this object, with the new and changed objects of its cascades.
 
-        An INSERT if it is new, else one UPDATE of what was changed, and nothing if nothing was.
+        An INSERT if it is new, else one UPDATE of the changed columns, and nothing without changes.
 
-        It goes to the database and schema that it came from, whatever is ambient; a new one goes
-        where a query of this moment would. What fails leaves the object as it is, to be mended and
-        saved again. For one task at a time.
+        The object goes to the database and schema that it came from, whatever the context. A new
+        object goes where a query made now would go. A failure leaves the object as it is, so that
+        you can correct it and save it again. One task at a time may save it.
 
-        Raises ObjectNotFound if its row is gone; SQLAlchemy's StaleDataError if it was changed
-        elsewhere and the model counts versions; ConfigurationError if what hangs on it came from
-        another database or schema, or is a second object for the same row.
+        Raises ObjectNotFound if its row is gone. Raises SQLAlchemy's StaleDataError if another
+        transaction changed the row and the model counts versions. Raises ConfigurationError if a
+        related object came from another database or schema, or is a second object of the same row.
         """
         return instances.save(self)
 
     def delete(self) -> Coroutine[Any, Any, None]:
         """Delete the row of this object, with the cascades of its relationships.
 
-        It is a new object then, and save() would insert it. Raises ObjectNotFound if its row is
+        It becomes a new object: save() would insert it again. Raises ObjectNotFound if its row is
         gone already.
         """
         return instances.delete(self)
 
     def refresh(self, *names: str) -> Coroutine[Any, Any, None]:
-        """Load every column anew, or these columns and relations: ``await user.refresh("posts")``.
+        """Reload every column, or these columns and relations: ``await user.refresh("posts")``.
 
-        What was changed and not saved is lost. Without names, deferred columns that were not
-        loaded stay so, and relations stay as they are, but for those whose foreign key has
-        changed. Raises ObjectNotFound if the row is gone.
+        Unsaved changes are lost. Without names, deferred columns that were not loaded stay
+        deferred, and relations stay as they are, except those whose foreign key has changed. Raises
+        ObjectNotFound if the row is gone.
         """
         return instances.refresh(self, names)
 

@@ -33,10 +33,10 @@ _EMPTY: Mapping[str, Any] = {}
 class QuerySet(QuerySetReads[T]):
     """An immutable query: every building method returns a new one.
 
-    Nothing is sent before ``await``. ``await queryset`` returns the list of its objects. May be
-    kept, shared between tasks and loops, and awaited many times: each time it asks the database
-    anew. Objects come back detached, with every column that is not deferred loaded, and know which
-    database and schema they came from.
+    Nothing is sent before ``await``. ``await queryset`` returns the list of its objects. You may
+    keep it, share it between tasks and loops, and await it many times: each time sends the query
+    again. Objects come back detached, with every column loaded that is not deferred, and know their
+    database and schema.
     """
 
     __slots__ = ()
@@ -47,9 +47,10 @@ class QuerySet(QuerySetReads[T]):
         return cls(Query(model), QueryTarget(binding, database, database))
 
     def create(self, **values: Any) -> Coroutine[Any, Any, T]:
-        """Store a new object; return it with what the database filled in (keys, defaults).
+        """Store a new object. Return it with the values that the database filled in (keys,
+        defaults).
 
-        Related objects that are new or changed are stored along, all or none.
+        New or changed related objects are stored with it, all or none.
         """
         made = self._query.model(**values)
         return instances.store(self._target.here(), made, is_known=False)
@@ -57,13 +58,13 @@ class QuerySet(QuerySetReads[T]):
     def get_or_create(
         self, defaults: Mapping[str, Any] = _EMPTY, **lookups: Any
     ) -> Coroutine[Any, Any, tuple[T, bool]]:
-        """Return the one that matches, or a new one; and whether it is new.
+        """Return ``(object, created)``: the object that matches, or a new one.
 
-        A new one is made of ``lookups`` and ``defaults``. A default that can be called is called,
-        if it is needed.
+        A new object gets the values of ``lookups`` and ``defaults``. A callable default is called
+        only if the object is new.
 
-        Safe where others do the same at the same time, if a unique constraint covers the lookups:
-        the task that comes second gets the other's object. Raises MultipleObjectsReturned.
+        Safe under concurrency if a unique constraint covers the lookups: the task that comes second
+        gets the object of the first. Raises MultipleObjectsReturned.
         """
         mapper = self._query.mapper
         values = equalities(mapper, lookups)
@@ -72,10 +73,10 @@ class QuerySet(QuerySetReads[T]):
     def update_or_create(
         self, defaults: Mapping[str, Any] = _EMPTY, **lookups: Any
     ) -> Coroutine[Any, Any, tuple[T, bool]]:
-        """Return the one that matches, changed to ``defaults``, or a new one.
+        """Return ``(object, created)``: the match, updated with ``defaults``, or a new object.
 
-        Returns also whether it is new. In one transaction, with the row locked in between; safe
-        like :meth:`get_or_create`.
+        One transaction, which locks the row before it updates it. Safe under concurrency like
+        :meth:`get_or_create`.
         """
         mapper = self._query.mapper
         for name in defaults:
@@ -115,13 +116,13 @@ class QuerySet(QuerySetReads[T]):
         unique_fields: Sequence[str] = (),
         batch_size: int = bulk.BATCH,
     ) -> Coroutine[Any, Any, int | list[T]]:
-        """Store many rows, given as objects or as dicts, all or none; returns how many.
+        """Insert many rows, given as objects or as dicts, all or none. Return their number.
 
         With ``returning`` it returns the stored objects instead, in the order of ``rows``, which
-        costs more. A row that is there already is an IntegrityError, or is left out with
-        ``ignore_conflicts``, or gets the new values of the fields in ``update_conflicts``, where
-        ``unique_fields`` (by default the primary key) say what makes it the same. Objects that
-        are given are not changed; relations and cascades are not looked at.
+        costs more. A row that exists already raises IntegrityError. With ``ignore_conflicts`` it is
+        left out. With ``update_conflicts`` its fields of that name get the new values, and
+        ``unique_fields`` (by default the primary key) tell which rows are the same. The given
+        objects are not changed. Relationships and cascades are ignored.
         """
         plan = bulk.BulkInsert(
             self._query.mapper,
@@ -138,15 +139,15 @@ class QuerySet(QuerySetReads[T]):
     def bulk_update(
         self, objects: Iterable[T], fields: Sequence[str], *, batch_size: int = bulk.BATCH
     ) -> Coroutine[Any, Any, int]:
-        """Store these fields of many objects, by their primary keys, all or none.
+        """Update these fields of many objects, by their primary keys, all or none.
 
-        Returns how many there were: fewer than given, if rows are gone.
+        Return the number of rows found: fewer than given if rows are gone.
         """
         changes = bulk.BulkUpdate(self._query.mapper, objects, fields, batch_size=batch_size)
         return self.here()._bulk_update(changes)
 
     def update(self, **values: Any) -> Coroutine[Any, Any, int]:
-        """Change all matching rows in one go, without loading them; returns the number of rows.
+        """Update all matching rows by one statement, without loading them. Return their number.
 
         Values may be expressions: ``update(visits=User.visits + 1)``.
         """
@@ -154,7 +155,7 @@ class QuerySet(QuerySetReads[T]):
         return self._target.here().run(work, autocommit=True)
 
     def delete(self) -> Coroutine[Any, Any, int]:
-        """Delete all matching rows in one go, without loading them; returns the number of rows.
+        """Delete all matching rows by one statement, without loading them. Return their number.
 
         Cascades are the database's (``ON DELETE``), not the relationship's.
         """
@@ -186,7 +187,7 @@ class QuerySet(QuerySetReads[T]):
         values: Mapping[str, Any],
         defaults: Mapping[str, Any],
     ) -> tuple[T, bool]:
-        self._target.effective_schema()  # refused before anything begins
+        self._target.effective_schema()  # raises before anything begins
         async with self._target.database.verb_transaction():
             found = await self._objects(self._at_most_one, looked_up)
             defaults = _call(defaults)
@@ -206,7 +207,7 @@ class QuerySet(QuerySetReads[T]):
         try:
             if self._target.scope() is None:
                 return await instances.store(self._target, made, is_known=False), True
-            # In a scope it may fail without taking the rest of the transaction along.
+            # In a scope its failure must not abort the whole transaction.
             async with self._target.database.verb_transaction():
                 return await instances.store(self._target, made, is_known=False), True
         except IntegrityError:

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class AwaitGuard:
-    """The base that raises TypeError, with what to write instead, where ``await`` was forgotten."""
+    """Raises TypeError, with the way to write it, if ``await`` was forgotten."""
 
     __slots__ = ()
 
@@ -41,7 +41,7 @@ class AwaitGuard:
         def __iter__(self) -> Never:
             raise self._missing_await(
                 "cannot be iterated by a plain `for`, or unpacked",
-                "Write `async for each in query:`, or `for each in await query:`.",
+                "Write `async for user in query:`, or `for user in await query:`.",
             )
 
         def __len__(self) -> Never:
@@ -61,11 +61,11 @@ class AwaitGuard:
 
         def __contains__(self, member: Any) -> Never:
             raise self._missing_await(
-                "contains nothing", "Write `await query.filter(pk=each.id).exists()`."
+                "contains nothing", "Write `await query.filter(pk=user.id).exists()`."
             )
 
         def __eq__(self, other: object) -> bool:
-            # Two queries are the same or not, as anything else; a list is a sign of a mistake.
+            # Comparing two queries is fine. Comparing with a list is a sign of a mistake.
             if isinstance(other, list | tuple):
                 raise self._missing_await(
                     "is no list", "Compare what it gives: `await query == [...]`."
@@ -86,7 +86,7 @@ _HINTS = {
 
 
 class QuerySetBuilder(AwaitGuard, Generic[T]):
-    """An immutable query: may be kept, shared between tasks and loops, and used many times."""
+    """The building verbs of an immutable query. Any task, thread and loop may use it."""
 
     __slots__ = ("_query", "_target")
 
@@ -99,7 +99,7 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
         return self._target.database.home_loop
 
     def here(self) -> Self:
-        """Return the same query with the line of user code that calls this; see QueryTarget."""
+        """Return the query with the line of user code that calls this; see QueryTarget."""
         target = self._target.here()
         if target is self._target:
             return self
@@ -108,22 +108,22 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
         return copy
 
     def all(self) -> Self:
-        """Return the same query; for those who like to read ``await User.query.all()``."""
+        """Return the same query, so that you can write ``await User.query.all()``."""
         return self
 
     def filter(self, *expressions: _ColumnExpressionArgument[bool], **lookups: Any) -> Self:
-        """Keep only rows for which all of these are true.
+        """Keep only rows that match all conditions.
 
-        Lookups through the same relation are about the same related row; in another ``filter()``
-        they may be about another one. Raises FieldError immediately if a lookup names what the
-        model does not have, or if an expression is none.
+        Lookups through the same relation are about the same related row. In another ``filter()``
+        they may be about another one. Raises FieldError immediately for a name that the model does
+        not have, and for a value that is no SQL expression.
         """
         return self._with(
             self._query.with_conditions(*self._check_names("filter", expressions, lookups))
         )
 
     def exclude(self, *expressions: _ColumnExpressionArgument[bool], **lookups: Any) -> Self:
-        """Keep only rows for which these are not all true, or for which that is unknown (NULL)."""
+        """Drop rows that match all conditions. Rows where a condition is NULL are kept."""
         unwanted = self._check_names("exclude", expressions, lookups)
         if not unwanted:
             return self
@@ -133,22 +133,22 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
         )
 
     def order_by(self, *fields: _ColumnExpressionArgument[Any] | str) -> Self:
-        """Order by expressions or names; ``"-name"`` is descending. Replaces an earlier order."""
+        """Order by expressions or names. ``"-name"`` is descending. Replaces an earlier order."""
         order = tuple(step for field in fields for step in self._make_ordering(field))
         return self._with(self._query.replace(order=order))
 
     def limit(self, rows: int) -> Self:
-        """Take at most so many rows. Replaces an earlier limit."""
+        """Return at most so many rows. Replaces an earlier limit."""
         return self._with(self._query.replace(limit=_count("limit", rows)))
 
     def offset(self, rows: int) -> Self:
-        """Leave out the first so many rows; say which those are by ``order_by``."""
+        """Skip so many rows. Use ``order_by`` to say which rows come first."""
         return self._with(self._query.replace(offset=_count("offset", rows)))
 
     def distinct(self) -> Self:
-        """Take each row once: for ``values()``, and where an expression brings in another table.
+        """Return each row once: for ``values()``, and for expressions that join another table.
 
-        PostgreSQL orders distinct rows by what is selected only.
+        PostgreSQL orders distinct rows only by selected expressions.
         """
         return self._with(self._query.replace(is_distinct=True))
 
@@ -157,9 +157,10 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
         return self._make_options(options, takes_several=True)
 
     def select_related(self, *relations: str | Any) -> Self:
-        """Load these relations in the same statement, by a join; ``"author__country"`` goes on.
+        """Load these relations in the same statement, by a join. ``"author__country"`` follows two
+        relations.
 
-        For relations to one object; a collection would repeat its parent's row.
+        For relations to one object: a collection would repeat its parent's row.
         """
         return self._make_options(
             [
@@ -170,7 +171,7 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
         )
 
     def prefetch_related(self, *relations: str | Any) -> Self:
-        """Load these relations, collections too, by one more statement for each step."""
+        """Load these relations, collections too, by one more statement per relation."""
         return self._make_options(
             [
                 self._relation(selectinload, relation)
@@ -180,9 +181,9 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
         )
 
     def only(self, *fields: str | Any) -> Self:
-        """Load these columns and the primary key, and leave the others out.
+        """Load these columns and the primary key, and defer the others.
 
-        Reading one that was left out raises DetachedInstanceError; ``refresh()`` loads it.
+        Reading a deferred column raises DetachedInstanceError. ``refresh()`` loads it.
         """
         chosen = [self._column("only", field) for field in _some("only", fields)]
         return self._make_options([load_only(*chosen)], takes_several=False)
@@ -198,7 +199,7 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
         """Lock the rows of this model until the transaction ends.
 
         Awaited outside of a scope it raises TransactionError: nothing would stay locked. SQLite
-        ignores it: a transaction there has locked the whole database already.
+        ignores it: its transaction has locked the whole database already.
         """
         if nowait and skip_locked:
             raise ConfigurationError(
@@ -214,11 +215,11 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
         database: DatabaseChoice | Choice = INHERIT,
         schema: str | Choice | None = INHERIT,
     ) -> Self:
-        """Run elsewhere, on another database or in another schema.
+        """Run the query on another database or in another schema.
 
-        ``database`` is a name (None is the default) or a ``Database``. For ``schema`` None is no
-        schema. What is left out stays as it is. Raises UnknownDatabase or InvalidSchemaName
-        immediately.
+        ``database`` is a name (None is the default) or a ``Database``. ``schema=None`` is no
+        schema. An argument that you leave out changes nothing. Raises UnknownDatabase or
+        InvalidSchemaName immediately.
         """
         copy = self._with(self._query)
         copy._target = self._target.using(database, schema)
@@ -226,9 +227,9 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
 
     @property
     def statement(self) -> Select[T]:
-        """SQLAlchemy's own SELECT for this query, to look at, extend, or execute elsewhere.
+        """SQLAlchemy's own SELECT for this query, to print, extend, or execute elsewhere.
 
-        The schema is not in it: it comes with a scope's connection.
+        It names no schema: a scope's connection adds it.
         """
         return self._query.objects()
 
@@ -278,13 +279,13 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
         if isinstance(chosen, str):
             return column(self._query.mapper, chosen)
         if isinstance(getattr(chosen, "property", None), RelationshipProperty):
-            return column(chosen.property.parent, chosen.key)  # says that it is none
+            return column(chosen.property.parent, chosen.key)  # raises FieldError
         if is_expression(chosen):
             return chosen
         raise FieldError(f"{verb}() takes names and expressions, not {chosen!r}.")
 
     def _is_joined_at_once(self, relation: str | Any) -> bool:
-        """Return whether what is related loads nothing more by itself."""
+        """Return whether the related objects load no further relations by default."""
         mapper = self._query.mapper
         if not isinstance(relation, str):
             return is_one_statement(relation.property.mapper)
@@ -307,7 +308,7 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
 
 
 def _with_names(mapper: Mapper[Any], order: Any) -> Any:
-    """Return ``order`` with the model's own column for a name inside, as in ``desc("name")``."""
+    """Return ``order`` with names inside, as in ``desc("name")``, replaced by columns."""
     if not isinstance(order, UnaryExpression):
         return order
 

@@ -32,7 +32,7 @@ NOT_GIVEN: Final = object()
 class QuerySetReads(QuerySetBuilder[T]):
     """The reading verbs.
 
-    Objects come back detached, with every column that is not deferred loaded.
+    Objects come back detached, with every column loaded that is not deferred.
     """
 
     __slots__ = ()
@@ -41,8 +41,8 @@ class QuerySetReads(QuerySetBuilder[T]):
         return self._objects(list, self._query).__await__()
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        # Fetched first, then iterated: a loop that is left early would otherwise keep the
-        # connection until the garbage collector comes by. stream() is for many rows.
+        # Fetch first, then iterate: a loop that is left early would otherwise keep the connection
+        # until it is garbage-collected. stream() is for many rows.
         for instance in await self:
             yield instance
 
@@ -51,9 +51,9 @@ class QuerySetReads(QuerySetBuilder[T]):
 
         ``async with User.query.stream(500) as users:``, then ``async for user in users``.
 
-        Never holds more than ``rows`` objects at a time. The block has a connection, and returns
-        it at its end, however it is left; inside a scope it reads on that scope's connection,
-        and takes turns with others for each fetch.
+        It never holds more than ``rows`` objects at a time. The block checks out a connection, and
+        returns it at its end, however it is left. Inside a scope it reads on that scope's
+        connection, and takes the statement lock for each fetch.
         """
         return Stream(self._query, self._target, rows)
 
@@ -68,15 +68,15 @@ class QuerySetReads(QuerySetBuilder[T]):
     def get_or_none(
         self, pk: Any = NOT_GIVEN, /, **lookups: Any
     ) -> Coroutine[object, None, T | None]:
-        """Return the same as :meth:`get`, but None where nothing matches."""
+        """Return the same as :meth:`get`, or None if nothing matches."""
         return self.here()._get(self._at_most_one, pk, lookups)
 
     def first(self) -> Coroutine[object, None, T | None]:
-        """Return the first object in the query's order (without one, by primary key), or None."""
+        """Return the first object in the query's order (by default, primary key), or None."""
         return self.here()._objects(_first, self._query.with_order().with_limit(1))
 
     def last(self) -> Coroutine[object, None, T | None]:
-        """Return the last object in the query's order (without one, by primary key), or None."""
+        """Return the last object in the query's order (by default, primary key), or None."""
         return self.here()._objects(_last, self._query.last())
 
     def count(self) -> Coroutine[object, None, int]:
@@ -88,10 +88,10 @@ class QuerySetReads(QuerySetBuilder[T]):
         return self.here()._value("exists", Query.exists)
 
     def values(self, *fields: str | Any) -> Coroutine[object, None, list[dict[str, Any]]]:
-        """Return a dict for each row instead of an object.
+        """Return a dict per row instead of an object.
 
-        It has these fields, or every column that is not deferred. An expression goes by its
-        ``label()``.
+        Its keys are these fields, or every column that is not deferred. The key of an expression is
+        its ``label()``.
         """
         names = [field if isinstance(field, str) else _name(field) for field in fields]
         for name in names:
@@ -118,9 +118,9 @@ class QuerySetReads(QuerySetBuilder[T]):
     def values_list(
         self, *fields: str | Any, flat: bool = False
     ) -> Coroutine[object, None, list[Any]]:
-        """Return a tuple for each row instead of an object.
+        """Return a tuple per row instead of an object.
 
-        With ``flat=True`` it is the one field's value.
+        With ``flat=True`` return the value of one field.
         """
         if flat and len(fields) != 1:
             raise TypeError(f"values_list(flat=True) takes one field, not {len(fields)}.")
@@ -150,7 +150,7 @@ class QuerySetReads(QuerySetBuilder[T]):
         found = self._query.with_conditions(*conditions(mapper, lookups))
         if pk is not NOT_GIVEN:
             found = found.with_conditions(primary_key_is(mapper, pk))
-        # Two rows are enough to know that there are too many.
+        # Two rows prove that more than one matches.
         return found.with_limit(2)
 
     def _columns_of(self, verb: str, fields: tuple[Any, ...]) -> list[Any]:
@@ -242,11 +242,11 @@ def _firsts(rows: Rows) -> list[Any]:
 def _dicts(names: Sequence[str | None], rows: Rows) -> list[dict[str, Any]]:
     if not rows:
         return []
-    # By our names: a column may be called otherwise than its attribute.
+    # By attribute name, which may differ from the column name.
     named = [name or key for name, key in zip(names, rows[0]._fields, strict=True)]
     return [dict(zip(named, row, strict=True)) for row in rows]
 
 
 def _name(expression: Any) -> str | None:
-    """Return what it is called in Python; None for what only the database names."""
+    """Return the name in Python, or None if only the database names it."""
     return expression.key if isinstance(expression, QueryableAttribute | Label) else None

@@ -23,7 +23,7 @@ _KEY: Final = "asgi_dbconn.names"
 
 
 class Name:
-    """A column attribute that goes by its name. Lives as long as what is known of its mapper."""
+    """A column attribute used by name. Lives as long as the memoized facts of its mapper."""
 
     __slots__ = ("_fitting", "attribute", "column", "key")
 
@@ -34,11 +34,11 @@ class Name:
         self._fitting: dict[type, bool] = {}
 
     def fits(self, value: object) -> bool:
-        """Return whether the column compares with ``value`` as with any other of its own type."""
+        """Return whether the column compares with ``value`` by the column's own type."""
         kind = type(value)
         is_fitting = self._fitting.get(kind)
         if is_fitting is None:
-            # To compare an integer with 1.5, SQLAlchemy takes the type of the value.
+            # SQLAlchemy compares an integer with 1.5 by the type of the value.
             is_fitting = self._fitting[kind] = (
                 kind in PLAIN_VALUES
                 and self.column.type.coerce_compared_value(operators.eq, value) is self.column.type
@@ -60,13 +60,13 @@ class Equality:
         return self.name.attribute == self.value
 
     def with_parameter(self, parameter: str) -> Equality:
-        """Return the same about whatever value goes along under that name."""
+        """Return the condition with a parameter of that name in place of the value."""
         bound: BindParameter[Any] = bindparam(parameter, type_=self.name.column.type)
         return Equality(self.name, bound)
 
 
 class Ordering:
-    """A step of an order: a column, upwards or downwards."""
+    """A column of an ORDER BY, ascending or descending."""
 
     __slots__ = ("is_descending", "name")
 
@@ -85,14 +85,14 @@ class Ordering:
 
 
 def as_expressions(said: Iterable[Any]) -> tuple[Any, ...]:
-    """Return SQLAlchemy's expressions for what was said, by names or by expressions."""
+    """Return the terms, given by names or as expressions, as SQLAlchemy expressions."""
     return tuple(
         [part.expression if isinstance(part, Equality | Ordering) else part for part in said]
     )
 
 
 def simple_columns(mapper: Mapper[Any]) -> Mapping[str, Name]:
-    """Return what can be said by its name; also ``pk``, if that is the name of nothing else."""
+    """Return the columns that can be used by name. ``pk`` is one, if no attribute has that name."""
     names: Mapping[str, Name] = memoize(mapper, _KEY, _names)
     return names
 
@@ -112,7 +112,7 @@ def _names(mapper: Mapper[Any]) -> Mapping[str, Name]:
 
 
 def _is_usual(attribute: QueryableAttribute[Any], column: Column[Any]) -> bool:
-    """Return whether it is SQLAlchemy's own comparators and types that compare it."""
+    """Return whether the column uses SQLAlchemy's own types and comparators."""
     return (
         type(attribute.comparator) is ColumnProperty.Comparator
         and not isinstance(column.type, TypeDecorator)

@@ -32,8 +32,8 @@ STORING: Final[set[int]] = set()
 class StoreLock:
     """The lock of ``instance``: inside its block no other task may store it.
 
-    That is as if a Session held it. Look at :data:`BEING_STORED` before. Nothing may be awaited
-    between that, reading the values, and the block.
+    The object then behaves as if a Session held it. Check :data:`BEING_STORED` before. Do not await
+    between that check, reading the values, and the block.
     """
 
     __slots__ = ("_originals", "_state", "_was_modified", "instance")
@@ -57,15 +57,15 @@ class StoreLock:
             self._put_back(error)
 
     def give_up(self) -> None:
-        """Let the object have its changes again, to be stored by a Session."""
+        """Give the object its changes back, so that a Session can store it."""
         state = self._state
         state.committed_state = {**state.committed_state, **self._originals}
         state.modified = state.modified or self._was_modified
 
     def finish(self, key: Any, filled: dict[str, Any], log: UndoLog | None) -> None:
-        """Note that the row is stored under ``key``, and what the database has filled in.
+        """Mark the object as stored under ``key``, with the values that the database has filled in.
 
-        ``log`` is that of the transaction which may yet take it back.
+        ``log`` belongs to the transaction whose rollback undoes this.
         """
         state = self._state
         present, meanwhile = instance_dict(self.instance), state.committed_state
@@ -95,7 +95,7 @@ class StoreLock:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Return whether it is known, after such an error, that nothing was written."""
+    """Return whether this error proves that nothing was written."""
     if isinstance(error, DBAPIError):
         return not error.connection_invalidated
     return isinstance(error, SQLAlchemyError | DBConnError) and not isinstance(

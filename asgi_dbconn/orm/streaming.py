@@ -33,12 +33,12 @@ R = TypeVar("R")
 
 
 class Stream(Generic[T]):
-    """A stream of objects: ``async with`` it, then ``async for``; once, one task at a time.
+    """A stream of objects: ``async with``, then ``async for``. For one use, by one task at a time.
 
-    The block is a scope like that of ``connection()``: queries inside join it, what they write is
-    committed at its end, and rolled back if an error leaves it. Inside another scope it is a part
-    of that one, and others take their turns between two fetches. Whichever task reads it, the rows
-    come over the connection of that scope. After its end, TransactionClosed is raised.
+    The block is a scope like that of ``connection()``. Queries inside join it. Their writes are
+    committed at its end, and rolled back if an error leaves it. Inside another scope it joins that
+    one, and other statements run between two fetches. Whichever task reads the stream, the rows
+    come over the connection of its scope. Reading after the end raises TransactionClosed.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Stream(Generic[T]):
                 "This stream was entered before, and can be read once. Call stream() for another."
             )
         self._was_entered = True
-        self._target = self._target.resolve()  # to load what is related from the same schema
+        self._target = self._target.resolve()  # to load related objects from the same schema
         if self._target.scope() is None:
             self._block = self._target.database.connection()
             await self._block.__aenter__()
@@ -88,7 +88,7 @@ class Stream(Generic[T]):
     ) -> None:
         cursor, self._cursor = self._cursor, None
         if self._block is not None:
-            # Its end closes the cursor, or stops whatever is under way.
+            # The end of the scope closes the cursor, or stops a running fetch.
             try:
                 await self._block.__aexit__(kind, error, traceback)
             finally:
@@ -96,8 +96,8 @@ class Stream(Generic[T]):
                     await spawn(cursor.discard)
             return
         if cursor is not None:
-            # An aborted transaction takes its cursors along, and so does a block that has ended.
-            # It is the error of the stream's block, or else the commit, that tells.
+            # An aborted transaction closes its cursors, and so does a block that has ended.
+            # The error of the stream's block, or else its commit, reports it.
             with suppress(TransactionAborted, TransactionClosed):
                 await self._run(cursor.close)
 
@@ -122,13 +122,13 @@ class Stream(Generic[T]):
     def _open(self, connection: Connection, origin: Origin) -> _Cursor[T]:
         query = self._query
         statement = query.objects().options(*whole_objects(query.mapper))
-        # What it loads by itself, related objects, comes from the same origin.
+        # Related objects that it loads by itself come from the same origin.
         token = {} if origin is None else {"identity_token": origin}
         return _Cursor(connection, token, statement, self._rows)
 
 
 class _Cursor(Generic[T]):
-    """A cursor on the server, where it has any; every method is work on the connection."""
+    """A server-side cursor, where the database has them. Every method runs on the connection."""
 
     def __init__(
         self, connection: Connection, token: Mapping[str, Any], statement: Select[T], rows: int
@@ -144,13 +144,13 @@ class _Cursor(Generic[T]):
         self._batches = self._objects.partitions()
 
     def fetch(self, *_: Any) -> Sequence[T]:
-        """Return the next rows; none at the end."""
+        """Return the next rows, or an empty list at the end."""
         batch: Sequence[T] = next(self._batches, ())
         log = undo_log_of(self._connection)
         if log is not None:
             note_states(log, self._session.identity_map.all_states(), log.level)
         for instance in list(self._session):  # expunge_all() would end the session's life
-            if instance in self._session:  # not gone along with one that it belongs to
+            if instance in self._session:  # not discarded with an object that it belongs to
                 self._session.expunge(instance)
         return batch
 

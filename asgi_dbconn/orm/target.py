@@ -30,7 +30,7 @@ Work = Callable[[Connection, Origin], R]
 class QueryTarget:
     """An immutable target.
 
-    The schema that is ambient is looked up when the query runs, not before.
+    The schema of the context is looked up when the query runs, not before.
     """
 
     binding: Binding
@@ -43,7 +43,7 @@ class QueryTarget:
 
     @classmethod
     def of_origin(cls, binding: Binding, home: Database, origin: Origin) -> QueryTarget:
-        """Return where an object with that origin has to go back to, whatever is ambient."""
+        """Return the target of an object with that origin, whatever the context."""
         database, schema = resolve_origin(origin, binding, home)
         return cls(binding, home, database, schema)
 
@@ -62,7 +62,7 @@ class QueryTarget:
         return target
 
     def resolve(self) -> QueryTarget:
-        """Return the same for good: what is ambient now stays, whatever changes around it."""
+        """Return the target with the current schema fixed, whatever the context is later."""
         return replace(self, schema=self.effective_schema())
 
     def effective_schema(self) -> str | None:
@@ -77,7 +77,7 @@ class QueryTarget:
     def here(self) -> QueryTarget:
         """Return this target with the line of user code that calls this.
 
-        It is the same object where the database is connected, so that no warning needs the line.
+        A connected database needs no warning, so the target stays the same object.
         """
         if self.database.is_connected:
             return self
@@ -94,9 +94,10 @@ class QueryTarget:
         autocommit: bool,
         scope: Scope | None = None,
     ) -> R:
-        """Do ``work`` there, inside one of SQLAlchemy's greenlets; see ``Database.run``.
+        """Run ``work`` on that database, inside one of SQLAlchemy's greenlets; see
+        ``Database.run``.
 
-        On the connection of ``scope`` if that is given, whatever scope this context is in. Raises
+        If ``scope`` is given, its connection is used, whatever scope the context has. Raises
         TransactionClosed if its block has ended.
         """
         schema = self.effective_schema()
@@ -117,7 +118,7 @@ class QueryTarget:
 
 
 def refuse_on_sqlite(database: Database, schema: str | None) -> None:
-    """Raise InvalidSchemaName if ``database`` has no schemas and is to use one."""
+    """Raise InvalidSchemaName for a schema on a ``database`` that has none."""
     if schema is not None and database.url.dialect == "sqlite":
         raise InvalidSchemaName(
             f"The database {database.name or 'default'!r} is SQLite, which has no schemas, so "

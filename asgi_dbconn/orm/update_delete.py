@@ -36,7 +36,7 @@ __all__ = ["build_delete", "build_update"]
 
 
 def build_update(query: Query[Any], values: Mapping[str, Any]) -> Work[int]:
-    """Return the work that sets these values in all rows, and counts them.
+    """Return the work that updates all matching rows and counts them.
 
     Raises FieldError or ConfigurationError immediately.
     """
@@ -57,7 +57,7 @@ def build_update(query: Query[Any], values: Mapping[str, Any]) -> Work[int]:
 
 
 def build_delete(query: Query[Any]) -> Work[int]:
-    """Return the work that deletes all rows, and counts them.
+    """Return the work that deletes all matching rows and counts them.
 
     Raises ConfigurationError immediately.
     """
@@ -76,7 +76,7 @@ def build_delete(query: Query[Any]) -> Work[int]:
 
 
 def _plain_values(query: Query[Any], values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the new values by the columns' names, if only columns and values were said."""
+    """Return the new values by column name, if they are plain values of columns."""
     if not _is_plain(query):
         return None
     names = simple_columns(query.mapper)
@@ -131,15 +131,15 @@ def _count_affected(connection: Connection, _: Origin, *, statement: Update | De
 
 
 def _of_all(statement: Update | Delete, query: Query[Any]) -> Update | Delete:
-    """Return ``statement``, about the rows of ``description``."""
+    """Return ``statement``, restricted to the rows of ``description``."""
     is_plain = _is_about_one_table(query)
     if is_plain:
-        # Said again beside a slice: who waited for a row that was changed meanwhile looks at
-        # it once more.
+        # Repeat the conditions beside a slice: after waiting for a lock, PostgreSQL checks them
+        # again on the changed row.
         statement = statement.where(*query.where)
     if not is_plain or query.is_sliced or query.lock is not None:
-        # Neither UPDATE nor DELETE has a LIMIT of its own, nor the joins of an inheritance:
-        # a condition on the parent's table would match every row of the child's.
+        # Neither UPDATE nor DELETE has a LIMIT, nor the joins of an inheritance: a condition on the
+        # parent's table would match every row of the child's.
         statement = statement.where(query.key_column().in_(_pick(query)))
     return statement
 
@@ -150,14 +150,14 @@ def _is_about_one_table(query: Query[Any]) -> bool:
         return False
     conditions = query.where
     inside = [element for condition in conditions for element in iterate(condition)]
-    # Most conditions are about columns of the model, and seeing that is cheap.
+    # Most conditions use only columns of the model, and that check is cheap.
     if not any(isinstance(element, FromClause | TextClause) for element in inside) and all(
         element.table is not None and element.table in mapper.tables
         for element in inside
         if isinstance(element, ColumnClause)
     ):
         return True
-    # Others may have tables of their own inside, as those of an EXISTS, or bring them along.
+    # Others may contain tables of their own, as an EXISTS does, or join them.
     return len(select(*mapper.primary_key).where(*conditions).get_final_froms()) == 1
 
 
@@ -165,7 +165,7 @@ def _pick(query: Query[Any]) -> Any:
     keys = query.keys()
     if query.lock is None:
         return keys
-    # Locked once, and not for each row that is looked at.
+    # Lock once, not for each row that is examined.
     picked = keys.with_for_update(**query.lock).cte("picked")
     return select(*picked.c)
 

@@ -87,7 +87,7 @@ class New:
 
 @dataclass(frozen=True)
 class Family:
-    """A new object with two new ones that hang on it."""
+    """A new object with two new ones related to it."""
 
     name: str
     token: str

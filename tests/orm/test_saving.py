@@ -93,7 +93,7 @@ async def test_a_vanished_row_is_an_error(database_url: str) -> None:
         user = await vanished(cast)
         user.age = 3
         for verb in (user.save(), user.delete(), user.refresh(), user.refresh("posts")):
-            with pytest.raises(ObjectNotFound, match=r"row of this User.*not there any more"):
+            with pytest.raises(ObjectNotFound, match=r"row of this User.*does not exist any more"):
                 await verb
         assert user.age == 3
 

@@ -1,4 +1,4 @@
-"""What hangs on an object by its relationships, and is stored along with it."""
+"""Objects related to the saved one are stored along with it."""
 
 from __future__ import annotations
 

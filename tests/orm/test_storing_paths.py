@@ -120,7 +120,7 @@ async def test_a_row_that_is_gone_is_an_error(database_url: str) -> None:
             before, changes = anatomy(instance), plan.changes(instance)
             assert changes is not None
             with (
-                pytest.raises(ObjectNotFound, match="not there any more"),
+                pytest.raises(ObjectNotFound, match="does not exist any more"),
                 StoreLock(instance) as lock,
             ):
                 persistence.update_fast(connection, TOKEN, lock=lock, plan=plan, changes=changes)

@@ -42,7 +42,7 @@ class Result:
     _context: Any
 
     def name_columns(self) -> dict[Column[Any], Any]:
-        """Return the values of those defaults that are values or functions of Python's."""
+        """Return the values of Python-side defaults: constants and functions."""
         (parameters,) = self._context.compiled_parameters
         return {column: parameters[column.key] for column in self._context.prefetch_cols or ()}
 
@@ -67,9 +67,10 @@ def execute(
 
 
 def _can_bypass(connection: Any) -> bool:
-    """Return whether SQLAlchemy has nothing to begin, and no listener hears of the statement.
+    """Return whether SQLAlchemy has no transaction to begin and no listener that expects the
+    statement.
 
-    To be asked for every statement: listeners may come at any time.
+    Ask for every statement: listeners may be added at any time.
     """
     engine, dialect = connection.engine, connection.dialect
     if (
@@ -94,11 +95,11 @@ def _cached_compiled(
     if cache is None or key is None or statement.get_execution_options():
         return None
     names = tuple(sorted(parameters)) if parameters else ()
-    # As a Connection notes it: no schemas are translated, and it is executed once.
+    # The key that a Connection builds for one execution without schema translation.
     compiled = cache.get((connection.dialect, key.key, names, False, False))
     if compiled is None or compiled.has_out_parameters:
         return None
-    # Which types its rows have is known once there was one.
+    # The types of its rows are known after the first execution.
     has_rows = compiled._cached_metadata is not None or not compiled._result_columns
     return (compiled, key) if has_rows else None
 
@@ -144,7 +145,7 @@ def _execute_compiled(
 
 
 def _read(rows: Rows, metadata: Any) -> Rows:
-    """Return ``rows`` of the driver's, as the types of their columns have them."""
+    """Return the driver's ``rows``, converted by the types of their columns."""
     read = None if metadata is None else metadata._effective_processors
     if read is None:
         return rows

@@ -65,7 +65,7 @@ CHANGING_EVENTS: Final = (*LOADING_EVENTS[:3], "after_transaction_end")
 
 
 def _listeners(events: Iterable[str]) -> tuple[Any, ...]:
-    # They belong to the class: listeners that come and go later are seen in them.
+    # The class owns them: they show listeners that are added or removed later.
     if not AVAILABLE:
         return ()
     dispatch: Any = Session().dispatch
@@ -78,18 +78,18 @@ _change_listeners: Final = _listeners(CHANGING_EVENTS)
 
 
 def has_load_listeners(mapper: Mapper[Any]) -> bool:
-    """Return whether anything listens for objects of this class being loaded by a Session.
+    """Return whether a listener expects objects of this class to be loaded by a Session.
 
-    Mutable types, composites and reconstructors do, too. To be asked for every query, because
-    listeners may come at any time.
+    Mutable types, composites and reconstructors are listeners, too. Ask for every query: listeners
+    may be added at any time.
     """
     return bool(mapper.class_manager.dispatch.load) or any(_load_listeners)
 
 
 def has_store_listeners(mapper: Mapper[Any], *, is_new: bool) -> bool:
-    """Return whether anything listens for objects of this class being stored by a Session.
+    """Return whether a listener expects objects of this class to be stored by a Session.
 
-    Mutable types and composites do, too. To be asked for every object.
+    Mutable types and composites are listeners, too. Ask for every object.
     """
     if any(_store_listeners):
         return True
@@ -104,9 +104,9 @@ def has_store_listeners(mapper: Mapper[Any], *, is_new: bool) -> bool:
 
 
 def has_change_listeners() -> bool:
-    """Return whether anything listens for rows being changed by a Session.
+    """Return whether a listener expects a Session to change the rows.
 
-    To be asked for every query. True without the fast path: then every query takes the Session.
+    Ask for every query. Without the fast path the answer is True: every query takes the Session.
     """
     return not AVAILABLE or any(_change_listeners)
 
@@ -116,36 +116,40 @@ _NOTES: Final = "_asgi_dbconn_notes"
 
 
 def memoize(mapper: Mapper[Any], key: str, find: Callable[[Mapper[Any]], R]) -> R:
-    """Return what ``find`` found out about a mapper.
+    """Return the cached result of ``find`` for a mapper.
 
-    It is kept until the mapper changes, or its class is gone. The mapper has to be configured, as
-    ``class_mapper()`` returns it.
+    The cache lives until the mapper changes or its class is collected. The mapper has to be
+    configured, as ``class_mapper()`` returns it.
     """
     notes: dict[str, tuple[object, R]] = (
         mapper.class_manager.info if AVAILABLE else vars(mapper).setdefault(_NOTES, {})
     )
     found = notes.get(key)
-    # A mapper makes a new `attrs` when a property or a subclass is added, to itself or below it.
+    # A mapper builds a new `attrs` when it, or a subclass, gets a property or a subclass.
     if found is not None and found[0] is mapper.attrs:
         return found[1]
-    # Looked at first: what comes in between makes it a note of the past, and not a wrong one.
+    # Read first: a change during `find` then invalidates the entry, instead of making it wrong.
     attributes = mapper.attrs
-    found = notes[key] = (attributes, find(mapper))  # two threads may both find it: equal results
+    found = notes[key] = (attributes, find(mapper))  # two threads may both do so: equal results
     return found[1]
 
 
 def is_orphan(instance: Any) -> bool:
-    """Return whether it was taken out of the collection of a parent that it needs to be stored."""
+    """Return whether the object was removed from a parent without which it is not stored
+    (delete-orphan).
+    """
     return instance_state(instance)._orphaned_outside_of_session
 
 
 class Hydrator(Generic[T]):
-    """The maker of one class's instances. Immutable: may be used by any task, thread and loop."""
+    """Makes instances of one class from rows. Immutable: any task, thread and loop may use it."""
 
     __slots__ = ("_class", "_key", "_make", "_names", "_no_key", "_partial_keys", "_path")
 
     def __init__(self, mapper: Mapper[T], names: Sequence[str], key: Sequence[int]) -> None:
-        """Take ``names``, the attributes in the order of a row; its key stands at ``key``."""
+        """``names`` are the attributes in the order of a row. ``key`` are the positions of its
+        primary key.
+        """
         self._class = mapper.class_
         self._names = tuple(names)
         self._key = tuple(itemgetter(position) for position in key)
@@ -155,12 +159,12 @@ class Hydrator(Generic[T]):
         self._path = mapper._path_registry
 
     def objects(self, rows: Sequence[Sequence[Any]], token: object) -> list[T]:
-        """Return a detached, unmodified instance for each identity.
+        """Return one detached, unmodified instance per identity.
 
-        The order is that of their first rows. ``token`` becomes a part of the identity. Rows
-        without a key are None, as in a Session.
+        They come in the order of their first rows. ``token`` becomes a part of the identity. Rows
+        without a key give None, as in a Session.
         """
-        # All keys of all rows in one go, without a call for each of them.
+        # The keys of all rows together, without a call per row.
         identities = list(zip(*[map(value, rows) for value in self._key], strict=True))
         found = dict(zip(identities, rows, strict=True))
         if len(found) < len(rows):
@@ -172,13 +176,13 @@ class Hydrator(Generic[T]):
     def _make_objects(
         self, found: Iterable[tuple[Identity, Sequence[Any]]], token: object
     ) -> list[T]:
-        # Neither __init__ nor setattr: they would call listeners and validators, and make changes
-        # of what is only loaded.
+        # Neither __init__ nor setattr: they would call listeners and validators, and mark loaded
+        # values as changes.
         make, names, cls, path = self._make, self._names, self._class, self._path
         objects = []
         for identity, row in found:
             instance = make()
-            # Without strict=True, which would be a seventh of what a row costs.
+            # Without strict=True, which would be a seventh of the cost of a row.
             instance_dict(instance).update(zip(names, row))  # noqa: B905
             state = instance_state(instance)
             state.key = (cls, identity, token)

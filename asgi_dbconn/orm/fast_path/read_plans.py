@@ -25,19 +25,19 @@ __all__ = ["ReadPlan", "plain_attributes", "read_plan"]
 T = TypeVar("T")
 
 _KEY: Final = "asgi_dbconn.plan"
-# What loads nothing before it is asked for. Anything new in SQLAlchemy loads through a Session.
+# Strategies that load nothing until the attribute is read. Any other loads through a Session.
 _LAZY: Final = frozenset({"select", True, "raise", "raise_on_sql", "dynamic", "write_only"})
 
 
 class ReadPlan(Generic[T]):
-    """The way to read a model without a Session. Immutable: for any task, thread and loop."""
+    """Reads a model without a Session. Immutable: any task, thread and loop may use it."""
 
     __slots__ = ("_by_key", "_hydrator", "_key_names", "columns", "selection")
 
     def __init__(self, mapper: Mapper[T], attributes: Mapping[str, Column[Any]]) -> None:
         self.columns: tuple[Column[Any], ...] = tuple(attributes.values())
         """The columns that a statement for :meth:`objects` selects, in this order."""
-        # By identity: to compare columns with == makes an expression.
+        # By identity: comparing columns with == makes an expression.
         positions = {id(column): number for number, column in enumerate(self.columns)}
         key = [positions[id(column)] for column in mapper.primary_key]
         self._hydrator = Hydrator(mapper, tuple(attributes), key)
@@ -54,12 +54,13 @@ class ReadPlan(Generic[T]):
     def by_key(self, key: Sequence[Any]) -> tuple[Select[*tuple[Any, ...]], Mapping[str, Any]]:
         """Return the statement for the object with this primary key, and its parameters.
 
-        The key is plain values, in the order of the table's. Always the same statement.
+        The key is plain values in the order of the table's primary key. The statement is always the
+        same.
         """
         return self._by_key, dict(zip(self._key_names, key, strict=True))
 
     def objects(self, rows: Sequence[Sequence[Any]], token: object) -> list[T]:
-        """Return detached instances, each identity once, with the identity token ``token``."""
+        """Return detached instances, one per identity, with the identity token ``token``."""
         return self._hydrator.objects(rows, token)
 
     def load(
@@ -73,13 +74,13 @@ class ReadPlan(Generic[T]):
         answer = execute(connection, statement, parameters)
         objects = self._hydrator.objects(answer.rows, token)
         if not answer.is_committed:
-            # Rows without a key, those of outer joins, give None.
+            # Rows of outer joins may have no key. They give None.
             note_loaded(connection, [found for found in objects if found is not None])
         return objects
 
 
 def read_plan(mapper: Mapper[T]) -> ReadPlan[T] | None:
-    """Return the plan for this class; None where it takes a Session.
+    """Return the plan for this class, or None if it takes a Session.
 
     Ask for every query: properties, subclasses and listeners may be added at any time.
     Costs a microsecond.
@@ -97,7 +98,7 @@ def _plan(mapper: Mapper[T]) -> ReadPlan[T] | None:
 
 
 def plain_attributes(mapper: Mapper[Any]) -> dict[str, Column[Any]] | None:
-    """Return the attributes that are columns, and these, if they are one row of one table."""
+    """Return the column attributes and their columns, if an object is one row of one table."""
     is_alone = (
         mapper.inherits is None
         and mapper.polymorphic_on is None
@@ -112,7 +113,7 @@ def plain_attributes(mapper: Mapper[Any]) -> dict[str, Column[Any]] | None:
             return None
         attributes[attribute.key] = column
     columns = set(attributes.values())
-    # Two attributes of one column: the ORM selects it once, and the values would be misplaced.
+    # Two attributes of one column: the ORM selects it once, which would shift the values.
     is_one_to_one = len(columns) == len(attributes)
     return attributes if is_one_to_one and columns.issuperset(mapper.primary_key) else None
 

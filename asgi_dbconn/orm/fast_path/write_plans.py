@@ -59,7 +59,7 @@ _OWN_IDEA_OF_NULL: Final = (TypeDecorator, UserDefinedType)
 
 @dataclass(frozen=True, slots=True)
 class StoredColumn:
-    """Facts, in the words of an INSERT and of an UPDATE of a single row."""
+    """A column, as INSERT and UPDATE statements of a single row use it."""
 
     column: Column[Any]
     key: str
@@ -69,24 +69,24 @@ class StoredColumn:
     """True if a new row needs no value for it: the database or a default has one."""
     is_null_if_left_out: bool
     stores_none: bool
-    """True if None is a value of its own, as the null of JSON."""
+    """True if None is stored as a value, as the null of JSON is."""
     has_server_default: bool
     is_asked_for: bool
-    """True if only the database knows what a new row has in it."""
+    """True if only the database knows its value in a new row."""
     is_asked_for_again: bool
-    """True if only the database knows what a changed row has in it."""
+    """True if only the database knows its value in a changed row."""
 
     def takes(self, name: str, present: Mapping[str, Any], *, server_defaults: bool) -> bool:
-        """Return whether an object with these values takes what a new row has in it."""
+        """Return whether the INSERT of these values has to return the column's value."""
         if self.is_of_key:
             return present.get(name) is None
         if self.has_server_default:
-            return server_defaults  # with one of them, all of them come
+            return server_defaults  # RETURNING fetches all of them, or none
         return name not in present
 
 
 def make_stored_column(column: Column[Any]) -> StoredColumn | None:
-    """Return the facts of ``column``; None for one that takes more than a value to store."""
+    """Return the StoredColumn of ``column``, or None if storing it takes more than a value."""
     default, on_update, is_of_key = column.default, column.onupdate, column.primary_key
     is_called = default is not None and (default.is_scalar or default.is_callable)
     is_counted = default is not None and default.is_sequence
@@ -122,7 +122,7 @@ def make_stored_column(column: Column[Any]) -> StoredColumn | None:
 
 
 def has_own_idea_of_null(column: Any) -> bool:
-    """Return whether its type may read NULL as something else than None."""
+    """Return whether the type may convert NULL to anything but None."""
     return isinstance(getattr(column, "type", None), _OWN_IDEA_OF_NULL)
 
 
@@ -133,10 +133,10 @@ _EMPTY_COLLECTIONS: Final = (list, set, dict)
 
 
 class WritePlan(Generic[T]):
-    """The way to store objects of one model.
+    """Stores objects of one model without a Session.
 
-    Immutable: may be used by any task, thread and loop. ``new_row`` and ``changes`` decide
-    before anything is sent; None is for the Session to do.
+    Immutable: any task, thread and loop may use it. ``new_row`` and ``changes`` decide before
+    anything is sent. They return None if the Session has to store the object.
     """
 
     def __init__(self, mapper: Mapper[T], columns: Mapping[str, StoredColumn]) -> None:
@@ -181,7 +181,7 @@ class WritePlan(Generic[T]):
         self._delete: Delete = delete(table).where(*its_row)
 
     def new_row(self, instance: T) -> Parameters | None:
-        """Return the values of a new row, as an INSERT takes them."""
+        """Return the parameters of the INSERT of a new row."""
         present = instance_dict(instance)
         if self._has_relations(instance) or is_orphan(instance):
             return None
@@ -197,7 +197,7 @@ class WritePlan(Generic[T]):
         return parameters if self._to_be_given.issubset(parameters) else None
 
     def changes(self, instance: T) -> Parameters | None:
-        """Return what was changed since ``instance`` was loaded, and the key of its row."""
+        """Return the changes since ``instance`` was loaded, and the key of its row."""
         present, state = instance_dict(instance), instance_state(instance)
         originals = state.committed_state
         is_whole = present.keys() >= self._needed_for_changes
@@ -226,7 +226,7 @@ class WritePlan(Generic[T]):
         lock: StoreLock,
         row: Parameters,
     ) -> None:
-        """Store the object as a new row, with what was filled in."""
+        """Insert the object, and set the values that the database filled in."""
         answer = execute(connection, self._insert, row)
         filled_in: Parameters = {}
         present = instance_dict(lock.instance)
@@ -259,7 +259,7 @@ class WritePlan(Generic[T]):
         lock: StoreLock,
         changes: Parameters,
     ) -> bool:
-        """Change the row of the object; return whether it was there."""
+        """Update the row of the object. Return whether it exists."""
         answer = execute(connection, self._update, changes)
         filled_in: Parameters = {}
         if self._asked_for_again:
@@ -279,14 +279,14 @@ class WritePlan(Generic[T]):
         return True
 
     def delete(self, connection: Connection, instance: T) -> bool:
-        """Delete the row that ``instance`` was loaded from; return whether it was there."""
+        """Delete the row that ``instance`` was loaded from. Return whether it existed."""
         key = self._its_key(instance_state(instance).identity or ())
         return execute(connection, self._delete, key).rowcount > 0
 
     def _has_relations(self, instance: T) -> bool:
         """Return whether an object may have cascades.
 
-        A collection that was made with it and is empty does not.
+        An empty collection that was made with a new object has none.
         """
         present, changed = instance_dict(instance), instance_state(instance).committed_state
         if self._relations.isdisjoint(present) and self._relations.isdisjoint(changed):
@@ -309,9 +309,9 @@ class WritePlan(Generic[T]):
 
 
 def write_plan(instance: T, *, is_new: bool) -> WritePlan[T] | None:
-    """Return the plan for this object; None where it takes a Session.
+    """Return the plan for this object, or None if it takes a Session.
 
-    To be asked for every object.
+    Ask for every object.
     """
     mapper = object_mapper(instance)
     plan: WritePlan[T] | None = memoize(mapper, _KEY, _plan)
@@ -319,7 +319,7 @@ def write_plan(instance: T, *, is_new: bool) -> WritePlan[T] | None:
 
 
 def _only(rows: Sequence[Sequence[Any]]) -> Sequence[Any]:
-    if len(rows) != 1:  # a trigger or a rule of the database's has done something else
+    if len(rows) != 1:  # a trigger or a rule of the database has changed the outcome
         raise NoResultFound(f"{len(rows)} rows were stored when one was required")
     return rows[0]
 
