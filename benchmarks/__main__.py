@@ -52,7 +52,9 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _listing() -> str:
     width = max(map(len, BENCHMARKS))
-    summaries = {name: (each.__doc__ or "").split("\n")[0] for name, each in BENCHMARKS.items()}
+    summaries = {
+        name: (benchmark.__doc__ or "").split("\n")[0] for name, benchmark in BENCHMARKS.items()
+    }
     return "\n".join(f"  {name:{width}}  {text}" for name, text in summaries.items())
 
 
@@ -65,8 +67,8 @@ def _run(name: str, *, quick: bool) -> None:
     print(f"\n{name}: measuring ...", flush=True)
     started = time.perf_counter()
     outcome = BENCHMARKS[name].run(quick=quick)
-    for each in outcome.comparisons:
-        print(f"\n{table(each)}")
+    for comparison in outcome.comparisons:
+        print(f"\n{table(comparison)}")
     for finding in outcome.findings:
         print(f"\n{finding}")
     path = record.write(name, outcome, quick=quick)

@@ -114,8 +114,8 @@ async def borrowers(url: str) -> AsyncIterator[Mapping[str, Borrower]]:
             RUN: Borrower(_Run(run), lambda: run.stats().connects),
             ENGINE: Borrower(_Engine(engine.engine), lambda: engine.stats().connects),
         }
-        for name, each in found.items():
-            if await each.way.ask() != 1:
+        for name, row in found.items():
+            if await row.way.ask() != 1:
                 raise RuntimeError(f"{name} does not get the answer that the others get")
         yield found
 

@@ -56,7 +56,7 @@ def existing() -> Collection[str]:
 
 def programs(among: Collection[str] | None) -> dict[str, Program]:
     """The programs of these contenders (None: of all), in environments made where missing."""
-    found = {name: each for name, each in _OWN.items() if among is None or name in among}
+    found = {name: entrant for name, entrant in _OWN.items() if among is None or name in among}
     for name, peer in _PEERS.items():
         if among is None or name in among:
             found[name] = Program(peers.python(peer), f"{peer}_orm")

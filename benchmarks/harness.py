@@ -100,11 +100,14 @@ class Comparison:
 def joined(comparisons: Sequence[Comparison]) -> Comparison:
     """One of several launches: the rounds of all of them, one after another."""
     first = comparisons[0]
-    whole = {name: Measurement(name, each.operations) for name, each in first.measurements.items()}
+    whole = {
+        name: Measurement(name, measurement.operations)
+        for name, measurement in first.measurements.items()
+    }
     for comparison in comparisons:
-        for name, each in comparison.measurements.items():
-            whole[name].wall += each.wall
-            whole[name].cpu += each.cpu
+        for name, measurement in comparison.measurements.items():
+            whole[name].wall += measurement.wall
+            whole[name].cpu += measurement.cpu
     return Comparison(first.title, first.baseline, whole)
 
 
@@ -113,8 +116,8 @@ async def compare(
 ) -> Comparison:
     """Measure ``contenders``, interleaved; ``baseline`` names the one that is 1.00."""
     measured = {
-        each.name: Measurement(each.name, await _operations(each, effort.batch))
-        for each in contenders
+        contender.name: Measurement(contender.name, await _operations(contender, effort.batch))
+        for contender in contenders
     }
     order = random.Random(_SEED)
     warm_up = max(1, round(effort.rounds * _WARM_UP))
@@ -123,12 +126,12 @@ async def compare(
     gc.freeze()
     try:
         for number in range(warm_up + effort.rounds):
-            for each in order.sample(contenders, len(contenders)):
-                measurement = measured[each.name]
-                wall, cpu = await _time(each, measurement.operations)
+            for contender in order.sample(contenders, len(contenders)):
+                measurement = measured[contender.name]
+                wall, cpu = await _time(contender, measurement.operations)
                 if number >= warm_up:
-                    measurement.wall.append(wall / measurement.operations / each.units)
-                    measurement.cpu.append(cpu / measurement.operations / each.units)
+                    measurement.wall.append(wall / measurement.operations / contender.units)
+                    measurement.cpu.append(cpu / measurement.operations / contender.units)
     finally:
         gc.unfreeze()
     return Comparison(title, baseline, measured)

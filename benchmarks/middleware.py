@@ -41,14 +41,14 @@ def run(*, quick: bool) -> Outcome:
     effort, times = (_QUICK, _QUICK_LAUNCHES) if quick else (_FULL, _LAUNCHES)
     launches = launch(partial(_compare_all, effort), times)
     overheads = [
-        Overhead.of(count, name, [each[count] for each in launches])
+        Overhead.of(count, name, [launch[count] for launch in launches])
         for count in TARGETS
         for name in (TEXTBOOK, OURS, MONKAY)
     ]
-    comparisons = [joined([each[count] for each in launches]) for count in TARGETS]
+    comparisons = [joined([launch[count] for launch in launches]) for count in TARGETS]
     facts = {
         "launches": times,
-        "overheads": [asdict(each) | {"verdict": each.verdict} for each in overheads],
+        "overheads": [asdict(overhead) | {"verdict": overhead.verdict} for overhead in overheads],
     }
     return Outcome(comparisons, [_table(overheads)], facts)
 
@@ -70,8 +70,8 @@ class Overhead:
         return cls(
             suspensions,
             contender,
-            median(_added(each, contender) for each in launches),
-            [_added(each, contender) / _added(each, TEXTBOOK) for each in launches],
+            median(_added(launch, contender) for launch in launches),
+            [_added(launch, contender) / _added(launch, TEXTBOOK) for launch in launches],
             TARGETS[suspensions] if contender == OURS else None,
         )
 
@@ -132,7 +132,7 @@ async def _compare_alive(suspensions: int, effort: Effort) -> Comparison:
         OURS: LifespanMiddleware(app, nullcontext(), handle_lifespan=True),
         MONKAY: LifespanHook(app, setup=_set_up),
     }
-    contenders = [Contender(name, _driver(each)) for name, each in apps.items()]
+    contenders = [Contender(name, _driver(app)) for name, app in apps.items()]
     title = f"One request to an application that suspends {suspensions} times"
     # Requests come while the application lives; the loop is there for this, and stands still.
     async with LifespanDriver(apps[OURS]):
@@ -177,16 +177,16 @@ def _added(comparison: Comparison, name: str) -> float:
 
 def _table(overheads: Sequence[Overhead]) -> str:
     rows = [["", "added", "to textbook's", "lowest", "highest", "target", ""]]
-    for each in overheads:
-        seconds, unit = unit_of(each.seconds)
-        ratios = (median(each.ratios), min(each.ratios), max(each.ratios))
+    for overhead in overheads:
+        seconds, unit = unit_of(overhead.seconds)
+        ratios = (median(overhead.ratios), min(overhead.ratios), max(overhead.ratios))
         rows.append(
             [
-                f"{each.suspensions} suspensions: {each.contender}",
-                f"{each.seconds / seconds:,.0f} {unit}",
+                f"{overhead.suspensions} suspensions: {overhead.contender}",
+                f"{overhead.seconds / seconds:,.0f} {unit}",
                 *(f"{ratio:.2f}" for ratio in ratios),
-                "" if each.target is None else f"<= {each.target:.2f}",
-                each.verdict,
+                "" if overhead.target is None else f"<= {overhead.target:.2f}",
+                overhead.verdict,
             ]
         )
     launches = len(overheads[0].ratios)

@@ -118,7 +118,7 @@ def run(*, quick: bool) -> Outcome:
             "postgresql": str(shown[0]),
             "tasks": _TASKS,
             "pool_size": SIZE,
-            "connects": [asdict(each) | {"verdict": each.verdict} for each in connects],
+            "connects": [asdict(opened) | {"verdict": opened.verdict} for opened in connects],
             "targets": as_data(targets),
         },
     )
@@ -129,25 +129,25 @@ async def _loaded(
 ) -> tuple[Comparison, list[Connects]]:
     # New pools for each load, so that what they open belongs to it.
     async with borrowers(url) as ways:
-        loads = {name: _Load(each.way.ask, think) for name, each in ways.items()}
+        loads = {name: _Load(way.way.ask, think) for name, way in ways.items()}
         contenders = [
             # Twice the tasks, so that the end of a batch is not all of it.
-            Contender(name, each, at_least=2 * _TASKS)
-            for name, each in loads.items()
+            Contender(name, load, at_least=2 * _TASKS)
+            for name, load in loads.items()
         ]
         title = f"One statement, {_TASKS} tasks for {SIZE} connections, {load}"
         comparison = await compare(title, contenders, effort, baseline=DEFAULT)
         return comparison, [
-            Connects(load, name, each.connects(), loads[name].statements)
-            for name, each in ways.items()
+            Connects(load, name, way.connects(), loads[name].statements)
+            for name, way in ways.items()
         ]
 
 
 async def _alone(url: str, effort: Effort) -> Comparison:
     async with borrowers(url) as ways:
         contenders = [
-            Contender(name, _one_after_another(each))
-            for name, each in ways.items()
+            Contender(name, _one_after_another(way))
+            for name, way in ways.items()
             if name != DEFAULT  # uncontended, it is the tuned one
         ]
         title = "Acquire and release, one task, no statement"
@@ -199,13 +199,13 @@ def _connect_table(connects: Sequence[Connects]) -> str:
     head = ["", "connects", "statements", "per 1,000", "target", ""]
     rows = [
         [
-            f"{each.load}: {each.contender}",
-            f"{each.connects:,}",
-            f"{each.statements:,}",
-            f"{each.connects / each.statements * 1000:.2f}",
-            "" if each.expected is None else f"== {each.expected}",
-            each.verdict,
+            f"{opened.load}: {connect.contender}",
+            f"{opened.connects:,}",
+            f"{opened.statements:,}",
+            f"{opened.connects / opened.statements * 1000:.2f}",
+            "" if opened.expected is None else f"== {opened.expected}",
+            opened.verdict,
         ]
-        for each in connects
+        for opened in connects
     ]
     return f"Physical connections opened, warm-up included\n{aligned([head, *rows])}"

@@ -129,7 +129,7 @@ class Running:
 
 def _environment() -> dict[str, str]:
     # Whatever leads the interpreter to packages of another environment stays here.
-    ours = {key: each for key, each in os.environ.items() if not key.startswith("PYTHON")}
+    ours = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     return ours | MEMORY
 
 

@@ -100,7 +100,7 @@ def run(*, quick: bool, among: Collection[str] | None = None) -> Outcome:
         together = pid is not None and keep_on_one_core(pid)
         launches = [_launch(server, programs, how.effort) for _ in range(how.launches)]
     first = launches[0]
-    found = {name: joined([each.found[name] for each in launches]) for name in first.found}
+    found = {name: joined([launch.found[name] for launch in launches]) for name in first.found}
     judged, lost = targets(found, first.round_trips), losses(found)
     findings = [
         ratio_table(found),
@@ -112,7 +112,7 @@ def run(*, quick: bool, among: Collection[str] | None = None) -> Outcome:
     ]
     return Outcome(
         list(found.values()),
-        [each for each in findings if each],
+        [finding for finding in findings if finding],
         {
             "postgresql": str(shown[0]),
             "users": USERS,
@@ -122,7 +122,7 @@ def run(*, quick: bool, among: Collection[str] | None = None) -> Outcome:
             "one_core": together,
             "contenders": first.versions,
             "round_trips": first.round_trips,
-            "losses": [asdict(each) for each in lost],
+            "losses": [asdict(finding) for finding in lost],
             "targets": as_data(judged),
         },
     )
@@ -133,11 +133,13 @@ def _launch(server: PostgresServer, programs: Mapping[str, Program], effort: Eff
         table = UsersTable(server, url)
         with _checked(programs, url, table) as contenders:
             found = {case.name: _compare(case, contenders, table, effort) for case in _NEAR}
-            versions = {name: each.versions for name, each in contenders.items()}
+            versions = {name: contender.versions for name, contender in contenders.items()}
         # In processes of their own: nobody has to have two databases at a time.
         with Proxy(server.host, server.port) as proxy:
             with _checked(programs, proxy.url_for(url), table) as contenders:
-                round_trips = {name: _round_trips(each, proxy) for name, each in contenders.items()}
+                round_trips = {
+                    name: _round_trips(contender, proxy) for name, contender in contenders.items()
+                }
                 proxy.delay(_LATENCY)
                 found[DISTANT] = _compare(_FAR, contenders, table, effort)
     return _Launch(found, versions, round_trips)
@@ -149,8 +151,8 @@ def _checked(
 ) -> Iterator[Mapping[str, Running]]:
     """All contenders, connected, after each has shown that it does what the others do."""
     with running(programs, url) as contenders:
-        for name, each in contenders.items():
-            table.check(name, each.check(table.KEY))
+        for name, contender in contenders.items():
+            table.check(name, contender.check(table.KEY))
             table.restore()
         yield contenders
 
@@ -163,12 +165,12 @@ def _compare(
         [
             Contender(
                 name,
-                _turns(each, case),
+                _turns(contender, case),
                 # Twice the tasks, so that the end of a batch is not all of it.
                 at_least=2 * case.tasks,
                 undo=table.restored if case.writes else None,
             )
-            for name, each in contenders.items()
+            for name, contender in contenders.items()
         ],
         effort,
         baseline=DRIVER,

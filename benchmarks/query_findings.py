@@ -87,7 +87,9 @@ def ratio_table(found: Mapping[str, Comparison]) -> str:
 
 def round_trip_table(counts: Mapping[str, Mapping[str, float]]) -> str:
     rows = [["", *next(iter(counts.values()))]]
-    rows += [[name, *(f"{each:.2f}" for each in count.values())] for name, count in counts.items()]
+    rows += [
+        [name, *(f"{figure:.2f}" for figure in count.values())] for name, count in counts.items()
+    ]
     return f"Round trips for one operation, counted\n{aligned(rows)}"
 
 
@@ -107,7 +109,7 @@ class Loss:
 def losses(found: Mapping[str, Comparison]) -> list[Loss]:
     """By the wall clock and by processor time. The driver is no peer: it makes no objects."""
     return [
-        Loss(case, peer, clock, median(ratios), sum(each > 1 for each in ratios), len(ratios))
+        Loss(case, peer, clock, median(ratios), sum(ratio > 1 for ratio in ratios), len(ratios))
         for case, comparison in found.items()
         for peer in MAPPERS
         if peer in comparison.measurements
@@ -126,18 +128,18 @@ def loss_table(lost: Sequence[Loss]) -> str:
     rows = [["", "times as long", "rounds"]]
     rows += [
         [
-            f"{each.case}, {each.clock}: {each.peer}",
-            f"{each.factor:.2f}",
-            f"{each.rounds_lost} of {each.rounds}",
+            f"{loss.case}, {loss.clock}: {loss.peer}",
+            f"{loss.factor:.2f}",
+            f"{loss.rounds_lost} of {loss.rounds}",
         ]
-        for each in lost
+        for loss in lost
     ]
     return f"Where a peer is faster than {OURS}\n{aligned(rows) if lost else '  nowhere'}"
 
 
 def version_table(versions: Mapping[str, Mapping[str, str]]) -> str:
     lines = [
-        f"  {name}: " + ", ".join(f"{package} {each}" for package, each in packages.items())
+        f"  {name}: " + ", ".join(f"{package} {figure}" for package, figure in packages.items())
         for name, packages in versions.items()
     ]
     return "\n".join(["Versions", *lines])

@@ -118,7 +118,7 @@ async def _fill(models: Registry, user: Any) -> None:
 
 async def _check(name: str, reader: Reader) -> None:
     one, many = await reader.get(_USERS), await reader.many()
-    if key_of(one) != _USERS or [key_of(each) for each in many] != list(range(1, MANY + 1)):
+    if key_of(one) != _USERS or [key_of(key) for key in many] != list(range(1, MANY + 1)):
         raise RuntimeError(f"{name} does not read what the others read")
 
 
@@ -143,7 +143,7 @@ def _many(reader: Reader, tasks: int) -> Run:
 def _prices(comparisons: Iterable[Comparison]) -> str:
     """What DatabaseNotConnectedWarning warns about, as a factor."""
     lines = ["The price of a database that nobody connected, in wall time"]
-    for each in comparisons:
-        factor = each.wall(UNCONNECTED).median / each.wall(CONNECTED).median
-        lines.append(f"  {factor:,.1f} times as long  {each.title}")
+    for comparison in comparisons:
+        factor = comparison.wall(UNCONNECTED).median / comparison.wall(CONNECTED).median
+        lines.append(f"  {factor:,.1f} times as long  {comparison.title}")
     return "\n".join(lines)

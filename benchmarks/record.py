@@ -34,7 +34,7 @@ def write(name: str, outcome: Outcome, *, quick: bool) -> Path:
         "machine": machine(),
         "versions": versions(),
         "facts": outcome.facts,
-        "comparisons": [_data(each) for each in outcome.comparisons],
+        "comparisons": [_data(comparison) for comparison in outcome.comparisons],
     }
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}-{now:%Y%m%dT%H%M%SZ}.json"
@@ -50,7 +50,7 @@ def machine() -> dict[str, Any]:
         "system": platform.system(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         # Somebody else's work shows here: it should be small before a run starts.
-        "load": [round(each, 2) for each in os.getloadavg()],
+        "load": [round(load, 2) for load in os.getloadavg()],
     }
 
 

@@ -34,7 +34,9 @@ def table(comparison: Comparison) -> str:
     for name in comparison.measurements:
         row = [name]
         for figures in (comparison.wall(name), comparison.cpu(name)):
-            row += [f"{each / seconds:,.0f}" for each in (figures.median, figures.p10, figures.p90)]
+            row += [
+                f"{figure / seconds:,.0f}" for figure in (figures.median, figures.p10, figures.p90)
+            ]
             row.append(f"{figures.ratio:.2f}")
         rows.append(row)
     rounds = len(comparison.measurements[comparison.baseline].wall)

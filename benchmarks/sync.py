@@ -84,7 +84,7 @@ def run(*, quick: bool) -> Outcome:
         if counts
     }
     found = {
-        case: joined([each[case] for each in launches[cores]])
+        case: joined([launch[case] for launch in launches[cores]])
         for cores in _SPREADS
         for case in launches[cores][0]
     }
@@ -102,7 +102,7 @@ def run(*, quick: bool) -> Outcome:
             "edgy": edgy.VERSION,
             "launches": how.launches,
             "wakeups": wakeups,
-            "losses": [asdict(each) for each in lost],
+            "losses": [asdict(finding) for finding in lost],
             "targets": as_data(targets),
         },
     )
@@ -166,7 +166,7 @@ def losses(found: Mapping[Case, Comparison]) -> Iterator[Loss]:
             for peer in _peers(comparison):
                 ratios = comparison.ratios(ours, peer)
                 if median(ratios) > 1:
-                    rounds = sum(each > 1 for each in ratios)
+                    rounds = sum(ratio > 1 for ratio in ratios)
                     yield Loss(case, ours, peer, median(ratios), rounds, len(ratios))
 
 
@@ -178,10 +178,10 @@ def _loss_table(lost: Sequence[Loss]) -> str:
     rows = [["", "times as long", "rounds"]]
     rows += [
         [
-            f"{each.case.title}: {each.ours} against {each.peer}",
-            f"{each.factor:.2f}",
-            f"{each.rounds_lost} of {each.rounds}",
+            f"{finding.case.title}: {finding.ours} against {finding.peer}",
+            f"{finding.factor:.2f}",
+            f"{finding.rounds_lost} of {finding.rounds}",
         ]
-        for each in lost
+        for finding in lost
     ]
     return f"Where a peer is faster\n{aligned(rows) if lost else '  nowhere'}"

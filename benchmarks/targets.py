@@ -40,7 +40,7 @@ class Target:
     @property
     def rounds_met(self) -> int:
         compare = _COMPARE[self.comparator]
-        return sum(compare(each, self.limit) for each in self.samples)
+        return sum(compare(sample, self.limit) for sample in self.samples)
 
     @property
     def verdict(self) -> str:
@@ -52,16 +52,19 @@ def target_table(targets: Sequence[Target]) -> str:
     head = ["", "measured", "target", "", "rounds"]
     rows = [
         [
-            each.what,
-            f"{each.measured:.2f}{each.unit}",
-            f"{each.comparator} {each.limit:g}{each.unit}",
-            each.verdict,
-            f"{each.rounds_met} of {len(each.samples)}",
+            target.what,
+            f"{target.measured:.2f}{target.unit}",
+            f"{target.comparator} {target.limit:g}{target.unit}",
+            target.verdict,
+            f"{target.rounds_met} of {len(target.samples)}",
         ]
-        for each in targets
+        for target in targets
     ]
     return f"Targets\n{aligned([head, *rows])}"
 
 
 def as_data(targets: Sequence[Target]) -> list[dict[str, Any]]:
-    return [asdict(each) | {"measured": each.measured, "verdict": each.verdict} for each in targets]
+    return [
+        asdict(target) | {"measured": target.measured, "verdict": target.verdict}
+        for target in targets
+    ]

@@ -32,7 +32,7 @@ class UsersTable:
         self._database = urlsplit(url).path.removeprefix("/")
         users = [user(key) for key in range(1, USERS + 1)]
         self._execute(TABLE)
-        columns = [[each[column] for each in users] for column in COLUMNS]
+        columns = [[user[column] for user in users] for column in COLUMNS]
         server.fetch(_FILL, *columns, database=self._database)
         self._execute(f"SELECT setval(pg_get_serial_sequence('users', 'id'), {USERS})")
         # Without statistics the planner may choose another plan halfway through.
@@ -54,7 +54,7 @@ class UsersTable:
             "SELECT * FROM users WHERE id = $1", seen["created"], database=self._database
         )
         expected = {
-            "page": [_plain(user(each)) for each in range(1, PAGE + 1)],
+            "page": [_plain(user(number)) for number in range(1, PAGE + 1)],
             "one": _plain(user(self.KEY)),
             "count": USERS,
             "changed": _plain(dict(created)),
@@ -75,5 +75,6 @@ class UsersTable:
 def _plain(row: Mapping[str, Any]) -> list[Any]:
     values = [row[column] for column in COLUMNS]
     return [
-        each.astimezone(UTC).isoformat() if isinstance(each, datetime) else each for each in values
+        value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+        for value in values
     ]

@@ -170,7 +170,7 @@ async def _seen(contender: Contender, key: int, read: Read) -> dict[str, Any]:
     created = await contender.create(new_user(USERS, f"check-{os.getpid()}"))
     await contender.update(created, 99)
     return {
-        "page": [_plain(each, read) for each in page],
+        "page": [_plain(row, read) for row in page],
         "one": _plain(one, read),
         "count": total,
         "created": created,
@@ -181,5 +181,6 @@ async def _seen(contender: Contender, key: int, read: Read) -> dict[str, Any]:
 def _plain(found: Any, read: Read) -> list[Any]:
     values = [read(found, column) for column in COLUMNS]
     return [
-        each.astimezone(UTC).isoformat() if isinstance(each, datetime) else each for each in values
+        value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+        for value in values
     ]

@@ -50,7 +50,7 @@ def test_users_mistakes_are_errors_and_not_asserts(module: Module) -> None:
 def test_no_exception_is_swallowed_in_silence(module: Module) -> None:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.ExceptHandler):
-            assert not all(isinstance(each, ast.Pass) for each in node.body), node.lineno
+            assert not all(isinstance(statement, ast.Pass) for statement in node.body), node.lineno
 
 
 @each_module

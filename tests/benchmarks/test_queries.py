@@ -38,9 +38,9 @@ def test_a_quick_run_of_those_in_our_environment_judges_every_target_that_names_
     outcome = queries.run(quick=True, among=OWN)
 
     assert len(outcome.comparisons) == 7
-    assert all(set(each.measurements) == set(OWN) for each in outcome.comparisons)
-    assert {each["verdict"] for each in outcome.facts["targets"]} <= {"met", "not met"}
-    assert all(each["samples"] for each in outcome.facts["targets"])
+    assert all(set(comparison.measurements) == set(OWN) for comparison in outcome.comparisons)
+    assert {fact["verdict"] for fact in outcome.facts["targets"]} <= {"met", "not met"}
+    assert all(fact["samples"] for fact in outcome.facts["targets"])
     assert outcome.facts["round_trips"][OURS] == dict.fromkeys(
         outcome.facts["round_trips"][OURS], 1
     )
@@ -123,10 +123,15 @@ def test_the_times_of_a_program_that_measures_itself_are_believed() -> None:
 def test_a_peer_that_was_faster_in_most_rounds_is_listed_for_either_clock() -> None:
     found = _found(ours=[2.0, 3.0, 1.0], peer=[1.0, 2.0, 2.0], driver=[0.5, 0.5, 0.5])
 
-    lost = [each for each in losses(found) if each.case == GET]
+    lost = [loss for loss in losses(found) if loss.case == GET]
 
-    assert [(each.peer, each.clock) for each in lost] == [(MAPPERS[0], "wall"), (MAPPERS[0], "CPU")]
-    assert {(each.factor, each.rounds_lost, each.rounds) for each in lost} == {(1.5, 2, 3)}
+    assert [(finding.peer, finding.clock) for finding in lost] == [
+        (MAPPERS[0], "wall"),
+        (MAPPERS[0], "CPU"),
+    ]
+    assert {(finding.factor, finding.rounds_lost, finding.rounds) for finding in lost} == {
+        (1.5, 2, 3)
+    }
 
 
 def test_only_those_who_took_part_are_targets() -> None:
@@ -134,5 +139,7 @@ def test_only_those_who_took_part_are_targets() -> None:
 
     judged = targets(found, {OURS: {CREATE: 1.0}})
 
-    assert {each.what.rpartition("that of ")[2] for each in judged[:-1]} == {DRIVER}
-    assert [(each.what, each.verdict) for each in judged[-1:]] == [("create: round trips", "met")]
+    assert {finding.what.rpartition("that of ")[2] for finding in judged[:-1]} == {DRIVER}
+    assert [(finding.what, finding.verdict) for finding in judged[-1:]] == [
+        ("create: round trips", "met")
+    ]

@@ -44,8 +44,8 @@ def quick_run(
 
 
 def assert_judged(targets: Any) -> None:
-    assert {each["verdict"] for each in targets} <= {"met", "not met"}
-    assert all(each["samples"] for each in targets)
+    assert {target["verdict"] for target in targets} <= {"met", "not met"}
+    assert all(target["samples"] for target in targets)
 
 
 @pytest.mark.server
@@ -74,9 +74,9 @@ def test_a_quick_run_of_the_pools_opens_what_it_should_and_judges_every_target(
 
     assert RUN in run.printed
     facts = run.kept["facts"]
-    fixed = [each for each in facts["connects"] if each["contender"] != DEFAULT]
-    assert {each["connects"] for each in fixed} == {facts["pool_size"]}
-    assert {each["verdict"] for each in fixed} == {"met"}
+    fixed = [fact for fact in facts["connects"] if fact["contender"] != DEFAULT]
+    assert {entry["connects"] for entry in fixed} == {facts["pool_size"]}
+    assert {entry["verdict"] for entry in fixed} == {"met"}
     assert_judged(facts["targets"])
     assert len(run.kept["comparisons"]) == 7
 
@@ -91,7 +91,7 @@ def test_a_quick_run_of_the_bridges_goes_to_every_place_and_judges_every_target(
     assert "Where a peer is faster" in run.printed
     # The measuring processes end in good order: no warning, nothing destroyed while pending.
     assert run.complaints == ""
-    titles = [each["title"] for each in run.kept["comparisons"]]
+    titles = [entry["title"] for entry in run.kept["comparisons"]]
     for place in PLACES.values():
         for work in ("A no-op", "A query"):
             assert any(title.startswith(f"{work} {place.name}") for title in titles)

@@ -36,16 +36,18 @@ def _sections(command: click.Command, ctx: click.Context) -> Iterator[str]:
     yield f"## `{ctx.command_path}`\n"
     for paragraph in (command.help or "").replace("\b\n", "").split("\n\n"):
         yield " ".join(paragraph.split()) + "\n"
-    words = [each.make_metavar(ctx) for each in command.params if isinstance(each, click.Argument)]
+    words = [
+        param.make_metavar(ctx) for param in command.params if isinstance(param, click.Argument)
+    ]
     if words:
         yield f"Takes `{' '.join(words)}`.\n"
     # Not `--help`, which is an option of every command.
-    options = [each for each in command.params if isinstance(each, click.Option)]
-    records = [each.get_help_record(ctx) for each in options]
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    records = [option.get_help_record(ctx) for option in options]
     if any(records):
         yield "| option | what it does |\n|---|---|"
     for record in filter(None, records):
-        name, text = (" ".join(each.split()).replace("|", "\\|") for each in record)
+        name, text = (" ".join(cell.split()).replace("|", "\\|") for cell in record)
         yield f"| `{name}` | {text} |"
     yield ""
     if isinstance(command, click.Group):

@@ -106,7 +106,7 @@ def test_an_optional_database_may_be_down(project: Project) -> None:
     with_audit(project, dead_url(), optional=True)
     code, found = as_json(project)
     assert (code, found["status"]) == (0, "degraded")
-    assert [each["optional"] for each in found["databases"]] == [False, True]
+    assert [row["optional"] for row in found["databases"]] == [False, True]
     assert "the application starts without it" in project.run("check").stdout
 
 
@@ -114,7 +114,7 @@ def test_only_some_may_be_asked(project: Project) -> None:
     with_audit(project, dead_url())
     code, found = as_json(project, "--database", "default")
     assert code == 0
-    assert [each["name"] for each in found["databases"]] == ["default"]
+    assert [row["name"] for row in found["databases"]] == ["default"]
 
 
 def test_a_database_that_there_is_not_is_named_with_those_that_there_are(project: Project) -> None:

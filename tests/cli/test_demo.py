@@ -21,7 +21,7 @@ def test_the_demo_needs_no_files_answers_and_leaves_nothing(project: Project) ->
         assert found is not None
         with httpx.Client(base_url=found[1], trust_env=False) as client:
             assert client.post("/notes", json={"text": "buy milk"}).status_code == 201
-            assert [each["text"] for each in client.get("/notes").json()] == ["buy milk"]
+            assert [note["text"] for note in client.get("/notes").json()] == ["buy milk"]
         assert len(list(temporary.iterdir())) == 1
         terminal.interrupt()
         assert terminal.ended() == 0

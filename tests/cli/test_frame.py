@@ -149,5 +149,5 @@ def test_bash_completes_what_the_documentation_switches_on(
 def switching_completion_on(shell: str) -> str:
     """The line for ``shell`` in the documentation."""
     page = (ROOT / "docs/how-to/shell.md").read_text()
-    (line,) = (each for each in page.splitlines() if f"{shell}_source" in each)
+    (line,) = (line for line in page.splitlines() if f"{shell}_source" in line)
     return line

@@ -142,7 +142,9 @@ def test_ctrl_c_cancels_the_query_on_the_server_and_keeps_the_shell(
 
     def sleeping() -> bool:
         sessions = postgres.sessions(database=name)
-        return any(each.state == "active" and "pg_sleep" in each.query for each in sessions)
+        return any(
+            session.state == "active" and "pg_sleep" in session.query for session in sessions
+        )
 
     with open_shell(SHOP_DATABASE=postgres_url) as terminal:
         terminal.line("import main", form.prompt)

@@ -35,7 +35,7 @@ def results() -> dict[str, dict[int, dict[str, str]]]:
     assert (ran.returncode, ran.stderr) == (0, "")
     report: Any = json.loads(ran.stdout)
     return {
-        name: {each["number"]: each["results"][name] for each in report["checks"]}
+        name: {check["number"]: check["results"][name] for check in report["checks"]}
         for name in ADAPTERS
     }
 

@@ -71,10 +71,10 @@ def test_requests_of_the_page_are_answered_in_any_thread(
             answers.extend(user.name for user in handle_request())
 
     threads = [threading.Thread(target=serve) for _ in range(4)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    for thread in threads:
+        thread.start()
+    for worker in threads:
+        worker.join()
 
     assert answers == ["ada"] * 12
     assert len(loops) == 4

@@ -17,8 +17,8 @@ TABLES = (
 
 async def _prepare(cast: Cast) -> None:
     async with cast.models.transaction() as transaction:
-        for each in TABLES:
-            await transaction.connection.exec_driver_sql(each)
+        for table in TABLES:
+            await transaction.connection.exec_driver_sql(table)
 
 
 @pytest.mark.parametrize("block", ["transaction", "session", "connection"])

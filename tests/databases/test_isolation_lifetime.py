@@ -87,7 +87,7 @@ async def test_two_that_begin_at_the_same_moment_are_one_and_its_part(database_u
     async with connected(database_url) as cast:
         database = cast.models.database
         blocks = [database.force_rollback(), database.force_rollback()]
-        entering = [asyncio.create_task(_enter(each)) for each in blocks]
+        entering = [asyncio.create_task(_enter(block)) for block in blocks]
         await asyncio.sleep(0)
         with pytest.raises(PoolClosed, match="no engine yet"):
             _ = database.engine

@@ -253,7 +253,10 @@ async def test_work_under_way_on_a_loop_that_ends_is_an_error(
         )
         name = postgres_url.rpartition("/")[2]
         await wait_until_async(
-            lambda: any("pg_sleep" in each.query for each in postgres.sessions(database=name)), 5
+            lambda: any(
+                "pg_sleep" in session.query for session in postgres.sessions(database=name)
+            ),
+            5,
         )
         inside[0].call_soon_threadsafe(_cancel_all, inside[0])
         with pytest.raises(LoopGoneError):

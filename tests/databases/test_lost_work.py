@@ -49,7 +49,7 @@ async def test_a_cancellation_is_a_cancellation(
     async with Database(postgres_url, pool_size=1) as database:
         task = asyncio.create_task(sleep_in(database, block))
         await wait_until_async(
-            lambda: any("pg_sleep" in each.query for each in postgres.sessions()), 5
+            lambda: any("pg_sleep" in session.query for session in postgres.sessions()), 5
         )
         task.cancel()
         await asyncio.wait({task})
@@ -64,7 +64,7 @@ async def test_a_lost_connection_says_so(
     async with Database(postgres_url, pool_size=1) as database:
         task = asyncio.create_task(sleep_in(database, block))
         await wait_until_async(
-            lambda: any("pg_sleep" in each.query for each in postgres.sessions()), 5
+            lambda: any("pg_sleep" in session.query for session in postgres.sessions()), 5
         )
         postgres.terminate_sessions(database=name)
         with pytest.raises(ConnectionLost, match="not known") as caught:

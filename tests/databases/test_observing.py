@@ -83,7 +83,7 @@ async def test_the_life_of_a_connection_is_told(database_url: str) -> None:
         *once,
         "database_disconnected (1 closed, 0 cancelled, 0 cut)",
     ]
-    assert all(0 <= each < 5 for each in diary.seconds)
+    assert all(0 <= duration < 5 for duration in diary.seconds)
 
 
 async def test_what_the_pool_refuses_is_told(database_url: str) -> None:

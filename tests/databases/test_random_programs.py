@@ -38,11 +38,11 @@ async def test_what_it_leaves_while_isolated_and_afterwards(database_url: str, f
 
 def test_the_programs_are_worth_running() -> None:
     programs = [program(seed) for seed in SEEDS]
-    left = [expected(each) for each in programs]
+    left = [expected(program) for program in programs]
 
     assert len(set(programs)) == len(SEEDS)
-    assert sum(map(len, (each.rows for each in left))) > len(SEEDS)
-    assert sum(map(len, (each.called for each in left))) > len(SEEDS) / 2
+    assert sum(map(len, (program.rows for program in left))) > len(SEEDS)
+    assert sum(map(len, (program.called for program in left))) > len(SEEDS) / 2
     written = "".join(map(repr, programs))
     for what in ("Gather", "RollBack", "FailingStatement", "fails=True", "force_rollback=True"):
         assert written.count(what) > len(SEEDS) / 4, what

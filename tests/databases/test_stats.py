@@ -76,6 +76,6 @@ async def test_a_registry_has_them_by_name(sqlite_url: str) -> None:
     models = Registry(sqlite_url, extra={"audit": "sqlite://"})
     async with models:
         await models.ping()
-        acquired = {name: each.acquired for name, each in models.stats().items()}
+        acquired = {name: counters.acquired for name, counters in models.stats().items()}
 
     assert acquired == {None: 2, "audit": 2}

@@ -83,7 +83,7 @@ async def test_a_block_warns_at_the_line_that_opens_it(cast: Cast) -> None:
             async with block():
                 # Inside, the block's connection serves every query.
                 assert await cast.User.query.count() == 1
-        assert [(each.filename, each.lineno) for each in caught] == [(__file__, here)]
+        assert [(warning.filename, warning.lineno) for warning in caught] == [(__file__, here)]
 
 
 @pytest.mark.parametrize("block", ["connection", "session", "transaction"])
@@ -95,7 +95,7 @@ async def test_a_block_warns_where_it_is_entered_and_not_where_it_was_made(
         here = line() + 1
         async with opened:
             pass
-    assert [(each.filename, each.lineno) for each in caught] == [(__file__, here)]
+    assert [(warning.filename, warning.lineno) for warning in caught] == [(__file__, here)]
 
 
 @pytest.mark.parametrize("block", ["connection", "session", "transaction"])
@@ -104,7 +104,7 @@ async def test_a_block_that_a_task_enters_warns_where_it_was_made(cast: Cast, bl
     with pytest.warns(DatabaseNotConnectedWarning) as caught:
         await asyncio.gather(opened.__aenter__())
         await opened.__aexit__(None, None, None)
-    assert [(each.filename, each.lineno) for each in caught] == [(__file__, here)]
+    assert [(warning.filename, warning.lineno) for warning in caught] == [(__file__, here)]
 
 
 async def test_a_repeated_transaction_warns_where_it_is_awaited_or_was_made(cast: Cast) -> None:
@@ -114,7 +114,7 @@ async def test_a_repeated_transaction_warns_where_it_is_awaited_or_was_made(cast
         there, one = line(), cast.models.run_transaction(cast.User.query.count)
         await asyncio.gather(one)
 
-    assert [(each.filename, each.lineno) for each in caught] == [
+    assert [(warning.filename, warning.lineno) for warning in caught] == [
         (__file__, here),
         (__file__, there),
     ]
@@ -125,7 +125,7 @@ def test_what_a_loop_is_started_with_warns_at_the_line_that_starts_it(cast: Cast
     for start in (asyncio.run, run_sync):
         with pytest.warns(DatabaseNotConnectedWarning) as caught:
             here, _ = line(), start(cast.models.create_all())
-        assert [(each.filename, each.lineno) for each in caught] == [(__file__, here)]
+        assert [(warning.filename, warning.lineno) for warning in caught] == [(__file__, here)]
 
 
 async def test_gathered_queries_warn_at_the_line_that_built_them(cast: Cast) -> None:
@@ -134,8 +134,8 @@ async def test_gathered_queries_warn_at_the_line_that_built_them(cast: Cast) -> 
         there, two = line(), cast.User.query.filter(name="ada")
         await asyncio.gather(one, two)
 
-    assert sorted(each.lineno for each in caught) == [here, there]
-    assert {each.filename for each in caught} == {__file__}
+    assert sorted(warning.lineno for warning in caught) == [here, there]
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 async def test_the_warning_names_the_database_and_the_remedy(cast: Cast) -> None:

@@ -26,8 +26,8 @@ class DemoProcess(ServerProcess):
     ) -> None:
         self.work = folder / "work"
         self.temporary = folder / "temporary"
-        for each in (self.work, self.temporary):
-            each.mkdir()
+        for folder in (self.work, self.temporary):
+            folder.mkdir()
         env = {**(env or {}), "TMPDIR": str(self.temporary)}
         super().__init__("the demo", cwd=self.work, env=env, args=args)
         for name in DATABASES - env.keys():
@@ -44,4 +44,4 @@ class DemoProcess(ServerProcess):
     def files(self) -> set[str]:
         """The names of everything that it has written and not removed, anywhere we look."""
         found = {*self.work.rglob("*"), *self.temporary.rglob("*")}
-        return {each.name for each in found}
+        return {row.name for row in found}

@@ -22,7 +22,7 @@ def test_a_signal_ends_it_without_a_trace(tmp_path: Path, number: signal.Signals
     with DemoProcess(tmp_path) as demo:
         demo.post("/notes", {"text": "buy milk"}).raise_for_status()
         (folder,) = demo.temporary.glob("asgi-dbconn-demo-*")
-        assert {"notes.sqlite", "audit.sqlite"} < {each.name for each in folder.iterdir()}
+        assert {"notes.sqlite", "audit.sqlite"} < {path.name for path in folder.iterdir()}
         os.kill(demo.pid, number)
         assert demo.wait(10) == 0
         assert demo.files() == set()

@@ -34,7 +34,9 @@ def test_the_printed_lines_work_as_they_are(tmp_path: Path) -> None:
     with DemoProcess(tmp_path) as demo:
         commands = demo.printed_commands()
         assert f"Notes are served at {demo.url}  (Ctrl-C ends it)" in demo.log
-        written, all_notes, found, one, deleted, audit = (run(each, tmp_path) for each in commands)
+        written, all_notes, found, one, deleted, audit = (
+            run(command, tmp_path) for command in commands
+        )
     note = json.loads(written[1])
     assert written[0] == HTTPStatus.CREATED
     assert (note["id"], note["text"]) == (1, "buy milk")
@@ -43,7 +45,7 @@ def test_the_printed_lines_work_as_they_are(tmp_path: Path) -> None:
     assert one == (HTTPStatus.OK, as_json(note))
     assert deleted == (HTTPStatus.NO_CONTENT, "")
     assert audit[0] == HTTPStatus.OK
-    assert [(each["event"], each["note"]) for each in json.loads(audit[1])] == [
+    assert [(load["event"], load["note"]) for load in json.loads(audit[1])] == [
         ("written", 1),
         ("deleted", 1),
     ]
@@ -72,7 +74,7 @@ def test_the_first_page_says_what_to_try(demo: DemoProcess) -> None:
     page = demo.get("/").text
     commands = demo.printed_commands()
     assert len(commands) == 6
-    assert [each for each in commands if each not in page] == []
+    assert [command for command in commands if command not in page] == []
 
 
 def test_a_note_can_be_written_read_and_forgotten(demo: DemoProcess) -> None:
@@ -99,7 +101,7 @@ def test_a_search_takes_the_text_literally(demo: DemoProcess, search: str, found
 def test_the_audit_trail_is_in_the_other_database(demo: DemoProcess) -> None:
     number = demo.post("/notes", {"text": "leave a trace"}).json()["id"]
     demo.request("DELETE", f"/notes/{number}")
-    events = [each["event"] for each in demo.get("/audit").json() if each["note"] == number]
+    events = [entry["event"] for entry in demo.get("/audit").json() if entry["note"] == number]
     assert events == ["written", "deleted"]
     (folder,) = demo.temporary.glob("asgi-dbconn-demo-*")
     assert tables_in(folder / "notes.sqlite") == ["notes"]

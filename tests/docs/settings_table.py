@@ -19,12 +19,12 @@ _HEAD = "| setting | variable | default | what it is |\n|---|---|---|---|\n"
 
 
 def own_settings() -> str:
-    options = {each.name for each in fields(DatabaseOptions)}
+    options = {field.name for field in fields(DatabaseOptions)}
     return _table(Settings, [name for name in Settings.model_fields if name not in options])
 
 
 def options() -> str:
-    return _table(DatabaseOptions, [each.name for each in fields(DatabaseOptions)])
+    return _table(DatabaseOptions, [field.name for field in fields(DatabaseOptions)])
 
 
 def _table(told_by: type[Any], names: list[str]) -> str:
@@ -33,7 +33,7 @@ def _table(told_by: type[Any], names: list[str]) -> str:
 
 
 def _row(name: str, told: str) -> str:
-    variables = ", ".join(f"`{each}`" for each in variables_of(Settings, name))
+    variables = ", ".join(f"`{variable}`" for variable in variables_of(Settings, name))
     default = Settings.model_fields[name].get_default(call_default_factory=True, validated_data={})
     shown = str(default) if not isinstance(default, str | tuple | dict | None) else repr(default)
     return f"| `{name}` | {variables} | `{shown}` | {told} |"

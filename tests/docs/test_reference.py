@@ -22,7 +22,7 @@ def test_the_options_page_lists_every_option_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", page, re.MULTILINE))
     defaults = DatabaseOptions()
 
-    assert rows == {each.name: repr(getattr(defaults, each.name)) for each in fields(defaults)}
+    assert rows == {field.name: repr(getattr(defaults, field.name)) for field in fields(defaults)}
     assert rows.keys() == OptionArguments.__annotations__.keys()
 
 

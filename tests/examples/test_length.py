@@ -21,7 +21,7 @@ def lines_of(example: Path) -> list[str]:
 
 
 def test_there_is_an_example_for_every_framework_we_name() -> None:
-    assert [each.stem.removesuffix("_app") for each in EXAMPLES] == [
+    assert [example.stem.removesuffix("_app") for example in EXAMPLES] == [
         "django",
         "esmerald",
         "fastapi",

@@ -43,4 +43,4 @@ def test_ctrl_c_leaves_one_whole_file(server: UvicornProcess, folder: Path) -> N
 
 
 def names_in(folder: Path) -> list[str]:
-    return sorted(each.name for each in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir())

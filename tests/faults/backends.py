@@ -50,13 +50,13 @@ def kill_all(postgres: PostgresServer, url: str) -> None:
 
 def alive(postgres: PostgresServer, url: str) -> set[int]:
     """The backends of the database that the server knows."""
-    return {each.pid for each in postgres.sessions(database=_name(url))}
+    return {session.pid for session in postgres.sessions(database=_name(url))}
 
 
 def active(postgres: PostgresServer, url: str) -> list[str]:
     """The statements that the server is executing for the database."""
     sessions = postgres.sessions(database=_name(url))
-    return [each.query for each in sessions if each.state == "active"]
+    return [session.query for session in sessions if session.state == "active"]
 
 
 @contextmanager
@@ -97,13 +97,14 @@ async def sleep_on(database: Database, seconds: float) -> float:
 
 def backends(postgres: PostgresServer, url: str) -> set[int]:
     """The processes of all connections to the database that ``url`` names."""
-    return {each.pid for each in _sessions(postgres, url)}
+    return {session.pid for session in _sessions(postgres, url)}
 
 
 def is_sleeping(postgres: PostgresServer, url: str) -> bool:
     """Whether one of them sleeps because it was told to."""
     return any(
-        each.state == "active" and "pg_sleep" in each.query for each in _sessions(postgres, url)
+        session.state == "active" and "pg_sleep" in session.query
+        for session in _sessions(postgres, url)
     )
 
 

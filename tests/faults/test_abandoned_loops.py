@@ -83,7 +83,7 @@ def test_the_next_operation_sweeps_a_loop_that_was_closed_without_a_word(
     assert not models.is_connected
     del models
     gc.collect()  # here, where what it says is expected
-    assert not [each for each in caplog.records if each.exc_info]
+    assert not [record for record in caplog.records if record.exc_info]
     assert capfd.readouterr().err == ""
 
 
@@ -167,8 +167,8 @@ def test_a_test_client_without_its_block_connects_for_each_request(
 
     answers = [client.get("/") for _ in range(20)]
 
-    assert [each.status_code for each in answers] == [200] * 20
-    assert len({each.json() for each in answers}) == 20
+    assert [answer.status_code for answer in answers] == [200] * 20
+    assert len({answer.json() for answer in answers}) == 20
     assert not models.is_connected
 
 
@@ -183,8 +183,8 @@ def test_a_test_client_without_its_block_uses_what_is_connected_elsewhere(
 
         answers = [client.get("/") for _ in range(20)]
 
-        assert [each.status_code for each in answers] == [200] * 20
-        assert elsewhere not in {each.json() for each in answers}
+        assert [answer.status_code for answer in answers] == [200] * 20
+        assert elsewhere not in {answer.json() for answer in answers}
         wait_until(lambda: backends(postgres, postgres_url) == {elsewhere}, 1.0)
         assert portal.call(backend, models.database) == elsewhere
     assert not models.is_connected

@@ -52,13 +52,13 @@ def test_the_loops_of_a_process_share_what_it_may_have(
 
     together = threading.Barrier(LOOPS)
     threads = [threading.Thread(target=asyncio.run, args=[on_one_loop()]) for _ in range(LOOPS)]
-    for each in threads:
-        each.start()
+    for thread in threads:
+        thread.start()
     most = 0
-    while any(each.is_alive() for each in threads):
+    while any(thread.is_alive() for thread in threads):
         most = max(most, len(postgres.sessions(database=name)))
-    for each in threads:
-        each.join()
+    for worker in threads:
+        worker.join()
 
     assert len(waits) == LOOPS * TASKS * QUERIES
     assert 5 < most <= BUDGET

@@ -46,7 +46,7 @@ async def by_wait_for(work: Work, moments: list[float]) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(work(), moment)
 
-    await asyncio.gather(*(bounded(each) for each in moments))
+    await asyncio.gather(*(bounded(moment) for moment in moments))
 
 
 class _Enough(Exception):
@@ -76,8 +76,8 @@ async def by_cancel_scope(work: Work, moments: list[float]) -> None:
             await work()
 
     async with anyio.create_task_group() as group:
-        for each in moments:
-            group.start_soon(bounded, each)
+        for delay in moments:
+            group.start_soon(bounded, delay)
 
 
 @pytest.mark.parametrize("cancelled", [by_cancel, by_wait_for, by_task_group, by_cancel_scope])

@@ -27,7 +27,7 @@ def test_the_server_stops_working_for_a_process_that_was_killed(
 
     def sleeping() -> list[str]:
         found = postgres.sessions(database=name)
-        return [each.query for each in found if each.state == "active" and "sleep" in each.query]
+        return [row.query for row in found if row.state == "active" and "sleep" in row.query]
 
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.faults.killed", postgres_url], cwd=ROOT

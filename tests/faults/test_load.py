@@ -79,8 +79,8 @@ async def test_a_full_queue_refuses_at_once(postgres_url: str) -> None:
                 await database.ping()
             took.append(time.perf_counter() - started)
         assert database.stats().overloads == 21
-        for each in waiting:
-            each.cancel()
+        for task in waiting:
+            task.cancel()
         await asyncio.wait(waiting)
 
     assert statistics.median(took) < 0.005
@@ -133,8 +133,8 @@ async def test_tasks_that_want_a_second_connection_are_told_at_their_deadline(
         outcomes = await asyncio.gather(*(work() for _ in range(10)), return_exceptions=True)
 
         assert max(waits) < 2 * timeout  # a second deadline
-        told = [each for each in outcomes if each is not None]
-        assert {type(each) for each in told} == {PoolTimeout}
+        told = [outcome for outcome in outcomes if outcome is not None]
+        assert {type(task) for task in told} == {PoolTimeout}
         assert (database.stats().in_use, database.stats().waiting) == (0, 0)
         assert len(await pids(database, 5)) == 5
 

@@ -54,7 +54,7 @@ def test_two_loops_in_two_threads_never_share_a_backend(postgres_url: str) -> No
         async with database:
             started = time.perf_counter()
             found = await asyncio.gather(*(some() for _ in range(5)))
-            return started, [pid for each in found for pid in each], time.perf_counter()
+            return started, [pid for row in found for pid in row], time.perf_counter()
 
     one, two = Threads([lambda: asyncio.run(work())] * 2).results(20)
 
@@ -106,7 +106,7 @@ def test_eight_threads_connect_and_disconnect_as_they_like(
         Threads([partial(asyncio.run, live(seed)) for seed in range(8)]).results(10)
 
     assert repr(database).endswith("[not connected | references: 0 | loops: 0]>")
-    lives = [each.getMessage().partition(") ")[2] for each in caplog.records]
+    lives = [record.getMessage().partition(") ")[2] for record in caplog.records]
     # Opened and closed again and again while the others wanted in: else nothing was shown.
     assert lives.count("connected") == database.stats().connects > 10
     assert lives[::2] == ["connected"] * (len(lives) // 2)
@@ -220,7 +220,7 @@ def test_loops_go_on_when_the_one_that_connected_ends(
         stop.set()
 
     pids = others.results(10)
-    assert [len(each) for each in pids] == [1, 1, 1]
+    assert [len(pid) for pid in pids] == [1, 1, 1]
     assert len({first}.union(*pids)) == 4
     assert repr(database).endswith("[connected | references: 1 | loops: 0]>")
     wait_until(lambda: not backends(postgres, postgres_url), 1.0)

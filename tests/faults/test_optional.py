@@ -28,7 +28,7 @@ async def test_one_required_database_that_is_down_keeps_all_from_starting(
     )
     with pytest.raises(DatabaseUnavailable, match=str(proxy.port)):
         await models.connect()
-    assert not any(each.is_connected for each in models.databases.values())
+    assert not any(database.is_connected for database in models.databases.values())
     assert postgres.sessions(database=postgres_url.rpartition("/")[2]) == []
 
 

@@ -58,9 +58,9 @@ def test_children_forked_from_a_connected_parent_have_distinct_backends(postgres
     saw = forked("preload", postgres_url)
 
     assert saw["parent"] == saw["again"]
-    workers = {each["answer"] for each in saw["workers"]}
+    workers = {worker["answer"] for worker in saw["workers"]}
     assert len(workers | {saw["parent"]}) == 4
-    assert {each["status"] for each in saw["workers"]} == {0}
+    assert {worker["status"] for worker in saw["workers"]} == {0}
 
 
 def test_a_program_that_ends_with_its_database_says_nothing() -> None:
@@ -91,9 +91,9 @@ def test_preloaded_workers_of_gunicorn_have_distinct_backends(
         assert server.wait(15) == 0
         wait_until(lambda: not backends(postgres, postgres_url), 1.0)
 
-    assert {each["imported in"] for each in answers} == {server.pid}
-    (at_the_parents,) = {each["backend at import"] for each in answers}
-    pairs = {(each["worker"], each["backend"]) for each in answers}
+    assert {answer["imported in"] for answer in answers} == {server.pid}
+    (at_the_parents,) = {answer["backend at import"] for answer in answers}
+    pairs = {(answer["worker"], answer["backend"]) for answer in answers}
     assert len(pairs) == 3  # each worker has kept its one connection
     of_workers = {backend for _, backend in pairs}
     assert len(of_workers) == 3
@@ -112,7 +112,7 @@ def ask_until_all_have_answered(server: ServerProcess, workers: int) -> list[dic
         for response in clients.map(lambda _: server.get("/"), range(12)):
             assert response.status_code == HTTPStatus.OK, server.log
             answers.append(response.json())
-        return len({each["worker"] for each in answers}) == workers
+        return len({answer["worker"] for answer in answers}) == workers
 
     with ThreadPoolExecutor(6, "client") as clients:
         wait_until(all_have_answered, 20, message=lambda: server.log)

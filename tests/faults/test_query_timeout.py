@@ -53,7 +53,9 @@ async def test_the_server_stops_a_statement_that_was_given_up(
             async with database.connection() as connection:
                 await connection.execute(text("SELECT pg_sleep(60)"))
 
-        assert not [each for each in postgres.sessions(database=name) if "sleep" in each.query]
+        assert not [
+            session for session in postgres.sessions(database=name) if "sleep" in session.query
+        ]
         await database.ping()
 
 

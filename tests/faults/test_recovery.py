@@ -35,7 +35,7 @@ async def test_a_server_that_is_down_is_not_met_by_a_herd(proxy: Proxy, postgres
         )
 
         assert proxy.connections - before <= 20
-        assert {type(each) for each in outcomes} <= {DatabaseUnavailable, PoolTimeout}
+        assert {type(outcome) for outcome in outcomes} <= {DatabaseUnavailable, PoolTimeout}
         await asyncio.to_thread(proxy.set_mode, "pass")
         await database.ping()  # the next attempt is not farther away than acquire_timeout
 
@@ -53,7 +53,9 @@ async def test_those_who_wait_are_served_when_the_server_is_back(
             with taking(most=2.5):
                 await asyncio.gather(*waiting)
 
-    (down, up) = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    (down, up) = [
+        record.getMessage() for record in caplog.records if record.levelno == logging.WARNING
+    ]
     assert "Trying again" in down
     assert "takes connections again" in up
 

@@ -63,7 +63,9 @@ class Workers:
     def served_since(self, moment: float) -> set[int]:
         """The workers that have had a success with a request begun after ``moment``."""
         return {
-            each.worker for each in self.requests if each.started > moment and each.error is None
+            request.worker
+            for request in self.requests
+            if request.started > moment and request.error is None
         }
 
 
@@ -96,14 +98,18 @@ async def test_a_restart_is_over_for_everybody_a_second_after_it(
                 3,
                 message="every worker is still served",
             )
-            for each in working:
-                each.cancel()
+            for task in working:
+                task.cancel()
 
-        late = [each.error for each in workers.requests if each.ended > settled_at and each.error]
+        late = [
+            request.error
+            for request in workers.requests
+            if request.ended > settled_at and request.error
+        ]
         assert late == []
         waits = [
-            (each.ended if each.acquired is None else each.acquired) - each.started
-            for each in workers.requests
+            (request.ended if request.acquired is None else request.acquired) - request.started
+            for request in workers.requests
         ]
         assert max(waits) < ACQUIRE_TIMEOUT + 0.1
         assert database.stats().lost > 0  # it has been noticed

@@ -44,9 +44,9 @@ async def test_fresh_connections_that_were_killed_fail_once_each_and_by_name(
             *(database.ping() for _ in range(20)), return_exceptions=True
         )
 
-        errors = [each for each in outcomes if each is not None]
+        errors = [outcome for outcome in outcomes if outcome is not None]
         assert 1 <= len(errors) <= 4
-        assert {type(each) for each in errors} == {ConnectionLost}
+        assert {type(error) for error in errors} == {ConnectionLost}
         await asyncio.gather(*(database.ping() for _ in range(20)))
         assert database.stats().lost == len(errors)
 
@@ -172,8 +172,8 @@ async def test_old_connections_are_replaced_and_not_all_at_once(postgres_url: st
         while len(replaced) < 10 and clock() < give_up_at:
             started = clock()
             held = [await database.engine.connect() for _ in range(10)]
-            for each in held:
-                await each.close()
+            for connection in held:
+                await connection.close()
             asked_at = started
             await asyncio.sleep(0.005)
         assert not before & await pids(database, 10)

@@ -95,12 +95,12 @@ async def test_what_is_in_flight_may_finish_and_what_waits_is_refused(
     with taking(most=5):  # of ten that it could have taken
         closing = asyncio.create_task(database.disconnect())
         refused = await asyncio.gather(*waiting, return_exceptions=True)
-        assert not any(each.done() for each in in_flight)
+        assert not any(outcome.done() for outcome in in_flight)
         with pytest.raises(PoolClosed):
             await database.ping()
         report = await closing
 
-    assert {type(each) for each in refused} == {PoolClosed}
+    assert {type(outcome) for outcome in refused} == {PoolClosed}
     assert await asyncio.gather(*in_flight) == [7] * 20
     assert report == DrainReport(closed=20)
 
@@ -222,7 +222,7 @@ def test_a_server_answers_every_request_in_flight_before_it_ends(
         answers = [clients.submit(server.get, "/sleep") for _ in range(20)]
         wait_until(lambda: len(sleeping(postgres, postgres_url)) == 20, 10)
         server.terminate()
-        assert [each.result(10).status_code for each in answers] == [HTTPStatus.OK] * 20
+        assert [answer.result(10).status_code for answer in answers] == [HTTPStatus.OK] * 20
         assert server.wait(10) == code
         assert_nobody_connected(postgres, postgres_url)
     assert lives(server.log) == ["connected", "disconnected: 20 closed, 0 cancelled, 0 cut"]
@@ -317,7 +317,7 @@ async def test_a_database_that_fails_to_disconnect_does_not_keep_the_others(
     with pytest.raises(OSError, match="the audit of a failed"):
         await models.disconnect()
 
-    assert all(repr(each).endswith(CLOSED) for each in models.databases.values())
+    assert all(repr(database).endswith(CLOSED) for database in models.databases.values())
     assert working.done()
     assert await working == 7
 
@@ -332,6 +332,6 @@ async def test_databases_that_fail_to_disconnect_are_all_heard(database_url: str
         await models.disconnect()
 
     told = ["the audit of a failed", "the audit of b failed"]
-    assert [str(each) for each in caught.value.exceptions] == told
+    assert [str(exception) for exception in caught.value.exceptions] == told
     assert caught.value.__cause__ is caught.value.exceptions[0]
-    assert all(repr(each).endswith(CLOSED) for each in models.databases.values())
+    assert all(repr(database).endswith(CLOSED) for database in models.databases.values())

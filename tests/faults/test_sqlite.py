@@ -111,7 +111,7 @@ async def test_every_other_of_many_interleaved_transactions_in_memory_is_taken_b
 
         outcomes = await asyncio.gather(*(either(n) for n in range(20)), return_exceptions=True)
 
-        assert [type(each) for each in outcomes] == [type(None), KeyError] * 10
+        assert [type(outcome) for outcome in outcomes] == [type(None), KeyError] * 10
         assert await rows(database) == sorted([*range(0, 20, 2)] * 2)
 
 

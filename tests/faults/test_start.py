@@ -100,7 +100,7 @@ async def test_the_application_starts_soon_after_its_server(
     assert clock() - ready <= 2
     assert stage.story == [STARTUP, COMPLETE["type"]]
     assert 1 <= len(told.messages) <= 9  # the last attempt succeeded
-    assert all(f"{SUPERUSER}:***@" in each for each in told.messages)
+    assert all(f"{SUPERUSER}:***@" in message for message in told.messages)
     assert "hush" not in told.text
     stage.ask(SHUTDOWN)
     await life
@@ -108,7 +108,7 @@ async def test_the_application_starts_soon_after_its_server(
 
 def test_no_pause_between_two_attempts_is_longer_than_said() -> None:
     """Scenario 1: whoever comes up just after an attempt waits two seconds, not two and a half."""
-    pauses = [each for _ in range(200) for each in islice(backoff(0.1, 2.0), 12)]
+    pauses = [delay for _ in range(200) for delay in islice(backoff(0.1, 2.0), 12)]
 
     assert max(pauses) <= 2.0
     assert min(pauses) > 0.05  # nor is the server stormed
@@ -258,10 +258,10 @@ async def test_every_database_that_fails_is_named_and_the_first_is_the_cause(
     for part in ("2 of 3 databases", "'a'", "app:***@", "'b'", "nobody_made_this"):
         assert part in told
     assert "hush" not in told
-    assert [type(each) for each in group.exceptions] == [DatabaseUnavailable] * 2
+    assert [type(exception) for exception in group.exceptions] == [DatabaseUnavailable] * 2
     assert group.__cause__ is group.exceptions[0]
     assert "'a'" in str(group.__cause__)
-    assert all(repr(each).endswith(CLOSED) for each in models.databases.values())
+    assert all(repr(database).endswith(CLOSED) for database in models.databases.values())
     name = postgres_url.rpartition("/")[2]
     await wait_until_async(lambda: not postgres.sessions(database=name), 1)
 
@@ -291,7 +291,7 @@ async def test_a_start_that_is_cancelled_ends_at_once_and_may_be_made_again(
         await starting
 
     assert len(told.messages) == lines  # a pause was not slept to its end
-    assert all(repr(each).endswith(CLOSED) for each in models.databases.values())
+    assert all(repr(database).endswith(CLOSED) for database in models.databases.values())
     await asyncio.to_thread(proxy.set_mode, "pass")
     async with models:
         await models.ping()
@@ -321,7 +321,7 @@ async def test_any_number_of_connects_during_a_slow_one_open_one_pool(
         assert repr(database).endswith("[connected | references: 50 | loops: 1]>")
         assert len(asked) == len(postgres.sessions(database=name)) == 1
         reports = await asyncio.gather(*(database.disconnect() for _ in range(50)))
-        assert [each.closed for each in reports if each is not None] == [1]
+        assert [report.closed for report in reports if report is not None] == [1]
         assert repr(database).endswith(CLOSED)
 
 
@@ -336,8 +336,8 @@ async def test_everybody_gets_the_failure_of_a_shared_first_connect(
         *(database.connect() for _ in range(50)), return_exceptions=True
     )
 
-    assert [type(each) for each in outcomes] == [DatabaseUnavailable] * 50
-    assert len({id(each) for each in outcomes}) == 50  # each with a traceback of its own
+    assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 50
+    assert len({id(outcome) for outcome in outcomes}) == 50  # each with a traceback of its own
     assert proxy.connections == 1
     assert repr(database).endswith(CLOSED)
     await asyncio.to_thread(proxy.set_mode, "pass")

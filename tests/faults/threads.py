@@ -28,8 +28,8 @@ class Threads(Generic[T]):
         self._results: dict[int, T] = {}
         self._errors: list[BaseException] = []
         self._threads = [
-            threading.Thread(target=self._do, args=each, name=f"work {each[0]}", daemon=True)
-            for each in enumerate(works)
+            threading.Thread(target=self._do, args=work, name=f"work {work[0]}", daemon=True)
+            for work in enumerate(works)
         ]
         for thread in self._threads:
             thread.start()
@@ -42,8 +42,8 @@ class Threads(Generic[T]):
         deadline = time.monotonic() + within
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0))
-        stuck = [each for each in self._threads if each.is_alive()]
-        assert not stuck, "\n".join(_whereabouts(each) for each in stuck)
+        stuck = [thread for thread in self._threads if thread.is_alive()]
+        assert not stuck, "\n".join(_whereabouts(thread) for thread in stuck)
         if self._errors:
             raise self._errors[0]
         return [self._results[number] for number in range(len(self._threads))]

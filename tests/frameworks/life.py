@@ -23,7 +23,7 @@ GOOD_LIFE: Final = (
     "shutdown code",
     "lifespan.shutdown.complete, disconnected",
 )
-SILENT_LIFE: Final = tuple(each for each in GOOD_LIFE if "code" not in each)
+SILENT_LIFE: Final = tuple(step for step in GOOD_LIFE if "code" not in step)
 
 _LIMIT: Final = 20.0
 """Seconds that a life may take; each takes milliseconds where nothing hangs."""

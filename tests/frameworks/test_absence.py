@@ -16,7 +16,7 @@ from tests.frameworks.parts import Framework, Parts
 
 def about_the_lifespan(caught: list[warnings.WarningMessage]) -> list[str]:
     """The warnings of the middleware; the unconnected queries warn as well."""
-    texts = [str(each.message) for each in caught]
+    texts = [str(warning.message) for warning in caught]
     return [text for text in texts if "without a lifespan" in text]
 
 
@@ -50,7 +50,7 @@ async def test_twenty_first_requests_connect_once(
     async with client(app) as http:
         answers = await asyncio.gather(*(http.get("/users") for _ in range(20)))
 
-    assert {tuple(each.json()) for each in answers} == {("ada",)}
+    assert {tuple(answer.json()) for answer in answers} == {("ada",)}
     assert opened_and_closed == ["connected"]
 
 

@@ -17,7 +17,7 @@ async def test_databases_that_answer_are_healthy(database_url: str) -> None:
 
     assert report
     assert set(report.databases) == {None, "audit"}
-    assert all(each.seconds is not None for each in report.databases.values())
+    assert all(database.seconds is not None for database in report.databases.values())
 
 
 async def test_what_is_not_connected_is_not_healthy_and_opens_nothing(

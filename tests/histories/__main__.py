@@ -103,7 +103,7 @@ def _record(file: Path | None, verdict: Verdict) -> None:
 
 def _show(lab: Laboratory, verdict: Verdict, symptom: str, seconds: float) -> None:
     program = verdict.program
-    detail = next(each.detail for each in verdict.findings if each.symptom == symptom)
+    detail = next(finding.detail for finding in verdict.findings if finding.symptom == symptom)
     print(f"\n=== {program.database}, seed {program.seed}: {symptom}\n    {detail}", flush=True)
     if not seconds:
         return

@@ -167,7 +167,8 @@ class _Judge:
                 if entry["name"] in self._names(operation) and operation.began <= entry["time"]
             ]
             since = max(
-                (self._snapshot(each) for each in own if self._has_met_row(each)), default=0.0
+                (self._snapshot(snapshot) for snapshot in own if self._has_met_row(snapshot)),
+                default=0.0,
             )
             foreign = any(
                 write.fate != "absent"

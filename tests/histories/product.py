@@ -352,7 +352,7 @@ class ProductRunner(Runner):
             return
         # It says how many rows it found, and not which: an object may have lost its row.
         await self.operation(
-            at, "bulk_update", [("put", each.token, each.value) for each in stored],
+            at, "bulk_update", [("put", row.token, row.value) for row in stored],
             lambda: self._item.query.bulk_update(stored, ["value"]),
             expects=len(stored), objects=list(names),
         )  # fmt: skip

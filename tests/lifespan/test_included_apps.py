@@ -152,7 +152,7 @@ async def test_each_has_a_state_of_its_own() -> None:
     stage = LifespanHarness()
     await live(stage, keeping("app"), [keeping("one"), keeping("two")])
 
-    assert [each["name"] for each in states] == ["app", "one", "two"]
+    assert [state["name"] for state in states] == ["app", "one", "two"]
 
 
 async def test_one_that_hangs_in_its_shutdown_is_bounded() -> None:

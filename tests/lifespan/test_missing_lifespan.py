@@ -78,7 +78,7 @@ async def test_twenty_first_requests_share_one_connect() -> None:
     async with client(app) as http:
         answers = await asyncio.gather(*(http.get("/") for _ in range(20)))
 
-    assert {each.text for each in answers} == {"ok"}
+    assert {answer.text for answer in answers} == {"ok"}
     assert resource.story == ["open"]
 
 

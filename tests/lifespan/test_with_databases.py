@@ -134,7 +134,7 @@ async def test_one_database_that_cannot_close_does_not_keep_the_others_open(
     assert isinstance(error, OSError)
     assert stage.story == [*LIVED[:-1], "lifespan.shutdown.failed"]
     assert "the proxy is gone" in stage.last_message["message"]
-    assert not any(each.is_connected for each in models.databases.values())
+    assert not any(database.is_connected for database in models.databases.values())
 
 
 def test_a_second_cancellation_ends_at_once_and_still_leaves_no_connection(
@@ -155,7 +155,10 @@ def test_a_second_cancellation_ends_at_once_and_still_leaves_no_connection(
 
         working = asyncio.create_task(slow())
         await wait_until_async(
-            lambda: any("pg_sleep" in each.query for each in postgres.sessions(database=name)), 5
+            lambda: any(
+                "pg_sleep" in session.query for session in postgres.sessions(database=name)
+            ),
+            5,
         )
         life.cancel()
         await wait_until_async(lambda: not models.is_connected, 5)

@@ -190,7 +190,7 @@ def test_loops_that_wait_for_each_other_do_not_hang(factory: LoopFactory) -> Non
 
     for _ in range(20):
         found = in_threads(2, lambda number: run(outer(number), factory))
-        assert all(isinstance(each, asyncio.AbstractEventLoop) for each in found)
+        assert all(isinstance(row, asyncio.AbstractEventLoop) for row in found)
 
 
 def test_a_future_of_a_loop_that_waits_for_ours_is_refused(factory: LoopFactory) -> None:
@@ -234,7 +234,7 @@ def test_a_ring_of_three_does_not_hang_either(factory: LoopFactory) -> None:
         return found
 
     found = in_threads(3, lambda number: run(outer(number), factory))
-    assert all(isinstance(each, asyncio.AbstractEventLoop) for each in found)
+    assert all(isinstance(row, asyncio.AbstractEventLoop) for row in found)
 
 
 def test_who_waits_can_ask_whether_a_loop_is_blocked(factory: LoopFactory) -> None:

@@ -53,11 +53,11 @@ async def test_each_of_those_at_the_same_time_has_its_own_and_few_are_kept() -> 
     greenlets = await asyncio.gather(*(spawn(waits_and_tells) for _ in range(MOST_IDLE + 10)))
 
     assert len(set(greenlets)) == MOST_IDLE + 10
-    alive = [weakref.ref(each) for each in greenlets]
+    alive = [weakref.ref(greenlet) for greenlet in greenlets]
     del greenlets
     await asyncio.sleep(0)  # the loop forgets what it did last
     gc.collect()
-    assert sum(each() is not None for each in alive) <= MOST_IDLE
+    assert sum(reference() is not None for reference in alive) <= MOST_IDLE
 
 
 async def test_work_inside_of_what_work_awaits_has_a_greenlet_of_its_own() -> None:
@@ -167,7 +167,7 @@ def test_threads_have_their_own_which_go_with_them() -> None:
         running.join()
     gc.collect()
 
-    assert [each() for each in seen] == [None, None, None]
+    assert [reference() for reference in seen] == [None, None, None]
 
 
 def test_a_program_ends_in_silence_while_greenlets_wait() -> None:

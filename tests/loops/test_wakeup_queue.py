@@ -19,10 +19,10 @@ number: ContextVar[int] = ContextVar("number", default=0)
 def test_in_order_and_each_in_its_context(factory: LoopFactory) -> None:
     with open_loop(factory) as loop:
         mailbox, seen = WakeupQueue(loop), list[tuple[int, int]]()
-        for each in range(1, 4):
+        for index in range(1, 4):
             context = Context()
-            context.run(number.set, each)
-            mailbox.put(lambda each: seen.append((each, number.get())), each, context=context)
+            context.run(number.set, index)
+            mailbox.put(lambda _: seen.append((index, number.get())), index, context=context)
         mailbox.put(loop.stop, context=Context())
         loop.run_forever()
         assert seen == [(1, 1), (2, 2), (3, 3)]
@@ -35,8 +35,8 @@ def test_more_letters_than_the_socket_takes_bytes(factory: LoopFactory) -> None:
     with open_loop(factory) as loop:
         mailbox, seen = WakeupQueue(loop), list[int]()
         context = Context()
-        for each in range(count):
-            mailbox.put(seen.append, each, context=context)
+        for number in range(count):
+            mailbox.put(seen.append, number, context=context)
         mailbox.put(loop.stop, context=context)
         loop.run_forever()
         assert seen == list(range(count))

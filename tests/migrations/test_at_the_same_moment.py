@@ -46,9 +46,9 @@ def test_two_processes_migrate_once(tmp_path: Path, database_url: str) -> None:
         )
         for _ in range(2)
     ]
-    said = sorted(each.communicate(timeout=50)[0] for each in both)
+    said = sorted(row.communicate(timeout=50)[0] for row in both)
 
-    assert [each.returncode for each in both] == [0, 0], said
+    assert [row.returncode for row in both] == [0, 0], said
     assert said[0] == "Nothing to do.\n"
     assert said[1].startswith("default: upgrade base -> ")
     assert said[1].count("\n") == 1
@@ -122,7 +122,9 @@ async def test_a_run_that_is_cancelled_leaves_no_lock_behind(
     migrations = made_for(Registry(postgres_url), tmp_path)
     revise(migrations, "op.execute('SELECT pg_sleep(30)')")
     upgrading = asyncio.create_task(migrations.upgrade())
-    await wait_until_async(lambda: any("pg_sleep" in each.query for each in postgres.sessions()), 9)
+    await wait_until_async(
+        lambda: any("pg_sleep" in session.query for session in postgres.sessions()), 9
+    )
 
     upgrading.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -146,7 +148,9 @@ async def test_an_index_can_be_built_while_somebody_waits(
         "    op.create_index('ix', 'users', ['id'], postgresql_concurrently=True)",
     )
     upgrading = asyncio.create_task(migrations.upgrade())
-    await wait_until_async(lambda: any("pg_sleep" in each.query for each in postgres.sessions()), 9)
+    await wait_until_async(
+        lambda: any("pg_sleep" in session.query for session in postgres.sessions()), 9
+    )
 
     async with Database(postgres_url) as database, database.connection() as connection:
         await lock_database(connection, database, 20)

@@ -158,7 +158,11 @@ async def test_the_models_of_the_user_are_left_as_they_are(
 
     await models.migrations.makemigrations("first")
 
-    unnamed = {each.name for table in models.metadata.tables.values() for each in table.constraints}
+    unnamed = {
+        constraint.name
+        for table in models.metadata.tables.values()
+        for constraint in table.constraints
+    }
     assert None in unnamed
     assert isinstance(models.metadata.tables["users"].c.mood.type, sa.Enum)
 

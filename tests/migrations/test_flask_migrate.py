@@ -69,9 +69,9 @@ def flask_db(project: Path, *args: str) -> str:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {
-        str(each.relative_to(folder)): each.read_bytes()
-        for each in folder.rglob("*")
-        if each.is_file() and "__pycache__" not in each.parts
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
 
 
@@ -97,7 +97,7 @@ async def test_a_folder_for_one_database_goes_on(project: Path, database_url: st
 
     applied = await models.migrations.upgrade()
 
-    assert [each.message for each in applied] == ["users"]
+    assert [step.message for step in applied] == ["users"]
     assert await tables_of(models) == {"users"}
     assert await models.migrations.makemigrations() is None
     assert contents(project / "migrations") == before

@@ -27,7 +27,7 @@ async def test_the_registry_may_be_connected_or_not(database_url: str, tmp_path:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # there is no warning of unconnected use
-        assert [str(each)[:24] for each in await migrations.upgrade()] == [
+        assert [str(step)[:24] for step in await migrations.upgrade()] == [
             "default: upgrade base ->"
         ]
     assert not models.is_connected
@@ -93,7 +93,7 @@ async def test_what_needs_to_run_outside_of_a_transaction_can(
         assert len(await migrations.upgrade()) == 2
 
     found = await inspected(models, lambda found: found.get_indexes("users"))
-    assert [each["name"] for each in found] == ["ix"]
+    assert [row["name"] for row in found] == ["ix"]
     assert await migrations.current() == {None: (last,)}
 
 
@@ -155,7 +155,7 @@ async def test_stamping_runs_nothing_and_can_forget(database_url: str, tmp_path:
     migrations = made_for(models, tmp_path)
     only = revise(migrations, USERS)
 
-    assert [each.destination for each in await migrations.stamp()] == [(only,)]
+    assert [step.destination for step in await migrations.stamp()] == [(only,)]
     assert await tables_of(models) == set()
     async with models, models.transaction() as transaction:
         await transaction.connection.execute(

@@ -37,7 +37,7 @@ async def test_each_database_gets_its_own_part(
     assert path is not None
     assert "def upgrade_() -> None:" in path.read_text()
     assert "def upgrade_audit() -> None:" in path.read_text()
-    assert [each.database for each in applied] == [None, "audit"]
+    assert [step.database for step in applied] == [None, "audit"]
     assert await tables_of(models) == {"users"}
     assert await tables_of(models, "audit") == {"entries"}
     assert await migrations.makemigrations() is None
@@ -78,7 +78,7 @@ async def test_a_second_database_can_be_added_later(
     third.migrations.configure(tmp_path / "migrations")
     add_table(third, "things", database="more")
     applied = await third.migrations.upgrade()
-    assert {each.database for each in applied} == {"more"}
+    assert {step.database for step in applied} == {"more"}
     await models.migrations.downgrade("base")
     assert await tables_of(models) == await tables_of(models, "audit") == set()
 
@@ -149,7 +149,7 @@ async def test_one_that_fails_leaves_those_before_it_migrated(
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert await tables_of(models) == {"users"}
     path.write_text(path.read_text().replace("1 / 0", "pass"))
-    assert [each.database for each in await migrations.upgrade()] == ["audit"]
+    assert [step.database for step in await migrations.upgrade()] == ["audit"]
 
 
 async def test_names_that_are_no_identifiers_are_made_some(sqlite_url: str, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def anatomy(instance: Any) -> dict[str, Any]:
         "expired": (state.expired, set(state.expired_attributes)),
         "unloaded": state.unloaded,
         "unmodified": state.unmodified,
-        "histories": {each.key: each.history for each in state.attrs},
+        "histories": {attr.key: attr.history for attr in state.attrs},
         "options": (state.load_options, state.load_path),
         "callables": dict(state.callables),
     }

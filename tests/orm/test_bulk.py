@@ -72,10 +72,10 @@ async def test_five_thousand_rows(database_url: str, returning: bool) -> None:
         stored = await cast.User.query.bulk_create(rows, returning=returning)
 
         if returning:
-            assert [(each.name, each.age) for each in stored] == [
+            assert [(row.name, row.age) for row in stored] == [
                 (row["name"], row["age"]) for row in rows
             ]
-            assert all(inspect(each).detached and each.id for each in stored)
+            assert all(inspect(row).detached and row.id for row in stored)
         else:
             assert stored == 5000
         assert await cast.User.query.count() == 5000
@@ -115,7 +115,7 @@ async def test_objects_and_dicts_with_different_fields(database_url: str) -> Non
             ("d", 7, "old", Colour.BLUE),
             ("e", 7, "new", None),
         ]
-        assert [each[1:] for each in found[5:]] == [each[1:] for each in found[:5]]
+        assert [row[1:] for row in found[5:]] == [row[1:] for row in found[:5]]
         assert (await Item.query.get(code="c")).data == {"x": [1, None]}
         # None that is given is JSON's null, as SQLAlchemy has it.
         assert await Item.query.filter(data__isnull=True).count() == 6
@@ -134,8 +134,8 @@ async def test_nothing_to_store_sends_nothing(database_url: str) -> None:
 
 async def test_conflicts_are_ignored(database_url: str) -> None:
     async with people(database_url) as cast:
-        await cast.User.query.bulk_create([{"name": f"{each}"} for each in range(0, 3000, 2)])
-        rows = [{"name": f"{each}", "age": each} for each in range(3000)]
+        await cast.User.query.bulk_create([{"name": f"{number}"} for number in range(0, 3000, 2)])
+        rows = [{"name": f"{number}", "age": number} for number in range(3000)]
 
         assert await cast.User.query.bulk_create(rows, ignore_conflicts=True) == 1500
         assert await cast.User.query.filter(age=None).count() == 1500
@@ -144,7 +144,7 @@ async def test_conflicts_are_ignored(database_url: str) -> None:
             ignore_conflicts=True,
             returning=True,
         )
-        assert [(each.name, each.age) for each in new] == [("new", 5), ("newer", None)]
+        assert [(row.name, row.age) for row in new] == [("new", 5), ("newer", None)]
         with pytest.raises(IntegrityError):  # another constraint than the one that may be broken
             await cast.User.query.bulk_create(
                 [{"id": 99999, "name": "0"}], ignore_conflicts=True, unique_fields=["id"]
@@ -167,7 +167,7 @@ async def test_conflicts_are_updated(database_url: str, returning: bool) -> None
         )
 
         if returning:
-            assert {(each.code, each.stock, each.state) for each in stored} == {
+            assert {(row.code, row.stock, row.state) for row in stored} == {
                 ("b", 4, "new"),
                 ("c", 5, "new"),
                 ("a", 6, "new"),
@@ -272,7 +272,7 @@ async def test_classes_that_inherit(database_url: str) -> None:
         dogs = await Dog.query.bulk_create(
             [{"name": "c", "tricks": 1}, Dog(name="d", tricks=2)], returning=True
         )
-        assert [(type(each), each.name, each.tricks) for each in dogs] == [
+        assert [(type(dog), dog.name, dog.tricks) for dog in dogs] == [
             (Dog, "c", 1),
             (Dog, "d", 2),
         ]
@@ -286,7 +286,7 @@ async def test_classes_that_inherit(database_url: str) -> None:
         assert await Dog.query.bulk_update(dogs, ["name", "tricks"]) == 2
 
         found = await Animal.query.order_by("id")
-        assert [(type(each), each.name) for each in found] == [
+        assert [(type(row), row.name) for row in found] == [
             (Cat, "a"),
             (Cat, "b"),
             (Dog, "C"),

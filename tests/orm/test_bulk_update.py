@@ -20,7 +20,7 @@ from tests.orm.people import people
 async def test_many_objects_are_updated(database_url: str) -> None:
     async with people(database_url) as cast:
         users = await cast.User.query.bulk_create(
-            [{"name": f"{each}"} for each in range(2500)], returning=True
+            [{"name": f"{number}"} for number in range(2500)], returning=True
         )
         for user in users:
             user.age, user.name = user.id, f"not {user.name}"
@@ -39,7 +39,7 @@ async def test_many_objects_are_updated(database_url: str) -> None:
 async def test_rows_that_are_gone_are_not_counted(database_url: str) -> None:
     async with people(database_url) as cast:
         users = await cast.User.query.bulk_create(
-            [{"name": each} for each in "abc"], returning=True
+            [{"name": letter} for letter in "abc"], returning=True
         )
         await cast.User.query.filter(name="b").delete()
         for user in users:
@@ -63,7 +63,7 @@ async def test_an_object_whose_row_is_gone_is_not_stored(database_url: str) -> N
 async def test_an_update_of_many_is_all_or_none(database_url: str) -> None:
     async with people(database_url) as cast:
         users = await cast.User.query.bulk_create(
-            [{"name": each} for each in "abc"], returning=True
+            [{"name": letter} for letter in "abc"], returning=True
         )
         for user in users:
             user.name += "!"
@@ -77,7 +77,7 @@ async def test_an_update_of_many_is_all_or_none(database_url: str) -> None:
 
 async def test_two_that_update_the_same_rows_do_not_deadlock(database_url: str) -> None:
     async with people(database_url) as cast:
-        await cast.User.query.bulk_create([{"name": f"{each}"} for each in range(300)])
+        await cast.User.query.bulk_create([{"name": f"{number}"} for number in range(300)])
         one, two = [await cast.User.query.order_by("id") for _ in range(2)]
         for number, users in enumerate((one, two)):
             for user in users:

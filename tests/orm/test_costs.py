@@ -52,7 +52,7 @@ async def test_what_a_verb_costs_in_calls(postgres_url: str, verb: str) -> None:
     run, at_most = COSTS[verb]
     async with cast.models:
         await cast.models.create_all()
-        await cast.User.query.bulk_create([{"name": f"user {each}"} for each in range(ROWS)])
+        await cast.User.query.bulk_create([{"name": f"user {number}"} for number in range(ROWS)])
         user = await cast.User.query.get(1)
         assert await calls_of_ours(lambda: run(cast, user)) <= at_most
 

@@ -120,7 +120,7 @@ async def test_a_statement_says_each_time_what_it_is_about(
             await cast.User.query.create(name=name)
         by_connection.clear()
         found = [
-            [each.name for each in await cast.User.query.filter(cast.User.id == number)]
+            [user.name for user in await cast.User.query.filter(cast.User.id == number)]
             for number in (1, 2, 3, 4)
         ]
 
@@ -154,7 +154,7 @@ async def test_what_is_unusual_takes_the_usual_way(
 
     def work(connection: Connection) -> Any:
         prepare(connection)
-        return [tuple(each) for each in execute(connection, statement, {"number": 3}).rows]
+        return [tuple(row) for row in execute(connection, statement, {"number": 3}).rows]
 
     async with Database(postgres_url, pool_size=1) as database:
         await database.run(lambda each: execute(each, plain, {"number": 2}), autocommit=True)
@@ -170,7 +170,7 @@ def heard(target: Any, name: str) -> Iterator[list[str]]:
     statements: list[str] = []
 
     def listener(*args: Any) -> None:
-        statements.extend(str(each) for each in args if str(each).startswith("SELECT"))
+        statements.extend(str(arg) for arg in args if str(arg).startswith("SELECT"))
 
     event.listen(target, name, listener)
     try:
@@ -213,7 +213,7 @@ async def test_what_is_to_be_logged_is_logged(
         with caplog.at_level(logging.INFO, "sqlalchemy.engine.Engine"):
             await cast.User.query.get(1)
 
-    assert [each for each in caplog.messages if each.startswith("SELECT")]
+    assert [message for message in caplog.messages if message.startswith("SELECT")]
 
 
 class Colour(enum.Enum):
@@ -264,7 +264,7 @@ async def test_values_are_read_by_their_types(postgres_url: str, by_connection: 
     for read, _ in reads:
         found = {name: getattr(read, name) for name in values}
         assert found == values
-        assert [type(each) for each in found.values()] == [type(each) for each in values.values()]
+        assert [type(row) for row in found.values()] == [type(value) for value in values.values()]
 
 
 async def test_defaults_of_pythons_are_called_once_for_each_row(
@@ -287,15 +287,19 @@ async def test_defaults_of_pythons_are_called_once_for_each_row(
 
     async with models:
         await models.create_all()
-        things = [await Thing.query.create(name=f"a{each}") for each in range(3)]
-        assert [(each.number, each.shout) for each in things] == [(1, "A0"), (2, "A1"), (3, "A2")]
-        for each in things:
+        things = [await Thing.query.create(name=f"a{number}") for number in range(3)]
+        assert [(thing.number, thing.shout) for thing in things] == [
+            (1, "A0"),
+            (2, "A1"),
+            (3, "A2"),
+        ]
+        for thing in things:
             by_connection.clear()
-            each.name = "b"
-            await each.save()
-            assert each.changed_at == datetime(2020, 1, 1)
+            thing.name = "b"
+            await thing.save()
+            assert thing.changed_at == datetime(2020, 1, 1)
         assert by_connection == []
         stored = await Thing.query.order_by("id")
 
-    assert [(each.number, each.shout) for each in stored] == [(1, "A0"), (2, "A1"), (3, "A2")]
-    assert {each.changed_at for each in stored} == {datetime(2020, 1, 1)}
+    assert [(row.number, row.shout) for row in stored] == [(1, "A0"), (2, "A1"), (3, "A2")]
+    assert {row.changed_at for row in stored} == {datetime(2020, 1, 1)}

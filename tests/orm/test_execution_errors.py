@@ -83,14 +83,14 @@ async def test_errors_are_the_same(postgres_url: str, failing: str, hidden: bool
         connection.execute(statement, bad)
 
     async with Database(postgres_url, pool_size=1, engine_options=options) as database:
-        await database.run(lambda each: execute(each, statement, good), autocommit=True)
+        await database.run(lambda connection: execute(connection, statement, good), autocommit=True)
         backend = await backend_of(database)
         found, ways = [], []
         for work in (directly, usually):
             with pytest.raises(StatementError) as caught:
                 await database.run(work, autocommit=True)
             found.append(anatomy(caught.value))
-            ways.append("_execute_clauseelement" in [each.name for each in caught.traceback])
+            ways.append("_execute_clauseelement" in [entry.name for entry in caught.traceback])
             assert await backend_of(database) == backend
 
     assert ways == [False, True]
@@ -102,13 +102,14 @@ def sleep(connection: Connection, parameters: Mapping[str, Any]) -> None:
 
 
 async def slept(database: Database, seconds: float) -> None:
-    await database.run(lambda each: sleep(each, {"seconds": seconds}), autocommit=True)
+    await database.run(lambda connection: sleep(connection, {"seconds": seconds}), autocommit=True)
 
 
 async def is_asleep(postgres: PostgresServer) -> None:
     await wait_until_async(
         lambda: any(
-            "pg_sleep" in each.query and each.state == "active" for each in postgres.sessions()
+            "pg_sleep" in session.query and session.state == "active"
+            for session in postgres.sessions()
         ),
         5,
     )

@@ -82,10 +82,10 @@ async def test_objects_are_the_same(database_url: str) -> None:
     def work(connection: Connection) -> None:
         for model, (rows, _) in ZOO.items():
             expected, found = with_session(connection, model), plainly(connection, model)
-            assert [anatomy(each) for each in found] == [anatomy(each) for each in expected]
+            assert [anatomy(row) for row in found] == [anatomy(instance) for instance in expected]
             assert len(found) == len(rows)
-            for each in found:
-                state = inspect(each)
+            for row in found:
+                state = inspect(row)
                 assert state.detached
                 assert not state.modified
                 assert state.key == (model, state.identity, TOKEN)
@@ -154,10 +154,10 @@ def found_in_the_session(session: Session, instance: Any) -> Any:
 def relations_loaded(session: Session, instance: Any) -> Any:
     session.add(instance)
     return [
-        anatomy(each) | {"session": None}
+        anatomy(instance) | {"session": None}
         for relation in class_mapper(type(instance)).relationships
         if relation.lazy == "select"
-        for each in _listed(getattr(instance, relation.key))
+        for instance in _listed(getattr(instance, relation.key))
     ]
 
 
@@ -236,8 +236,8 @@ async def test_an_identity_is_one_object_and_no_key_is_none(
             connection.execute(insert(half_keyless).values(row))
         expected, found = with_session(connection, model), plainly(connection, model)
         assert None in found
-        assert [each and anatomy(each) for each in found] == [
-            each and anatomy(each) for each in expected
+        assert [row and anatomy(row) for row in found] == [
+            instance and anatomy(instance) for instance in expected
         ]
 
     await on_tables(database_url, work)
@@ -249,11 +249,11 @@ async def test_one_token_for_each_load(database_url: str) -> None:
         assert plan is not None
         tokens = (None, TOKEN)
         objects = [
-            each
+            instance
             for token in tokens
-            for each in plan.load(connection, plan.selection.limit(1), None, token)
+            for instance in plan.load(connection, plan.selection.limit(1), None, token)
         ]
-        assert [inspect(each).identity_token for each in objects] == list(tokens)
+        assert [inspect(instance).identity_token for instance in objects] == list(tokens)
         with Session(connection) as session:
             session.add_all(objects)  # two identities: neither is in the other's way
             assert len(session.identity_map) == 2

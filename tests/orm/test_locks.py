@@ -24,7 +24,7 @@ async def test_a_lock_outside_of_a_transaction_is_an_error(database_url: str) ->
             assert await locked.limit(2).count() == 2
             assert await locked.exists()
         async with locked.stream(10) as rows:
-            assert [each.name async for each in rows] == ["Ada", "Bob", "Cyd"]
+            assert [row.name async for row in rows] == ["Ada", "Bob", "Cyd"]
 
 
 @pytest.mark.postgres
@@ -44,8 +44,8 @@ async def test_a_second_transaction_meets_the_lock(postgres_url: str) -> None:
             await is_locked.wait()
             async with cast.models.transaction():
                 free = Author.query.order_by("pk").with_for_update(skip_locked=True)
-                assert [each.name for each in await free] == ["Bob", "Cyd"]
-                assert [each.name for each in await free.limit(1)] == ["Bob"]
+                assert [row.name for row in await free] == ["Bob", "Cyd"]
+                assert [row.name for row in await free.limit(1)] == ["Bob"]
                 assert await free.values_list("name", flat=True) == ["Bob", "Cyd"]
             with pytest.raises(DBAPIError, match="could not obtain lock"):
                 async with cast.models.transaction():

@@ -109,14 +109,14 @@ async def test_a_lookup_finds_its_authors_and_exclude_the_others(
     async with library(database_url) as cast:
         authors = cast.Author.query.order_by("pk")
         assert await authors.filter(**lookup).values_list("name", flat=True) == found
-        assert [each.name for each in await authors.exclude(**lookup)] == [
+        assert [author.name for author in await authors.exclude(**lookup)] == [
             name for name in ("Ada", "Bob", "Cyd") if name not in found
         ]
 
 
 async def test_values_that_serve_once_are_taken_once(database_url: str) -> None:
     async with library(database_url) as cast:
-        uk_or_us = cast.Author.query.filter(country__in=(each for each in ("us", "uk")))
+        uk_or_us = cast.Author.query.filter(country__in=(country for country in ("us", "uk")))
         assert (await uk_or_us.count(), await uk_or_us.count()) == (2, 2)
 
 
@@ -153,9 +153,9 @@ async def test_a_subquery_is_a_list_of_values(database_url: str) -> None:
         Author, Book = cast.Author, cast.Book
         writers = select(Book.author_id)  # one of them NULL
         authors = Author.query.order_by("pk")
-        assert [each.name for each in await authors.filter(pk__in=writers)] == ["Ada", "Bob"]
+        assert [author.name for author in await authors.filter(pk__in=writers)] == ["Ada", "Bob"]
         # Where IN says "unknown", because of that NULL, it is not said to be in it.
-        assert [each.name for each in await authors.exclude(pk__in=writers)] == ["Cyd"]
+        assert [author.name for author in await authors.exclude(pk__in=writers)] == ["Cyd"]
         nobody = select(func.max(Book.pages)).where(Book.title == "none").scalar_subquery()
         assert len(await authors.exclude(Author.id > nobody)) == 3
 

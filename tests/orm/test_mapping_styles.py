@@ -51,13 +51,13 @@ async def test_dataclasses_composites_and_joined_tables_are_read_alike(database_
         await Pixel.query.create(x=3, colour="blue")
         await Ghost.query.create(x=4)
 
-        assert [type(each) for each in await Point.query.order_by("x")] == [
+        assert [type(point) for point in await Point.query.order_by("x")] == [
             Point,
             Pixel,
             Pixel,
             Ghost,
         ]
-        assert [each.y for each in await Point.query] == [7] * 4
+        assert [point.y for point in await Point.query] == [7] * 4
         assert await Pixel.query.order_by("-x").values_list("colour", "x") == [
             ("blue", 3),
             ("red", 2),
@@ -80,7 +80,7 @@ async def test_dataclasses_composites_and_joined_tables_are_read_alike(database_
         assert await ghosts.update(y=0) == 1
         assert await ghosts.limit(9).update(y=0) == 1
         assert await Point.query.filter(y=0).count() == 1
-        assert [type(each) for each in await ghosts] == [Ghost]
+        assert [type(ghost) for ghost in await ghosts] == [Ghost]
         assert await ghosts.values_list("x", flat=True) == [4]
         assert await ghosts.delete() == 1
         assert await Point.query.count() == 3
@@ -116,7 +116,7 @@ async def test_composites_are_read_and_found(database_url: str) -> None:
         await Shelf.query.create(span=Range(1, 5))
         assert (await Shelf.query.get(span=Range(1, 5))).span.high == 5
         assert await Shelf.query.filter(low__lt=1).count() == 0
-        assert [each.span for each in await Shelf.query] == [Range(1, 5)]
+        assert [shelf.span for shelf in await Shelf.query] == [Range(1, 5)]
 
 
 async def test_classes_that_others_have_mapped_are_read_alike(database_url: str) -> None:

@@ -63,7 +63,7 @@ async def test_an_update_of_joined_tables_changes_the_rows_that_match(database_u
 
         assert await Manager.query.filter(name="a").update(level=9) == 1
 
-        assert [each.level for each in await Manager.query.order_by("name")] == [9, 1, 1]
+        assert [manager.level for manager in await Manager.query.order_by("name")] == [9, 1, 1]
         with pytest.raises(ConfigurationError, match="another table"):
             Manager.query.update(name="z")
         with pytest.raises(ConfigurationError, match="several tables"):
@@ -80,7 +80,7 @@ async def test_objects_of_a_subclass_come_whole(database_url: str) -> None:
 
         found = await Employee.query.order_by("name")
 
-    assert [type(each) for each in found] == [Manager, Employee]
+    assert [type(row) for row in found] == [Manager, Employee]
     assert found[0].level == 3
 
 
@@ -264,7 +264,7 @@ async def test_many_to_many_and_trees(database_url: str) -> None:
         root.labels.append(labels[2])
         await root.save()
         await root.refresh("labels")
-        assert sorted(each.id for each in root.labels) == [2, 3]
+        assert sorted(label.id for label in root.labels) == [2, 3]
 
         (child,) = root.children
         leaf = await Node.query.get(parent=child)

@@ -35,11 +35,11 @@ async def test_an_object_goes_back_to_its_database(database_url: str, tmp_path: 
         made, _ = await elsewhere.get_or_create(name="made")
 
         for number, user in enumerate((there, loaded, streamed[0], bulk, made)):
-            for each in (user, copy.deepcopy(user)):
-                each.age = number
+            for instance in (user, copy.deepcopy(user)):
+                instance.age = number
                 async with models.transaction():  # of another database
-                    await each.save()
-                assert (await elsewhere.get(each.id)).age == number
+                    await instance.save()
+                assert (await elsewhere.get(instance.id)).age == number
         for user in (there, loaded, streamed[0]):
             (post,) = user.posts
             post.title = "changed"
@@ -112,8 +112,8 @@ async def test_an_object_goes_back_to_its_schema(postgres_url: str) -> None:
             with models.with_schema(schema):
                 await cast.User.query.create(name=schema, posts=[cast.Post(title=schema)])
         users = [
-            await cast.User.query.using(schema=each).prefetch_related("posts").get(1)
-            for each in ("a", "b")
+            await cast.User.query.using(schema=schema).prefetch_related("posts").get(1)
+            for schema in ("a", "b")
         ]
         with models.with_schema("a"):
             for user in users:

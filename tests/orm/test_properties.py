@@ -218,7 +218,7 @@ async def fill(cast: Library, chance: Random) -> None:
 async def check(chain: Chain, session: AsyncSession) -> None:
     query = chain.query
     expected = list(await session.scalars(chain.by_hand.ids()))
-    assert [each.id for each in await query] == expected
+    assert [row.id for row in await query] == expected
     if chain.loads_plainly:  # PostgreSQL orders distinct values only by themselves
         assert await query.values_list("pk", flat=True) == expected
     assert await query.count() == len(expected)
@@ -230,7 +230,7 @@ async def check(chain: Chain, session: AsyncSession) -> None:
         assert (await query.get()).id == expected[0]
     if chain.loads_plainly:  # joined collections cannot be streamed
         async with query.stream(100) as rows:
-            assert [each.id async for each in rows] == expected
+            assert [row.id async for row in rows] == expected
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -194,7 +194,7 @@ def test_different_questions_are_different_statements() -> None:
         for query in queries
         for what, build in (("objects", Query.objects), ("count", Query.count))
     ]
-    assert len({id(each) for each in statements}) == len(statements)
+    assert len({id(statement) for statement in statements}) == len(statements)
 
 
 def test_no_more_statements_are_kept_than_an_application_has() -> None:
@@ -258,7 +258,7 @@ async def test_values_of_all_kinds_are_changed_at_once(database_url: str) -> Non
         ]
         # The null of JSON, and not that of SQL.
         as_text = Note.query.order_by("id").values_list(cast(Note.data, String), flat=True)
-        assert [each.replace(" ", "") for each in await as_text] == ['{"a":null}', "null"]
+        assert [row.replace(" ", "") for row in await as_text] == ['{"a":null}', "null"]
         assert await Note.query.filter(id=1).update(pk=5, text=func.upper("x")) == 1
         assert await Note.query.filter(id=5, text="X").delete() == 1
         assert await Note.query.update(text="all") == 1
@@ -271,16 +271,16 @@ async def test_listeners_of_all_sessions_hear_of_changes(sqlite_url: str, name: 
     async with cast.models:
         await cast.models.create_all()
         heard: list[str] = []
-        listeners = {each: _noting(each, heard) for each in dir(SessionEvents) if _is_event(each)}
+        listeners = {name: _noting(name, heard) for name in dir(SessionEvents) if _is_event(name)}
         with listening(Session, name):
-            for each, listener in listeners.items():
-                event.listen(Session, each, listener)
+            for name, listener in listeners.items():
+                event.listen(Session, name, listener)
             try:
                 await cast.User.query.filter(id=1).update(name="a")
                 await cast.User.query.filter(id=1).delete()
             finally:
-                for each, listener in listeners.items():
-                    event.remove(Session, each, listener)
+                for name, listener in listeners.items():
+                    event.remove(Session, name, listener)
     assert set(heard) == set(CHANGING_EVENTS)
 
 
@@ -302,7 +302,7 @@ async def test_one_statement_serves_every_schema(postgres_url: str) -> None:
         for number, schema in enumerate(("tenant_a", "tenant_b")):
             await cast.models.create_all(schema=schema)
             users = cast.User.query.using(schema=schema)
-            await users.bulk_create([{"name": f"{schema} {each}"} for each in range(number + 1)])
+            await users.bulk_create([{"name": f"{schema} {index}"} for index in range(number + 1)])
         for _ in range(2):
             for number, schema in enumerate(("tenant_a", "tenant_b")):
                 users = cast.User.query.using(schema=schema)

@@ -218,7 +218,7 @@ def test_an_object_by_its_key_is_always_the_same_statement() -> None:
     again, others = plan.by_key((2, "b"))
     assert again is first
     # In the order of the table's key, whatever the order of the attributes.
-    assert [list(each.values()) for each in (parameters, others)] == [[1, "a"], [2, "b"]]
+    assert [list(mapping.values()) for mapping in (parameters, others)] == [[1, "a"], [2, "b"]]
     assert "seats.number = 1 AND seats.row = 'a'" in in_full(first.params(parameters))
     with pytest.raises(ValueError, match="zip"):
         plan.by_key((1,))

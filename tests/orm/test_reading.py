@@ -94,7 +94,7 @@ async def test_distinct_rows_are_counted_sliced_and_changed_as_such(database_url
         assert await writers.count() == 3  # a row for each pair
         assert await writers.distinct().count() == 2
         once = writers.distinct().order_by("-name")
-        assert [each.name for each in await once.limit(2)] == ["Bob", "Ada"]
+        assert [row.name for row in await once.limit(2)] == ["Bob", "Ada"]
         assert await once.limit(5).count() == 2
         assert await once.limit(1).offset(1).exists()
         assert not await once.limit(1).offset(2).exists()
@@ -199,15 +199,15 @@ async def test_relations_are_loaded_by_paths(database_url: str) -> None:
         assert (book.author.mentor.name, book.editor.name) == ("Ada", "Ada")
 
         ada = await Author.query.prefetch_related("books__tags", "pupils__pupils").get(1)
-        assert sorted(tag.text for each in ada.books for tag in each.tags) == [
+        assert sorted(tag.text for book in ada.books for tag in book.tags) == [
             "green",
             "red",
             "red",
         ]
-        assert [each.name for each in ada.pupils[0].pupils] == ["Cyd"]
+        assert [pupil.name for pupil in ada.pupils[0].pupils] == ["Cyd"]
 
         both = Book.query.select_related(Book.author).prefetch_related(Book.tags).order_by("pk")
-        assert [(each.author and each.author.name, len(each.tags)) for each in await both] == [
+        assert [(row.author and row.author.name, len(row.tags)) for row in await both] == [
             ("Ada", 1),
             ("Ada", 2),
             ("Bob", 0),
@@ -221,8 +221,8 @@ async def test_a_joined_collection_neither_repeats_nor_cuts_off(database_url: st
     async with library(database_url) as cast:
         Author = cast.Author
         query = Author.query.select_related("books").order_by("pk")
-        assert [len(each.books) for each in await query] == [2, 1, 0]
-        assert [len(each.books) for each in await query.limit(2)] == [2, 1]
+        assert [len(row.books) for row in await query] == [2, 1, 0]
+        assert [len(row.books) for row in await query.limit(2)] == [2, 1]
         assert len((await query.first()).books) == 2
         assert len((await query.get(1)).books) == 2
         assert (
@@ -234,7 +234,7 @@ async def test_rows_of_pairs_are_one_object_each(database_url: str) -> None:
     async with library(database_url) as cast:
         Author, Book = cast.Author, cast.Book
         writers = await Author.query.filter(Book.author_id == Author.id).order_by("pk")
-        assert [each.name for each in writers] == ["Ada", "Bob"]
+        assert [writer.name for writer in writers] == ["Ada", "Bob"]
 
 
 async def test_a_loop_that_is_left_early_keeps_no_connection(database_url: str) -> None:

@@ -27,7 +27,7 @@ async def test_refresh_loads_relations(database_url: str) -> None:
         user = await cast.User.query.create(name="ada", posts=[cast.Post(title="one")])
         user = await cast.User.query.get(user.id)
         await user.refresh("posts")
-        assert [each.title for each in user.posts] == ["one"]
+        assert [post.title for post in user.posts] == ["one"]
         user.posts[0].title = "two"
         await user.posts[0].save()
         assert (await cast.Post.query.get()).title == "two"

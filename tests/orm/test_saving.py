@@ -22,7 +22,7 @@ WAITING = "SELECT wait_event_type FROM pg_stat_activity WHERE datname = $1"
 
 def waits_for_a_lock(postgres: PostgresServer, url: str) -> bool:
     found = postgres.fetch(WAITING, url.rpartition("/")[2])
-    return any(each == "Lock" for (each,) in found)
+    return any(row == "Lock" for (row,) in found)
 
 
 async def test_a_new_object_is_inserted_and_complete(database_url: str) -> None:
@@ -178,7 +178,7 @@ async def test_an_object_can_be_stored_by_one_task_at_a_time(database_url: str) 
         user.age = 1
         outcomes = await asyncio.gather(user.save(), user.save(), return_exceptions=True)
 
-        assert [str(each) for each in outcomes if each] == [
+        assert [str(outcome) for outcome in outcomes if outcome] == [
             "This User belongs to a session that is open, or is being stored by another task at "
             "this moment. Let that session flush or commit it. [DBC100]"
         ]
@@ -190,7 +190,7 @@ async def test_a_new_object_is_stored_once(database_url: str) -> None:
         user = cast.User(name="ada")
         outcomes = await asyncio.gather(user.save(), user.save(), return_exceptions=True)
 
-        assert [type(each) for each in outcomes if each] == [ConfigurationError]
+        assert [type(outcome) for outcome in outcomes if outcome] == [ConfigurationError]
         assert await cast.User.query.count() == user.id == 1
         user.age = 1
         await user.save()  # and later on as any other
@@ -236,15 +236,15 @@ async def test_a_cancelled_save_can_be_done_again(
         async with cast.models.transaction():
             await cast.User.query.update(age=1)
             await cast.User.query.create(name="bob")
-            for each in (user, new):
-                each.age = 5
+            for instance in (user, new):
+                instance.age = 5
                 # Outside of the transaction, which it waits for.
-                saving = asyncio.get_running_loop().create_task(each.save(), context=Context())
+                saving = asyncio.get_running_loop().create_task(instance.save(), context=Context())
                 await wait_until_async(partial(waits_for_a_lock, postgres, postgres_url), 5.0)
                 saving.cancel()
                 await asyncio.wait([saving])
                 assert saving.cancelled()
-                assert each.age == 5
+                assert instance.age == 5
             await cast.User.query.filter(name="bob").delete()
         await user.save()
         await new.save()

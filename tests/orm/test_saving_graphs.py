@@ -27,7 +27,7 @@ async def test_what_is_new_or_changed_among_related_objects_is_stored_along(
         one.title = "changed"  # ada itself is not
         await ada.save()
 
-        assert [each.id for each in ada.posts] == [1, 2, 3]
+        assert [post.id for post in ada.posts] == [1, 2, 3]
         assert not inspect(ada.posts[2]).unloaded - {"user"}
         assert await cast.Post.query.order_by("id").values_list("title", flat=True) == [
             "changed",

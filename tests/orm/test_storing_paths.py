@@ -67,7 +67,7 @@ def lived(connection: Connection, kind: str, seed: int, path: Path) -> list[Any]
             setattr(instance, name, value)
         assert path(connection, instance) is instance
         seen += [anatomy(instance), anatomy(pickle.loads(pickle.dumps(instance)))]
-    seen.append([tuple(each) for each in connection.execute(select(table_of(type(instance))))])
+    seen.append([tuple(row) for row in connection.execute(select(table_of(type(instance))))])
     metadata.drop_all(connection)
     return seen
 

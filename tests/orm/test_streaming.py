@@ -34,7 +34,7 @@ async def crowd(url: str, size: int = 100, **options: Any) -> AsyncIterator[Cast
     async with cast.models:
         await cast.models.create_all()
         await cast.User.query.bulk_create(
-            [{"id": each + 1, "name": f"{each}", "age": each} for each in range(size)]
+            [{"id": number + 1, "name": f"{number}", "age": number} for number in range(size)]
         )
         yield cast
 
@@ -184,7 +184,7 @@ async def test_two_streams_on_one_connection(database_url: str) -> None:
         ):
             falling = aiter(down)
             seen = [(user.id, (await anext(falling)).id) async for user in up]
-        assert seen == [(each, 101 - each) for each in range(1, 101)]
+        assert seen == [(number, 101 - number) for number in range(1, 101)]
 
 
 async def test_siblings_take_turns_between_two_fetches(database_url: str) -> None:
@@ -284,12 +284,12 @@ async def test_subclasses_come_whole(database_url: str) -> None:
 
     async with models:
         await models.create_all()
-        for each in range(10):
-            await Dog.query.create(tricks=each)
+        for number in range(10):
+            await Dog.query.create(tricks=number)
             await Animal.query.create()
         async with Animal.query.order_by("id").stream(3) as animals:
             found = [animal async for animal in animals]
-        assert [each.tricks for each in found if isinstance(each, Dog)] == list(range(10))
+        assert [row.tricks for row in found if isinstance(row, Dog)] == list(range(10))
         assert len(found) == 20
 
 

@@ -95,7 +95,7 @@ def test_what_undoing_takes_is_known() -> None:
     }
     for owner, names in OF_UNDOING.items():
         assert [name for name in names if not hasattr(owners[owner], name)] == []
-    behind = {each for names in OF_UNDOING.values() for each in names if each.startswith("_")}
+    behind = {name for names in OF_UNDOING.values() for name in names if name.startswith("_")}
     used = (object_undo, flush_undo, loaded_objects, store_lock)
     ours = {"_filled", "_originals", "_pending"}  # of one undo, read by another
     assert set().union(*(_behind_the_public_ones(module) for module in used)) - ours == behind

@@ -136,9 +136,9 @@ async def test_create_gives_back_what_the_database_filled_in(database_url: str) 
 
         assert (user.id, user.age) == (4, None)
         assert (post.id, post.title) == (1, "untitled")
-        for each in (user, post):
-            assert inspect(each).detached
-            assert not inspect(each).unloaded & {"id", "name", "age", "title", "user_id"}
+        for instance in (user, post):
+            assert inspect(instance).detached
+            assert not inspect(instance).unloaded & {"id", "name", "age", "title", "user_id"}
 
 
 async def test_create_stores_relations_along_or_not_at_all(database_url: str) -> None:

@@ -156,7 +156,7 @@ async def test_a_failed_creation_leaves_the_transaction_as_it_was(database_url: 
         # Nothing of it hangs on what it was made of.
         ada.age = 3
         await ada.save()
-        assert [each.id for each in await cast.Post.query] == [post.id]
+        assert [post.id for post in await cast.Post.query] == [post.id]
 
 
 async def test_who_comes_second_gets_the_firsts(database_url: str) -> None:
@@ -178,8 +178,8 @@ async def test_who_comes_second_gets_the_firsts(database_url: str) -> None:
         await models.create_all()
         made = await asyncio.gather(
             *(
-                Seat.query.update_or_create(row=1, number=each % 3, defaults={"taken_by": "x"})
-                for each in range(30)
+                Seat.query.update_or_create(row=1, number=number % 3, defaults={"taken_by": "x"})
+                for number in range(30)
             )
         )
         assert sum(is_new for _, is_new in made) == 3
@@ -282,6 +282,6 @@ async def test_the_warning_names_the_line_that_wrote_the_query(database_url: str
         await asyncio.gather(user.save())
         await asyncio.gather(user.refresh())
         await user.delete()
-    ours = [each for each in caught if each.category is DatabaseNotConnectedWarning]
-    assert {each.filename for each in ours} == {__file__}
-    assert {each.lineno - first for each in ours} == {0, 1, 3, 4, 5}
+    ours = [warning for warning in caught if warning.category is DatabaseNotConnectedWarning]
+    assert {warning.filename for warning in ours} == {__file__}
+    assert {warning.lineno - first for warning in ours} == {0, 1, 3, 4, 5}

@@ -30,8 +30,8 @@ async def test_nothing_waits_for_ever_if_all_tasks_are_cancelled_during_a_connec
             await asyncio.sleep(0)
         # As asyncio.run does at its end, for those that clean up after the first cancellation.
         left = asyncio.all_tasks() - others
-        for each in left:
-            each.cancel()
+        for task in left:
+            task.cancel()
 
         _, pending = await asyncio.wait({connecting, *left}, timeout=5)
 

@@ -51,8 +51,8 @@ def lives(openings: list[float], replacements: int = 0) -> list[tuple[float, flo
             found.append((at, record.info["asgi_dbconn.retire_at"]))
             heappush(waiting, found[-1][1])
 
-        for each in openings:
-            open_one(each)
+        for opening in openings:
+            open_one(opening)
         for _ in range(replacements):
             open_one(heappop(waiting))
         return found

@@ -60,9 +60,9 @@ async def test_all_databases_open_and_close_together(postgres_url: str, sqlite_u
     async with models as entered:
         assert entered is models
         assert models.is_connected
-        assert all(each.is_connected for each in models.databases.values())
+        assert all(database.is_connected for database in models.databases.values())
 
-    assert not any(each.is_connected for each in models.databases.values())
+    assert not any(database.is_connected for database in models.databases.values())
 
 
 async def test_enter_and_exit_work_as_hooks_without_arguments(database_url: str) -> None:
@@ -98,7 +98,7 @@ async def test_one_dead_database_of_three_closes_the_others(
 
     assert "'audit'" in str(caught.value)
     assert str(DatabaseURL(dead_url)) in str(caught.value)
-    assert not any(each.is_connected for each in models.databases.values())
+    assert not any(database.is_connected for database in models.databases.values())
     assert not postgres.sessions(database=postgres_url.rpartition("/")[2])
 
 
@@ -247,7 +247,7 @@ async def test_any_mapped_class_can_be_queried(database_url: str) -> None:
         async with models.connection() as connection:
             await connection.run_sync(Base.metadata.create_all)
         await models.query(Plain).create()
-        assert [each.id for each in await models.query(Plain)] == [1]
+        assert [plain.id for plain in await models.query(Plain)] == [1]
 
 
 async def test_tables_may_be_created_by_everybody_at_once(database_url: str) -> None:

@@ -24,7 +24,7 @@ def test_included_applications_start_in_order_and_stop_in_reverse(
         answers = [server.get(path).text for path in ("/", "/shop/", "/admin/")]
     assert_nobody_connected(postgres, postgres_url)
     assert answers == [
-        f"{each} in {name}" for each in ("the main application", "the shop", "the admin")
+        f"{place} in {name}" for place in ("the main application", "the shop", "the admin")
     ]
     assert re.findall(rf"^(.+ (?:starts|stops)) in {name}$", server.log, re.MULTILINE) == [
         "the main application starts",

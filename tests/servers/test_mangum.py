@@ -98,5 +98,5 @@ def test_an_invocation_fails_where_the_database_is_dead(
 def logged(caplog: pytest.LogCaptureFixture) -> str:
     """What our log would show, in the format that the served applications give it."""
     return "\n".join(
-        f"{each.levelname} {each.name}: {each.getMessage()}" for each in caplog.records
+        f"{record.levelname} {record.name}: {record.getMessage()}" for record in caplog.records
     )

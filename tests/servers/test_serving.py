@@ -88,8 +88,8 @@ def test_every_worker_has_a_pool_of_its_own_and_leaves_nothing(
             f"worker {pid}" for pid in workers
         )
         answers = [ask(server, "/sleep/0.05") for _ in range(8)]
-        assert {each.result(10).status_code for each in answers} == {HTTPStatus.OK}
-        assert {each.result().json()["worker"] for each in answers} <= workers
+        assert {answer.result(10).status_code for answer in answers} == {HTTPStatus.OK}
+        assert {answer.result().json()["worker"] for answer in answers} <= workers
         names = names_of_sessions(postgres, postgres_url)
         assert all(1 <= names.count(f"worker {pid}") <= 2 for pid in workers), names
         server.terminate()
@@ -101,4 +101,4 @@ def test_every_worker_has_a_pool_of_its_own_and_leaves_nothing(
 
 
 def names_of_sessions(postgres: PostgresServer, url: str) -> list[str]:
-    return sorted(each.application_name for each in sessions(postgres, url))
+    return sorted(session.application_name for session in sessions(postgres, url))

@@ -43,8 +43,8 @@ def unconnected(request: pytest.FixtureRequest, postgres: PostgresServer) -> Ite
 
 def test_requests_are_answered_all_the_same(unconnected: Unconnected) -> None:
     """Scenarios 44 and 45: an engine for each query; daphne calls us with keywords."""
-    assert {each.status_code for each in unconnected.answers} == {HTTPStatus.OK}
-    assert {each.json()["database"] for each in unconnected.answers} == {unconnected.database}
+    assert {answer.status_code for answer in unconnected.answers} == {HTTPStatus.OK}
+    assert {answer.json()["database"] for answer in unconnected.answers} == {unconnected.database}
     assert unconnected.sessions == []
     assert lives(unconnected.log) == []
     assert "the inner application starts" not in unconnected.log
@@ -68,8 +68,8 @@ def test_concurrent_first_requests_connect_once(
     with kind.serve(env) as server:
         with ThreadPoolExecutor(FIRST_REQUESTS) as threads:
             answers = list(threads.map(server.get, ["/where"] * FIRST_REQUESTS))
-        assert {each.status_code for each in answers} == {HTTPStatus.OK}
-        assert {each.json()["database"] for each in answers} == {name_in(postgres_url)}
+        assert {answer.status_code for answer in answers} == {HTTPStatus.OK}
+        assert {answer.json()["database"] for answer in answers} == {name_in(postgres_url)}
         assert lives(server.log) == ["connected"]
         assert sessions(postgres, postgres_url) != []
         server.terminate()

@@ -61,7 +61,7 @@ def who_stays(postgres: PostgresServer, *urls: str) -> list[Session]:
     """Who is still connected to one of the databases after a second."""
 
     def connected() -> list[Session]:
-        return [each for url in urls for each in sessions(postgres, url)]
+        return [session for url in urls for session in sessions(postgres, url)]
 
     with suppress(AssertionError):
         wait_until(lambda: not connected(), 1.0)
@@ -76,9 +76,9 @@ def assert_nobody_connected(postgres: PostgresServer, *urls: str) -> None:
 def sleeping(postgres: PostgresServer, url: str) -> list[Session]:
     """Who lets the database sleep at this moment."""
     return [
-        each
-        for each in sessions(postgres, url)
-        if each.state == "active" and "pg_sleep" in each.query
+        session
+        for session in sessions(postgres, url)
+        if session.state == "active" and "pg_sleep" in session.query
     ]
 
 

@@ -27,7 +27,7 @@ async def test_a_registry_from_the_environment_works(
         assert await cast.User.query.count() == 1
         await models.ping()
     assert set(models.extra) == {"audit"}
-    assert [each.options.pool_size for each in models.databases.values()] == [2, 2]
+    assert [database.options.pool_size for database in models.databases.values()] == [2, 2]
 
 
 @pytest.mark.postgres

@@ -94,7 +94,7 @@ def test_a_preload_that_cannot_be_imported_is_warned_of_and_the_others_are_loade
         assert monkay.evaluate_settings()
 
     missing = "no_such_package" if broken else "shop_modles"
-    assert [str(each.message) for each in caught] == [
+    assert [str(warning.message) for warning in caught] == [
         "The preload 'shop_modles:x' is left out, as 'shop_modles' cannot be imported: No module "
         f"named '{missing}'. Correct its name in `preloads`, or what it imports."
     ]

@@ -125,7 +125,7 @@ def test_a_misspelt_variable_is_warned_of_at_the_line_that_reads_settings(
     with pytest.warns(UserWarning, match="is ignored") as caught:
         Settings()
 
-    assert [str(each.message) for each in caught] == [
+    assert [str(warning.message) for warning in caught] == [
         f"{written} ({place}) is no setting, and is ignored. Did you mean {meant}?"
     ]
     assert caught[0].filename == __file__
@@ -159,13 +159,13 @@ def test_no_secret_is_in_an_error_or_the_variables_of_its_frames(
     given: Mapping[str, Any], place: str, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variables = {
-        f"ASGI_DBCONN_{name.upper()}": str(each).replace("'", '"') for name, each in given.items()
+        f"ASGI_DBCONN_{name.upper()}": str(value).replace("'", '"') for name, value in given.items()
     }
     if place == ".env":
-        write(".env", "".join(f"{name}='{each}'\n" for name, each in variables.items()))
+        write(".env", "".join(f"{name}='{variable}'\n" for name, variable in variables.items()))
     elif place == "environment":
-        for name, each in variables.items():
-            monkeypatch.setenv(name, each)
+        for name, variable in variables.items():
+            monkeypatch.setenv(name, variable)
     with pytest.raises(ConfigurationError) as caught:
         Settings(**(given if place == "arguments" else {}))
 

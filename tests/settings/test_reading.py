@@ -44,8 +44,8 @@ def test_without_anything_there_is_no_database_and_every_option_is_its_own_defau
     assert settings.app is None
     assert settings.preloads == ()
     assert settings.migration_directory == Path("migrations")
-    for each in fields(DatabaseOptions()):
-        assert getattr(settings, each.name) == getattr(DatabaseOptions(), each.name), each.name
+    for field in fields(DatabaseOptions()):
+        assert getattr(settings, field.name) == getattr(DatabaseOptions(), field.name), field.name
 
 
 def test_every_database_option_is_a_setting_of_the_same_name_and_type() -> None:

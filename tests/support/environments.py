@@ -44,7 +44,7 @@ def environment(name: str, requirements: Sequence[str], *, with_project: bool) -
 
 def _own_requirements() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [str(each) for each in project["dependencies"]]
+    return [str(dependency) for dependency in project["dependencies"]]
 
 
 def _digest(lines: Sequence[str]) -> str:

@@ -43,8 +43,8 @@ class Leftovers:
     @classmethod
     def now(cls) -> Leftovers:
         found = _instances(asyncio.AbstractEventLoop, asyncio.Task)
-        loops = [each for each in found if isinstance(each, Loop)]
-        tasks = [each for each in found if isinstance(each, asyncio.Task)]
+        loops = [row for row in found if isinstance(row, Loop)]
+        tasks = [row for row in found if isinstance(row, asyncio.Task)]
         return cls(
             threads_now(),
             [loop for loop in loops if not (loop.is_closed() or is_infrastructure_loop(loop))],
@@ -153,12 +153,12 @@ def _instances(*bases: type) -> list[object]:
     # By the type alone: `isinstance` would ask the object too, and a lazy proxy would come to
     # life. By the identity of the type, because a metaclass may make its classes unhashable. And
     # without a step of Python for each: they are a hundred thousand, and every test asks twice.
-    wanted = {id(each) for each in _with_subclasses(bases)}
+    wanted = {id(subclass) for subclass in _with_subclasses(bases)}
     things = gc.get_objects()
     return list(compress(things, map(wanted.__contains__, map(id, map(type, things)))))
 
 
 def _with_subclasses(bases: Iterable[type]) -> Iterator[type]:
-    for each in bases:
-        yield each
-        yield from _with_subclasses(each.__subclasses__())
+    for base in bases:
+        yield base
+        yield from _with_subclasses(base.__subclasses__())

@@ -181,7 +181,7 @@ class PostgresServer:
         """Let the server end all sessions of that name, in that database or any, and return how
         many there were.
         """
-        found = [each.pid for each in self.sessions(application_name, database=database)]
+        found = [session.pid for session in self.sessions(application_name, database=database)]
         # With a time limit the function returns only when the session has ended.
         self.fetch("SELECT pg_terminate_backend(pid, 5000) FROM unnest($1::int[]) pid", found)
         return len(found)

@@ -27,7 +27,7 @@ def _sockets_of(group: int) -> Iterator[str]:
         try:
             if os.getpgid(int(process.name)) != group:
                 continue
-            names = [_target(each) for each in (process / "fd").iterdir()]
+            names = [_target(descriptor) for descriptor in (process / "fd").iterdir()]
         except (ProcessLookupError, FileNotFoundError, PermissionError):
             continue
         for name in names:

@@ -93,4 +93,4 @@ def rows(postgres: PostgresServer, url: str, schema: str, table: str = "houses")
     found = postgres.fetch(
         f"SELECT {column} AS said FROM {name}.{table} ORDER BY 1", database=url.rpartition("/")[2]
     )
-    return [each["said"] for each in found]
+    return [row["said"] for row in found]

@@ -194,8 +194,8 @@ async def test_transactions_of_two_databases_nest_and_mix(
         models = made.models
         async with models.transaction(), models.transaction("audit"):
             await asyncio.gather(
-                *(made.Note.query.create(text=str(each)) for each in range(5)),
-                *(made.Entry.query.create(text=str(each)) for each in range(5)),
+                *(made.Note.query.create(text=str(number)) for number in range(5)),
+                *(made.Entry.query.create(text=str(number)) for number in range(5)),
             )
             with pytest.raises(KeyError):
                 async with models.transaction():
@@ -233,7 +233,7 @@ async def test_a_table_without_a_model_belongs_to_its_metadatas_database(
         mapped = registry(metadata=made.models.metadatas["audit"])
         mapped.map_imperatively(Logged, made.Entry.__table__)
         await made.Entry.query.create(text="an entry")
-        assert [each.text for each in await made.models.query(Logged)] == ["an entry"]
+        assert [logged.text for logged in await made.models.query(Logged)] == ["an entry"]
 
         class Stranger:
             id: int

@@ -25,9 +25,9 @@ async def people(url: str, number: int = 1) -> AsyncIterator[Cast]:
     cast = make_cast(Registry(url))
     async with cast.models:
         await cast.models.create_all()
-        for each in range(number):
+        for index in range(number):
             await cast.User.query.create(
-                name=f"user {each}", posts=[cast.Post(title=f"post {each}")]
+                name=f"user {index}", posts=[cast.Post(title=f"post {index}")]
             )
         yield cast
 
@@ -120,7 +120,7 @@ async def test_pages_are_a_small_dependency(database_url: str) -> None:
 
         async with client(api) as http:
             page = (await http.get("/users?limit=2&offset=3")).json()
-            assert [each["id"] for each in page["items"]] == [4, 5]
+            assert [order["id"] for order in page["items"]] == [4, 5]
             assert page["total"] == 5
             assert (await http.get("/users?limit=2&offset=9")).json() == {"items": [], "total": 5}
             assert (await http.get("/users?limit=0")).status_code == 422

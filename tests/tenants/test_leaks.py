@@ -63,8 +63,8 @@ class Tenant:
 
     async def write_many(self) -> None:
         House = self.made.House
-        for each in await House.query.bulk_create([self.new(), self.new()], returning=True):
-            self.look([each.tenant])
+        for house in await House.query.bulk_create([self.new(), self.new()], returning=True):
+            self.look([house.tenant])
         await House.query.filter(tenant=self.schema).order_by("-id").limit(2).update(mood=None)
 
     async def fail(self) -> None:
@@ -150,10 +150,10 @@ def assert_kept_apart(
 async def test_tenants_on_one_pool_stay_apart(
     postgres: PostgresServer, postgres_url: str, number: int
 ) -> None:
-    schemas = [f"t{each}" for each in range(number)]
+    schemas = [f"t{index}" for index in range(number)]
     async with letting(postgres_url, *schemas, pool_size=5, acquire_timeout=30.0) as made:
         tenants = [
-            Tenant(made, schemas[each % number], random.Random(each)) for each in range(TASKS)
+            Tenant(made, schemas[index % number], random.Random(index)) for index in range(TASKS)
         ]
         deadline = time.monotonic() + SECONDS
 
@@ -173,7 +173,9 @@ async def test_tenants_on_one_connection_stay_apart(
     """Fifty tasks of two tenants, all inside of one transaction that is nobody's."""
     schemas = ["t0", "t1"]
     async with letting(postgres_url, *schemas, pool_size=1) as made:
-        tenants = [Tenant(made, schemas[each % 2], random.Random(each)) for each in range(TASKS)]
+        tenants = [
+            Tenant(made, schemas[number % 2], random.Random(number)) for number in range(TASKS)
+        ]
         deadline = time.monotonic() + SECONDS
 
         async def live(tenant: Tenant) -> None:

@@ -27,7 +27,7 @@ def schemas_in(postgres: PostgresServer, url: str) -> set[str]:
         """,
         database=url.rpartition("/")[2],
     )
-    return {each["nspname"] for each in found}
+    return {row["nspname"] for row in found}
 
 
 def is_refused(made: Letting, name: str) -> bool:
@@ -56,17 +56,19 @@ async def use(made: Letting, name: str) -> None:
         (second,) = await House.query.bulk_create(
             [House(tenant=name, name="second")], returning=True
         )
-        await House.query.bulk_create([{"tenant": name, "name": str(each)} for each in range(3)])
+        await House.query.bulk_create(
+            [{"tenant": name, "name": str(number)} for number in range(3)]
+        )
         await House.query.bulk_create([{"tenant": name, "name": "second"}], ignore_conflicts=True)
         await House.query.filter(name__in=["0", "1"]).delete()
         await House.query.filter(House.name == "2").update(name="third")
         async with models.session() as session:
-            session.add_all([House(tenant=name, name=f"fourth {each}") for each in range(2)])
+            session.add_all([House(tenant=name, name=f"fourth {number}") for number in range(2)])
             assert await session.scalar(select(func.count()).select_from(House)) == len(WANTED)
         (found,) = await House.query.filter(rooms__tenant=name).prefetch_related("rooms")
         assert (found.name, [room.number for room in found.rooms]) == ("built", [1])
         async with House.query.stream(1) as houses:
-            assert {each.tenant async for each in houses} == {name}
+            assert {house.tenant async for house in houses} == {name}
     second.name = "second, saved"
     await second.save()
     await second.refresh()
@@ -127,7 +129,7 @@ async def test_names_that_differ_little_are_two_schemas(
         for name in alike:
             await build(made, name, name)
         for name in alike:
-            assert [each.tenant for each in await made.House.query.using(schema=name)] == [name]
+            assert [house.tenant for house in await made.House.query.using(schema=name)] == [name]
             assert rows(postgres, postgres_url, name) == [name]
     assert schemas_in(postgres, postgres_url) == OURS | set(alike)
 

@@ -52,11 +52,11 @@ async def test_reading_stays_in_the_schema(postgres_url: str) -> None:
             assert await House.query.filter(rooms__tenant="b").count() == 0
             (house,) = await House.query.prefetch_related("rooms")
             (room,) = await Room.query.select_related("house")
-            assert ([each.tenant for each in house.rooms], room.house.name) == (["a"], "of a")
+            assert ([room.tenant for room in house.rooms], room.house.name) == (["a"], "of a")
             async with House.query.prefetch_related("rooms").stream(1) as houses:
-                assert [[each.tenant for each in house.rooms] async for house in houses] == [["a"]]
+                assert [[room.tenant for room in house.rooms] async for house in houses] == [["a"]]
             await house.refresh("rooms")
-            assert [each.tenant for each in house.rooms] == ["a"]
+            assert [room.tenant for room in house.rooms] == ["a"]
 
 
 @pytest.mark.postgres

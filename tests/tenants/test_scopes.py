@@ -81,10 +81,10 @@ async def test_a_scope_stays_in_the_schema_it_was_opened_in(postgres_url: str) -
             async with scope as transaction:  # entered in b
                 with made.models.with_schema("a"):
                     assert await seen_by(transaction.connection, made) == ["of b"]
-                    assert [each.name for each in await made.House.query] == ["of a"]
+                    assert [house.name for house in await made.House.query] == ["of a"]
                     assert await seen_by(transaction.connection, made) == ["of b"]
                 with made.models.with_schema(None):
-                    assert [each.name for each in await made.House.query] == ["of None"]
+                    assert [house.name for house in await made.House.query] == ["of None"]
                 assert await made.House.query.using(schema="a").count() == 1
                 assert await seen_by(transaction.connection, made) == ["of b"]
 
@@ -176,7 +176,7 @@ async def test_a_map_set_by_hand_is_sqlalchemys_own_affair(postgres_url: str) ->
         async with made.models.connection() as connection:
             await connection.execution_options(schema_translate_map={None: "a"})
             assert await seen_by(connection, made) == ["of a"]
-            assert [each.name for each in await made.House.query] == ["of None"]
+            assert [house.name for house in await made.House.query] == ["of None"]
             assert await seen_by(connection, made) == ["of a"]
             assert (await made.House.query.using(schema="b").get()).name == "of b"
             assert await seen_by(connection, made) == ["of a"]
@@ -209,7 +209,7 @@ async def test_synchronous_code_of_a_scope_is_in_its_schema(postgres_url: str) -
         await build_each(made, "a", "b")
 
         def read() -> list[str]:
-            return [each.name for each in run_sync(made.House.query.all())]
+            return [house.name for house in run_sync(made.House.query.all())]
 
         with made.models.with_schema("b"):
             assert await made.models.sync(read) == ["of b"]

@@ -38,7 +38,7 @@ def things_in(postgres: PostgresServer, url: str, schema: str) -> list[str]:
         schema,
         database=url.rpartition("/")[2],
     )
-    return sorted((each["said"] for each in found), key=str.lower)
+    return sorted((row["said"] for row in found), key=str.lower)
 
 
 async def test_a_schema_gets_everything_and_others_nothing(

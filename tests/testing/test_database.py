@@ -69,7 +69,7 @@ async def test_it_exists_inside_the_block_only(original: str, left: Left) -> Non
 
     async with database as entered:
         assert entered is database
-        assert any(database.name in each for each in left())
+        assert any(database.name in name for name in left())
         async with Registry(database.url) as models:
             await models.ping()
 

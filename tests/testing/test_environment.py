@@ -47,7 +47,7 @@ def test_a_variable_that_is_set_counts_before_the_line() -> None:
     environ = {"A": "sqlite:///a.db", "B": ""}
     databases = DatabaseVariables(["A=sqlite:///x.db", "B=sqlite:///b.db"], environ).databases
 
-    assert [each.original.database for each in databases.values()] == ["a.db", "b.db"]
+    assert [database.original.database for database in databases.values()] == ["a.db", "b.db"]
 
 
 def test_two_variables_for_one_database_stay_so() -> None:

@@ -80,7 +80,7 @@ def test_after_the_only_process_was_killed_they_are_left_until_they_are_dropped(
 ) -> None:
     project.write_test("test_killed.py", KILLED)
     project.run(["tests/test_killed.py", "-p", "no:asyncio"], code=-signal.SIGKILL)
-    assert len(databases := [each for each in left() if name in each]) == 1
+    assert len(databases := [path for path in left() if name in path]) == 1
 
     project.write_test(
         "test_tidy.py",

@@ -67,5 +67,5 @@ def test_options_go_to_every_database_named_by_a_url() -> None:
 
     models = Registry("sqlite://", extra={"a": "sqlite://", "b": own}, pool_size=7)
 
-    sizes = {name: each.options.pool_size for name, each in models.databases.items()}
+    sizes = {name: database.options.pool_size for name, database in models.databases.items()}
     assert sizes == {None: 7, "a": 7, "b": 3}

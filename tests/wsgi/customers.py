@@ -87,9 +87,9 @@ class Day:
     def values(self, key: str) -> list[Any]:
         """What the answers say under ``key``, each value once."""
         found: list[Any] = []
-        for each in self.answers:
-            if each[key] not in found:
-                found.append(each[key])
+        for answer in self.answers:
+            if answer[key] not in found:
+                found.append(answer[key])
         return found
 
 
@@ -133,16 +133,16 @@ def serve(
 
         def all_work() -> bool:
             list(customers.map(run, [Errand("GET", "/names")] * CUSTOMERS))
-            return bool(wrong) or len({each["worker"] for each in answers}) >= workers
+            return bool(wrong) or len({answer["worker"] for answer in answers}) >= workers
 
         wait_until(all_work, 20, message=lambda: f"{workers} workers answer:\n{server.log}")
         running = [customers.submit(run, errand) for errand in todo]
         pending = set(running)
         while pending:
-            samples.append({each.pid for each in sessions(postgres, url)})
+            samples.append({session.pid for session in sessions(postgres, url)})
             pending = wait(pending, timeout=0.02).not_done
-    for each in running:
-        each.result()
+    for future in running:
+        future.result()
     return Day(answers, wrong, samples)
 
 

@@ -82,7 +82,7 @@ def waiting_in(app: WSGIMiddleware) -> int:
         while frame is not None:
             frames.append(frame)
             frame = frame.f_back  # type: ignore[assignment]
-        connects = any(each.f_locals.get("self") is app for each in frames)
+        connects = any(frame.f_locals.get("self") is app for frame in frames)
         return connects and innermost.f_code.co_name == "wait"
 
     return sum(map(waits, sys._current_frames().values()))
@@ -92,10 +92,10 @@ def test_workers_are_replaced_while_clients_are_served(postgres: PostgresServer,
     todo = errands(200)
     with gunicorn(FLASK, bank, "--graceful-timeout", "10") as server:
         first = serve(server, postgres, bank, todo[:100], WORKERS)
-        old = {each.pid for each in sessions(postgres, bank)}
+        old = {session.pid for session in sessions(postgres, bank)}
         os.kill(server.pid, signal.SIGHUP)
         second = serve(server, postgres, bank, todo[100:])
-        wait_until(lambda: not old & {each.pid for each in sessions(postgres, bank)}, 10)
+        wait_until(lambda: not old & {session.pid for session in sessions(postgres, bank)}, 10)
         wait_until(lambda: len(ends(server)) == WORKERS, 5, message=lambda: server.log)
         server.get(NAMES).raise_for_status()
         server.terminate()
@@ -108,7 +108,7 @@ def test_workers_are_replaced_while_clients_are_served(postgres: PostgresServer,
 
 
 def ends(server: ServerProcess) -> list[str]:
-    return [each for each in lives(server.log) if each.startswith("disconnected")]
+    return [life for life in lives(server.log) if life.startswith("disconnected")]
 
 
 def test_waitress_ends_on_the_spot_by_sigterm_and_nobody_stays_connected(

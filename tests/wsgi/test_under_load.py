@@ -127,6 +127,6 @@ def test_every_process_disconnects_in_order_and_nobody_stays(life: Life) -> None
     """Scenario 52, and the same for every other server."""
     assert life.left == []
     assert life.returncode == life.kind.ends_with, life.log
-    ends = [each for each in lives(life.log) if each != "connected"]
+    ends = [live for live in lives(life.log) if live != "connected"]
     assert len(ends) == life.kind.workers + life.kind.parents
-    assert all("0 cancelled, 0 cut" in each for each in ends), ends
+    assert all("0 cancelled, 0 cut" in end for end in ends), ends

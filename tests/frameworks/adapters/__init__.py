@@ -39,7 +39,7 @@ def _load(name: str) -> Framework:
 
 def _names() -> list[str]:
     chosen = os.environ.get(ENVIRONMENT_VARIABLE)
-    return chosen.split(",") if chosen else [each for each in _HOMES if each not in _ELSEWHERE]
+    return chosen.split(",") if chosen else [home for home in _HOMES if home not in _ELSEWHERE]
 
 
 FRAMEWORKS: Final = [_load(name) for name in _names()]

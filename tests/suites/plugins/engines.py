@@ -117,7 +117,11 @@ def _leaked(accounting: Any) -> set[Any]:
     SQLAlchemy's own accounting counts calls of ``Pool._close_connection()``. Our pool closes
     connections in another way, and what matters is whether they are closed.
     """
-    return {each for each in accounting._created - accounting._closed if _is_open(each)}
+    return {
+        connection
+        for connection in accounting._created - accounting._closed
+        if _is_open(connection)
+    }
 
 
 def _is_open(connection: Any) -> bool:

@@ -92,7 +92,9 @@ async def transfer_async(giver: int, taker: int, amount: int) -> Answer:
 def answer(status: int = HTTPStatus.OK, **said: object) -> Answer:
     """Something to send as JSON, and the status to send it with."""
     stats = models.database.stats()
-    threads = [each.name for each in threading.enumerate() if each.name.startswith("asgi-dbconn")]
+    threads = [
+        thread.name for thread in threading.enumerate() if thread.name.startswith("asgi-dbconn")
+    ]
     return {
         **said,
         "worker": os.getpid(),
