@@ -199,7 +199,7 @@ def _connect_table(connects: Sequence[Connects]) -> str:
     head = ["", "connects", "statements", "per 1,000", "target", ""]
     rows = [
         [
-            f"{opened.load}: {connect.contender}",
+            f"{opened.load}: {opened.contender}",
             f"{opened.connects:,}",
             f"{opened.statements:,}",
             f"{opened.connects / opened.statements * 1000:.2f}",

@@ -14,7 +14,7 @@ from typing import Final
 from asgi_dbconn.databases.reference_count import ReferenceCount, State
 from asgi_dbconn.databases.startup import BackgroundConnect
 from asgi_dbconn.errors import DatabaseUnavailable, PoolClosed, UnclosedDatabaseWarning
-from asgi_dbconn.loops import environment
+from asgi_dbconn.loops import default_loop
 from asgi_dbconn.loops.deadlocks import is_blocked
 from asgi_dbconn.loops.fork import keep_forever
 from asgi_dbconn.loops.loop_lifetime import ShutdownHook
@@ -98,7 +98,7 @@ class LoopPools:
             raise
         self._add(pool.loop, pool)
         self._home = pool.loop
-        environment.register_app_loop(pool.loop)
+        default_loop.register_app_loop(pool.loop)
         return pool
 
     async def drain_all(self) -> DrainReport:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from asgi_dbconn.databases.block_scopes import PoolSource
 from asgi_dbconn.databases.blocks import Block, Entry
 from asgi_dbconn.databases.checkout import Checkout
-from asgi_dbconn.databases.connection_scopes import (
+from asgi_dbconn.databases.commit_as_you_go import (
     JoinedConnection,
     JoinedSession,
     OutermostConnection,

@@ -24,8 +24,8 @@ from asgi_dbconn.loops.deadlocks import SyncCall, enclosing_calls, is_waiting, w
 from asgi_dbconn.loops.idle_loops import LoopOwnership, ownership_of, run_idle_loop
 from asgi_dbconn.loops.job import CreateTask, Job, create_eager_task
 from asgi_dbconn.loops.keyboard_interrupt import interrupt_count, raise_on_first_interrupt
+from asgi_dbconn.loops.loop_inspection import LoopState, inspect_loop
 from asgi_dbconn.loops.loop_lifetime import watcher_of
-from asgi_dbconn.loops.loop_state import LoopState, inspect_loop
 from asgi_dbconn.loops.managed_loop import ManagedLoop, Submit, managed_loop_of, subloop_of
 
 __all__ = ["STEPS", "dispatch"]

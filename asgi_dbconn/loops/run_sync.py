@@ -14,16 +14,16 @@ from asgi_dbconn.errors import DeadlockError, LoopGoneError, NestingError, RunSy
 from asgi_dbconn.loops import deadlines
 from asgi_dbconn.loops.deadlines import NEVER, Deadline
 from asgi_dbconn.loops.deadlocks import SyncCall, find_blocking_veto
-from asgi_dbconn.loops.dispatch import dispatch
-from asgi_dbconn.loops.environment import (
+from asgi_dbconn.loops.default_loop import (
     app_loop,
     current_environment,
     may_use_loop,
     process_default,
 )
+from asgi_dbconn.loops.dispatch import dispatch
 from asgi_dbconn.loops.idle_loops import can_await_here, ownership_of, run_outside_loops
 from asgi_dbconn.loops.job import Job, loop_of
-from asgi_dbconn.loops.loop_state import LoopState, inspect_from_outside, inspect_loop
+from asgi_dbconn.loops.loop_inspection import LoopState, inspect_from_outside, inspect_loop
 
 __all__ = ["run_sync", "try_fast_path"]
 

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import object_mapper
 from sqlalchemy.orm.attributes import instance_state
 
-from asgi_dbconn.databases.connection_scopes import ScopeSession
+from asgi_dbconn.databases.commit_as_you_go import ScopeSession
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.errors import ConfigurationError, UnknownDatabase
 from asgi_dbconn.orm.binding import Binding

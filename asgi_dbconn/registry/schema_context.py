@@ -11,8 +11,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from asgi_dbconn.databases.blocks import AsyncFunction, Block, Entry, in_block
+from asgi_dbconn.databases.commit_as_you_go import ScopeSession
 from asgi_dbconn.databases.commit_callbacks import CommitCallbacks
-from asgi_dbconn.databases.connection_scopes import ScopeSession
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.schema_translation import is_untranslated, translate_schema
 from asgi_dbconn.databases.scopes import current_scope

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from asgi_dbconn.errors import StartupFailed
-from asgi_dbconn.loops.environment import Environment, process_default, require_real_threads
+from asgi_dbconn.loops.default_loop import Environment, process_default, require_real_threads
 from asgi_dbconn.loops.fork import after_fork
 from asgi_dbconn.loops.managed_loop import ManagedLoop
 from asgi_dbconn.loops.run_sync import run_sync

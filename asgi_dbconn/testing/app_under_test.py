@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from asgi_dbconn.lifespan.driver import LifespanDriver
-from asgi_dbconn.loops.environment import Environment
+from asgi_dbconn.loops.default_loop import Environment
 from asgi_dbconn.loops.managed_loop import ManagedLoop
 from asgi_dbconn.loops.run_sync import run_sync
 from asgi_dbconn.registry.registry import Registry

@@ -34,7 +34,7 @@ ADJECTIVES = {"aborted", "gated", "included", "loaded", "locked", "managed", "mi
 """First words of modules whose last word is the noun, as in ``managed_loop``."""
 
 # Two folders may have a module of these names: each is the word of its own field.
-TWICE = {"check", "database", "environment", "errors", "statistics"}
+TWICE = {"check", "database", "errors", "statistics"}
 
 # Old names, one by one: the glossary says what each is called now. A name that is public, or that
 # means something else in its field, is not among them.

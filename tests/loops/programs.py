@@ -18,7 +18,7 @@ from typing import Any
 
 from asgi_dbconn import LoopGoneError, run_sync
 from asgi_dbconn.loops import deadlines
-from asgi_dbconn.loops.environment import (
+from asgi_dbconn.loops.default_loop import (
     Environment,
     app_loop,
     current_environment,

@@ -11,7 +11,7 @@ from asgiref.local import Local
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async
 
 from asgi_dbconn import run_sync
-from asgi_dbconn.loops import environment
+from asgi_dbconn.loops import default_loop
 from tests.loops.situations import LoopFactory, open_loop, run
 
 
@@ -38,9 +38,9 @@ def test_under_asgirefs_executor(factory: LoopFactory) -> None:
 
     async def application() -> None:
         loop = asyncio.get_running_loop()
-        environment.register_app_loop(loop)
+        default_loop.register_app_loop(loop)
         assert await view(loop) == ("done", loop)
-        environment.unregister_app_loop(loop)
+        default_loop.unregister_app_loop(loop)
 
     run(application(), factory)
 

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy.util import greenlet_spawn
 
 from asgi_dbconn import loops, run_sync
-from asgi_dbconn.loops.environment import Environment
+from asgi_dbconn.loops.default_loop import Environment
 from tests.loops.situations import LoopFactory, loop_in_thread, open_loop, run
 
 OURS = str(Path(loops.__file__).parent)

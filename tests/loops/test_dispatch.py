@@ -10,7 +10,7 @@ from asgi_dbconn import DeadlockError, run_sync
 from asgi_dbconn.errors import LoopGoneError, NestingError
 from asgi_dbconn.loops.deadlines import MAX_DEPTH
 from asgi_dbconn.loops.dispatch import STEPS
-from asgi_dbconn.loops.loop_state import LoopState
+from asgi_dbconn.loops.loop_inspection import LoopState
 
 
 def test_each_state_of_a_loop_has_its_step() -> None:

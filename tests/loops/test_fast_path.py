@@ -14,7 +14,7 @@ from asgi_dbconn import run_sync
 from asgi_dbconn.loops.deadlocks import SyncCall
 from asgi_dbconn.loops.idle_loops import ownership_of
 from asgi_dbconn.loops.job import Job
-from asgi_dbconn.loops.loop_state import LoopState, inspect_loop
+from asgi_dbconn.loops.loop_inspection import LoopState, inspect_loop
 from asgi_dbconn.loops.managed_loop import ManagedLoop
 from asgi_dbconn.loops.run_sync import try_fast_path
 from tests.loops.situations import LoopFactory, forever, in_threads, loop_in_thread, open_loop

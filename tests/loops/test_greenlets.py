@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
 from asgi_dbconn import RunSyncTimeout, run_sync
-from asgi_dbconn.loops.environment import Environment
+from asgi_dbconn.loops.default_loop import Environment
 from tests.loops.situations import LoopFactory, Place, forever, in_threads, open_loop, run
 
 colour: ContextVar[str] = ContextVar("colour", default="none")

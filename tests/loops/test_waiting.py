@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asgi_dbconn import run_sync
-from asgi_dbconn.loops.environment import Environment
+from asgi_dbconn.loops.default_loop import Environment
 from tests.loops.situations import LoopFactory, Place, in_threads, loop_in_thread, open_loop, run
 
 

@@ -22,7 +22,7 @@ def test_in_order_and_each_in_its_context(factory: LoopFactory) -> None:
         for index in range(1, 4):
             context = Context()
             context.run(number.set, index)
-            mailbox.put(lambda _: seen.append((index, number.get())), index, context=context)
+            mailbox.put(lambda put: seen.append((put, number.get())), index, context=context)
         mailbox.put(loop.stop, context=Context())
         loop.run_forever()
         assert seen == [(1, 1), (2, 2), (3, 3)]

@@ -28,7 +28,7 @@ from asgi_dbconn.orm import (
     update_delete,
 )
 from asgi_dbconn.orm.fast_path import AVAILABLE, execution, hydration, read_plans, write_plans
-from asgi_dbconn.orm.sqlalchemy_names import EXECUTION, HYDRATION, find_missing_names
+from asgi_dbconn.orm.sqlalchemy_internals import EXECUTION, HYDRATION, find_missing_names
 from tests.orm.models_loaded import Author
 
 # What is used of SQLAlchemy behind its public interface. A release that changes one of these is

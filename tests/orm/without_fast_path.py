@@ -6,7 +6,7 @@ name which the fast path needs.
 
 from __future__ import annotations
 
-from asgi_dbconn.orm.sqlalchemy_names import HYDRATION
+from asgi_dbconn.orm.sqlalchemy_internals import HYDRATION
 
 DROPPED = "_dropped_by_a_later_release"
 

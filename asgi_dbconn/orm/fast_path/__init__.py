@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from asgi_dbconn.orm.sqlalchemy_names import EXECUTION, HYDRATION, find_missing_names
+from asgi_dbconn.orm.sqlalchemy_internals import EXECUTION, HYDRATION, find_missing_names
 
 __all__ = ["AVAILABLE"]
 

@@ -6,7 +6,7 @@ option could notice, and no transaction is open, this module uses the parts belo
 execution context, its dialect, the driver's cursor, and its error handling. The first execution of
 a statement goes through the Connection, and leaves the compiled statement in SQLAlchemy's cache.
 
-The private names of SQLAlchemy that this needs are listed in ``orm/sqlalchemy_names.py``.
+The private names of SQLAlchemy that this needs are listed in ``orm/sqlalchemy_internals.py``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 call.
 
 SQLAlchemy has no public way to make such instances. The names behind its public interface that both
-fast paths need are used in this file only, and listed in ``orm/sqlalchemy_names.py``.
+fast paths need are used in this file only, and listed in ``orm/sqlalchemy_internals.py``.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ import anyio.to_thread
 import pytest
 
 from asgi_dbconn import LoopGoneError, run_sync
-from asgi_dbconn.loops import deadlines, environment
-from asgi_dbconn.loops.environment import Environment, current_environment, process_default
+from asgi_dbconn.loops import deadlines, default_loop
+from asgi_dbconn.loops.default_loop import Environment, current_environment, process_default
 from asgi_dbconn.loops.managed_loop import ManagedLoop, managed_loop_of
 from tests.loops.situations import LoopFactory, forever, in_threads, open_loop, run
 from tests.support.stopwatch import taking
@@ -27,11 +27,11 @@ async def here() -> asyncio.AbstractEventLoop:
 
 @contextmanager
 def home(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    environment.register_app_loop(loop)
+    default_loop.register_app_loop(loop)
     try:
         yield
     finally:
-        environment.unregister_app_loop(loop)
+        default_loop.unregister_app_loop(loop)
 
 
 def test_a_block_runs_everything_on_one_loop_and_closes_it() -> None:
@@ -255,9 +255,9 @@ def test_a_home_that_is_closed_or_idle_elsewhere_is_not_used(factory: LoopFactor
         with home(loop):
             assert run_sync(here()) is loop  # idle, but this is its thread
             assert run_sync_elsewhere() is not loop  # it might be about to go on
-    environment.register_app_loop(loop)
+    default_loop.register_app_loop(loop)
     assert run_sync(here()) is not loop
-    environment.unregister_app_loop(loop)
+    default_loop.unregister_app_loop(loop)
 
 
 def test_an_awaitable_may_prefer_a_loop(factory: LoopFactory) -> None:

@@ -1,4 +1,4 @@
-"""Environments and application loops: the loop that a thread without a loop uses.
+"""The default loop of threads that have none: environments and application loops.
 
 An environment is a block (``with_async_env``) with a loop. Code of its context finds it by a
 context variable, every other thread of the process by asking for the oldest one that is open.
