@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_dict, instance_state, set_committed_value
 from sqlalchemy.orm.base import NO_VALUE
+from sqlalchemy.sql.base import ExecutableOption
 
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm.bulk_rows import RowReader
@@ -247,9 +248,15 @@ def _note_inserted(
         note_states(log, [instance_state(instance) for instance in objects], log.level)
 
 
-def update_by_key(connection: Connection, _: Origin, *, changes: BulkUpdate) -> int:
-    """Run one UPDATE per existing row. Return the number of rows found."""
-    columns = changes.mapper.primary_key
+def update_by_key(
+    connection: Connection,
+    _: Origin,
+    *,
+    changes: BulkUpdate,
+    criteria: Sequence[ExecutableOption],
+) -> int:
+    """Run one UPDATE per existing row that ``criteria`` let through. Return their number."""
+    columns = primary_key(changes.mapper)
     key: Any = columns[0] if len(columns) == 1 else tuple_(*columns)
     changed: set[tuple[Any, ...]] = set()
     with session_for(connection) as session:
@@ -259,7 +266,8 @@ def update_by_key(connection: Connection, _: Origin, *, changes: BulkUpdate) -> 
             stored = select(*columns).where(
                 key.in_(keys if len(columns) > 1 else [value for (value,) in keys])
             )
-            found = session.execute(stored.order_by(*columns).with_for_update())
+            stored = stored.order_by(*columns).with_for_update().options(*criteria)
+            found = session.execute(stored)
             there = {tuple(row) for row in found}
             rows = [row for row in batch if changes.key_of(row) in there]
             if rows:

@@ -69,8 +69,16 @@ def load_rows(
     *,
     statement: Select[Any],
     parameters: Mapping[str, Any] | None = None,
+    in_session: bool,
 ) -> Sequence[Row[*tuple[Any, ...]]]:
     """Return the rows that ``statement`` selects."""
+    if in_session:
+        with session_for(connection) as session:
+            result: Any = session.execute(statement, parameters)
+            # The cursor's own rows: the Session gives anonymous expressions other names. A listener
+            # may put a result of its own in the place.
+            rows: Sequence[Any] = getattr(result, "raw", result).all()
+            return rows
     return connection.execute(statement, parameters).all()
 
 
@@ -80,8 +88,12 @@ def scalar(
     *,
     statement: Executable,
     parameters: Mapping[str, Any] | None = None,
+    in_session: bool,
 ) -> Any:
     """Return the one value that ``statement`` selects."""
+    if in_session:
+        with session_for(connection) as session:
+            return session.execute(statement, parameters).scalar_one()
     (row,) = execute(connection, statement, parameters).rows
     return row[0]
 

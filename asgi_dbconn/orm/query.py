@@ -25,6 +25,7 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.orm import Mapper, class_mapper
+from sqlalchemy.orm.interfaces import LoaderOption
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.base import ExecutableOption
 
@@ -146,6 +147,15 @@ class Query(Generic[T]):
         """True if conditions use tables other than the model's, outside of subqueries."""
         return any(_is_of_another(condition, self.mapper.tables) for condition in self.where)
 
+    def of_rows(self) -> Query[T]:
+        """Return the query without loader options, for a statement that loads no objects.
+
+        Options that concern rows stay, as ``with_loader_criteria()`` does. Only a Session applies
+        them.
+        """
+        criteria = (option for option in self.options if not isinstance(option, LoaderOption))
+        return replace(self, options=tuple(criteria), takes_several=False)
+
     def replace(self, **changes: Any) -> Query[T]:
         return replace(self, **changes)
 
@@ -178,8 +188,10 @@ class Query(Generic[T]):
 
     def columns(self, *columns: Any) -> Select[*tuple[Any, ...]]:
         """Return a SELECT of these columns instead."""
-        statement: Select[*tuple[Any, ...]] = self.apply_to(select(*columns))
-        return statement
+        statement: Select[*tuple[Any, ...]] = self.apply_to(
+            select(*columns).select_from(self.model)
+        )
+        return statement.options(*self.options)
 
     def keys(self) -> Select[*tuple[Any, ...]]:
         """Return the primary keys of the rows, for statements about them.
@@ -209,11 +221,13 @@ class Query(Generic[T]):
     def count(self) -> Select[int]:
         if self.is_sliced or self.is_distinct:
             keys = self.keys() if self.is_sliced else self.keys().distinct()
-            return select(func.count()).select_from(keys.subquery())
-        return select(func.count()).select_from(self.model).where(*self.where)
+            counted = select(func.count()).select_from(keys.subquery())
+        else:
+            counted = select(func.count()).select_from(self.model).where(*self.where)
+        return counted.options(*self.options)
 
     def exists(self) -> Select[bool]:
-        return select(exists(self.keys()))
+        return select(exists(self.keys())).options(*self.options)
 
     def apply_to(self, statement: Any) -> Any:
         """Return ``statement``, a SELECT from the model, with conditions, order and slice."""

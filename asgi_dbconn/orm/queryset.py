@@ -222,7 +222,8 @@ class QuerySet(QuerySetReads[T]):
         return await self._target.run(work, autocommit=False)
 
     async def _bulk_update(self, changes: bulk.BulkUpdate) -> int:
-        work = partial(bulk.update_by_key, changes=changes)
+        criteria = self._query.of_rows().options
+        work = partial(bulk.update_by_key, changes=changes, criteria=criteria)
         if not changes.rows:
             return 0
         return await instances.run(self._target, work, alone=False)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import ColumnProperty, QueryableAttribute
 from asgi_dbconn.errors import FieldError, TransactionError
 from asgi_dbconn.orm import loading
 from asgi_dbconn.orm.errors import MultipleObjectsReturned, ObjectNotFound
+from asgi_dbconn.orm.fast_path.hydration import has_statement_listeners
 from asgi_dbconn.orm.lookups import conditions, primary_key_is
 from asgi_dbconn.orm.query import Query, cached_statement
 from asgi_dbconn.orm.queryset_builder import QuerySetBuilder
@@ -171,11 +172,19 @@ class QuerySetReads(QuerySetBuilder[T]):
         def build(query: Query[T]) -> Select[*tuple[Any, ...]]:
             return query.columns(*self._columns_of(verb, fields))
 
+        query = self._query
+        if query.options:
+            query = query.of_rows()
         if all(isinstance(field, str) for field in fields):
-            statement, values = cached_statement(self._query, ("columns", fields), build)
+            statement, values = cached_statement(query, ("columns", fields), build)
         else:
-            statement, values = build(self._query), None
-        work = partial(loading.load_rows, statement=statement, parameters=values)
+            statement, values = build(query), None
+        work = partial(
+            loading.load_rows,
+            statement=statement,
+            parameters=values,
+            in_session=bool(query.options) or has_statement_listeners(),
+        )
         return self._run_rows(shape, work)
 
     async def _run_rows(self, shape: Callable[[Rows], R], work: Work[Rows]) -> R:
@@ -185,8 +194,16 @@ class QuerySetReads(QuerySetBuilder[T]):
     def _value(
         self, what: str, build: Callable[[Query[T]], Select[V]]
     ) -> Coroutine[object, None, V]:
-        statement, values = cached_statement(self._query, what, build)
-        work = partial(loading.scalar, statement=statement, parameters=values)
+        query = self._query
+        if query.options:
+            query = query.of_rows()
+        statement, values = cached_statement(query, what, build)
+        work = partial(
+            loading.scalar,
+            statement=statement,
+            parameters=values,
+            in_session=bool(query.options) or has_statement_listeners(),
+        )
         return self._target.run(work, autocommit=True)
 
     async def _objects(

@@ -23,7 +23,7 @@ from sqlalchemy.sql.visitors import iterate
 
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm.fast_path.execution import execute
-from asgi_dbconn.orm.fast_path.hydration import has_change_listeners
+from asgi_dbconn.orm.fast_path.hydration import has_statement_listeners
 from asgi_dbconn.orm.loading import session_for
 from asgi_dbconn.orm.lookup_operators import is_expression
 from asgi_dbconn.orm.lookups import column
@@ -42,6 +42,8 @@ def build_update(query: Query[Any], values: Mapping[str, Any]) -> Work[int]:
     """
     if not values:
         raise ConfigurationError("update() needs at least one field=value.")
+    if query.options:
+        query = query.of_rows()
     new = _plain_values(query, values)
     if new is not None:
         return _run_fast(query, "update", update, new)
@@ -61,6 +63,8 @@ def build_delete(query: Query[Any]) -> Work[int]:
 
     Raises ConfigurationError immediately.
     """
+    if query.options:
+        query = query.of_rows()
     mapper = query.mapper
     if _is_plain(query):
         return _run_fast(query, "delete", delete, {})
@@ -94,7 +98,7 @@ def _is_plain(query: Query[Any]) -> bool:
     return (
         query.cache_key is not None
         and not query.is_sliced
-        and not has_change_listeners()
+        and not has_statement_listeners()
         and mapper.inherits is None
         and len(mapper.self_and_descendants) == 1
         and isinstance(mapper.local_table, Table)
@@ -131,7 +135,7 @@ def _count_affected(connection: Connection, _: Origin, *, statement: Update | De
 
 
 def _of_all(statement: Update | Delete, query: Query[Any]) -> Update | Delete:
-    """Return ``statement``, restricted to the rows of ``description``."""
+    """Return ``statement``, restricted to the rows of ``query``, with its criteria."""
     is_plain = _is_about_one_table(query)
     if is_plain:
         # Repeat the conditions beside a slice: after waiting for a lock, PostgreSQL checks them
@@ -141,7 +145,7 @@ def _of_all(statement: Update | Delete, query: Query[Any]) -> Update | Delete:
         # Neither UPDATE nor DELETE has a LIMIT, nor the joins of an inheritance: a condition on the
         # parent's table would match every row of the child's.
         statement = statement.where(query.key_column().in_(_pick(query)))
-    return statement
+    return statement.options(*query.options)
 
 
 def _is_about_one_table(query: Query[Any]) -> bool:

@@ -154,10 +154,10 @@ def found_in_the_session(session: Session, instance: Any) -> Any:
 def relations_loaded(session: Session, instance: Any) -> Any:
     session.add(instance)
     return [
-        anatomy(instance) | {"session": None}
+        anatomy(related) | {"session": None}
         for relation in class_mapper(type(instance)).relationships
         if relation.lazy == "select"
-        for instance in _listed(getattr(instance, relation.key))
+        for related in _listed(getattr(instance, relation.key))
     ]
 
 

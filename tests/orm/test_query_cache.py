@@ -38,7 +38,7 @@ from sqlalchemy.orm import (
 from sqlalchemy.orm.events import SessionEvents
 
 from asgi_dbconn import Queryable, QuerySet, Registry
-from asgi_dbconn.orm.fast_path.hydration import CHANGING_EVENTS, memoize
+from asgi_dbconn.orm.fast_path.hydration import STATEMENT_EVENTS, memoize
 from asgi_dbconn.orm.query import Query, cached_statement
 from tests.models import make_cast
 from tests.orm.models_special import declared, listening
@@ -265,7 +265,7 @@ async def test_values_of_all_kinds_are_changed_at_once(database_url: str) -> Non
         assert await Note.query.delete() == 1
 
 
-@pytest.mark.parametrize("name", CHANGING_EVENTS)
+@pytest.mark.parametrize("name", STATEMENT_EVENTS)
 async def test_listeners_of_all_sessions_hear_of_changes(sqlite_url: str, name: str) -> None:
     cast = make_cast(Registry(sqlite_url))
     async with cast.models:
@@ -281,7 +281,7 @@ async def test_listeners_of_all_sessions_hear_of_changes(sqlite_url: str, name: 
             finally:
                 for name, listener in listeners.items():
                     event.remove(Session, name, listener)
-    assert set(heard) == set(CHANGING_EVENTS)
+    assert set(heard) == set(STATEMENT_EVENTS)
 
 
 def _is_event(name: str) -> bool:

@@ -17,12 +17,12 @@ from sqlalchemy.orm.attributes import instance_dict, instance_state
 from asgi_dbconn.orm.fast_path import AVAILABLE
 
 __all__ = [
-    "CHANGING_EVENTS",
     "LOADING_EVENTS",
+    "STATEMENT_EVENTS",
     "STORING_EVENTS",
     "Hydrator",
-    "has_change_listeners",
     "has_load_listeners",
+    "has_statement_listeners",
     "has_store_listeners",
     "is_orphan",
     "memoize",
@@ -60,8 +60,8 @@ STORING_EVENTS: Final = (
 """The same for one that stores an object, or fails to, and lets it go."""
 
 
-CHANGING_EVENTS: Final = (*LOADING_EVENTS[:3], "after_transaction_end")
-"""The same for one that changes or deletes rows without loading them."""
+STATEMENT_EVENTS: Final = (*LOADING_EVENTS[:3], "after_transaction_end")
+"""The same for one that executes a statement without loading objects."""
 
 
 def _listeners(events: Iterable[str]) -> tuple[Any, ...]:
@@ -74,7 +74,7 @@ def _listeners(events: Iterable[str]) -> tuple[Any, ...]:
 
 _load_listeners: Final = _listeners(LOADING_EVENTS)
 _store_listeners: Final = _listeners(STORING_EVENTS)
-_change_listeners: Final = _listeners(CHANGING_EVENTS)
+_statement_listeners: Final = _listeners(STATEMENT_EVENTS)
 
 
 def has_load_listeners(mapper: Mapper[Any]) -> bool:
@@ -103,12 +103,12 @@ def has_store_listeners(mapper: Mapper[Any], *, is_new: bool) -> bool:
     )
 
 
-def has_change_listeners() -> bool:
-    """Return whether a listener expects a Session to change the rows.
+def has_statement_listeners() -> bool:
+    """Return whether a listener expects a Session to execute statements that load no objects.
 
     Ask for every query. Without the fast path the answer is True: every query takes the Session.
     """
-    return not AVAILABLE or any(_change_listeners)
+    return not AVAILABLE or any(_statement_listeners)
 
 
 _NOTES: Final = "_asgi_dbconn_notes"
