@@ -13,10 +13,10 @@ from typing import Any
 import click
 from sqlalchemy import inspect, select
 
-from asgi_dbconn.cli.console import run_console, run_source
 from asgi_dbconn.cli.db_options import DEFAULT
 from asgi_dbconn.cli.discovery import AppReference
 from asgi_dbconn.cli.lazy_group import import_object
+from asgi_dbconn.cli.python_shell import run_console, run_source
 from asgi_dbconn.instance import Instance, monkay
 from asgi_dbconn.lifespan.driver import LifespanDriver
 from asgi_dbconn.loops.managed_loop import ManagedLoop

@@ -9,8 +9,8 @@ from sqlalchemy.exc import IllegalStateChangeError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
-from asgi_dbconn.databases.block_scopes import InnerScope, OutermostScope, PoolSource
 from asgi_dbconn.databases.checkout import Checkout
+from asgi_dbconn.databases.scope_lifetime import InnerScope, OutermostScope, PoolSource
 from asgi_dbconn.databases.scopes import Scope
 from asgi_dbconn.pools.aborted_transactions import mark_aborted
 

@@ -56,7 +56,7 @@ class CrossLoopTransaction:
 class _Holder:
     """The task that enters the block, waits, and leaves it, so that its scope belongs to the task.
 
-    Not a :class:`~asgi_dbconn.loops.context_task.ContextTask`: that is for synchronous code, and
+    Not a ``ContextTask`` of ``loops``: that is for synchronous code, and
     leaves without an error; a block has to know the error that ended it.
     """
 

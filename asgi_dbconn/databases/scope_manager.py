@@ -7,7 +7,6 @@ from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from asgi_dbconn.databases.block_scopes import PoolSource
 from asgi_dbconn.databases.blocks import Block, Entry
 from asgi_dbconn.databases.checkout import Checkout
 from asgi_dbconn.databases.commit_as_you_go import (
@@ -18,6 +17,7 @@ from asgi_dbconn.databases.commit_as_you_go import (
 )
 from asgi_dbconn.databases.cross_loop_calls import CrossLoopCaller
 from asgi_dbconn.databases.cross_loop_transaction import CrossLoopTransaction
+from asgi_dbconn.databases.scope_lifetime import PoolSource
 from asgi_dbconn.databases.scopes import current_scope
 from asgi_dbconn.databases.transactions import (
     OutermostTransaction,

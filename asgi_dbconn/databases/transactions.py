@@ -16,9 +16,9 @@ from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from asgi_dbconn.databases.block_scopes import InnerScope, OutermostScope, PoolSource
 from asgi_dbconn.databases.checkout import Checkout
 from asgi_dbconn.databases.commit_callbacks import Callback
+from asgi_dbconn.databases.scope_lifetime import InnerScope, OutermostScope, PoolSource
 from asgi_dbconn.databases.scopes import Scope
 from asgi_dbconn.errors import ConfigurationError, LoopError, TransactionClosed, TransactionError
 from asgi_dbconn.loops.greenlets import spawn

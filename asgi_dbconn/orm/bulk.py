@@ -19,8 +19,8 @@ from sqlalchemy.sql.base import ExecutableOption
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm.bulk_rows import RowReader
 from asgi_dbconn.orm.loaded_objects import find_numbered_key, note_number, note_states
-from asgi_dbconn.orm.loading import session_for
 from asgi_dbconn.orm.lookups import primary_key
+from asgi_dbconn.orm.object_loading import session_for
 from asgi_dbconn.orm.object_undo import (
     ABSENT,
     ObjectUndo,

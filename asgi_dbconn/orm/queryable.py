@@ -9,7 +9,7 @@ from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
 
 from asgi_dbconn.errors import ConfigurationError
-from asgi_dbconn.orm import instances
+from asgi_dbconn.orm import instance_verbs
 from asgi_dbconn.orm.binding import INHERIT, Binding, Choice
 from asgi_dbconn.orm.queryset import QuerySet
 
@@ -98,7 +98,7 @@ class Queryable:
         transaction changed the row and the model counts versions. Raises ConfigurationError if a
         related object came from another database or schema, or is a second object of the same row.
         """
-        return instances.save(self)
+        return instance_verbs.save(self)
 
     def delete(self) -> Coroutine[Any, Any, None]:
         """Delete the row of this object, with the cascades of its relationships.
@@ -106,7 +106,7 @@ class Queryable:
         It becomes a new object: save() would insert it again. Raises ObjectNotFound if its row is
         gone already.
         """
-        return instances.delete(self)
+        return instance_verbs.delete(self)
 
     def refresh(self, *names: str) -> Coroutine[Any, Any, None]:
         """Reload every column, or these columns and relations: ``await user.refresh("posts")``.
@@ -115,7 +115,7 @@ class Queryable:
         deferred, and relations stay as they are, except those whose foreign key has changed. Raises
         ObjectNotFound if the row is gone.
         """
-        return instances.refresh(self, names)
+        return instance_verbs.refresh(self, names)
 
 
 def _choose_metadata(cls: type[Queryable]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, overload
 from sqlalchemy.exc import IntegrityError
 
 from asgi_dbconn.databases.database import Database
-from asgi_dbconn.orm import bulk, instances, update_delete
+from asgi_dbconn.orm import bulk, instance_verbs, update_delete
 from asgi_dbconn.orm.binding import Binding
 from asgi_dbconn.orm.lookups import conditions, equalities, field
 from asgi_dbconn.orm.query import Query
@@ -53,7 +53,7 @@ class QuerySet(QuerySetReads[T]):
         New or changed related objects are stored with it, all or none.
         """
         made = self._query.model(**values)
-        return instances.store(self._target.here(), made, is_known=False)
+        return instance_verbs.store(self._target.here(), made, is_known=False)
 
     def get_or_create(
         self, defaults: Mapping[str, Any] = _EMPTY, **lookups: Any
@@ -198,7 +198,7 @@ class QuerySet(QuerySetReads[T]):
                     return found, True
             for name, value in defaults.items():
                 setattr(found, name, value)
-            return await instances.store(self._target, found), False
+            return await instance_verbs.store(self._target, found), False
 
     async def _create_or_get(
         self, looked_up: Query[T], values: Mapping[str, Any]
@@ -206,10 +206,10 @@ class QuerySet(QuerySetReads[T]):
         made = self._query.model(**values)
         try:
             if self._target.scope() is None:
-                return await instances.store(self._target, made, is_known=False), True
+                return await instance_verbs.store(self._target, made, is_known=False), True
             # In a scope its failure must not abort the whole transaction.
             async with self._target.database.verb_transaction():
-                return await instances.store(self._target, made, is_known=False), True
+                return await instance_verbs.store(self._target, made, is_known=False), True
         except IntegrityError:
             found = await self._objects(self._at_most_one, looked_up)
             if found is None:
@@ -226,7 +226,7 @@ class QuerySet(QuerySetReads[T]):
         work = partial(bulk.update_by_key, changes=changes, criteria=criteria)
         if not changes.rows:
             return 0
-        return await instances.run(self._target, work, alone=False)
+        return await instance_verbs.run(self._target, work, alone=False)
 
 
 def _call(defaults: Mapping[str, Any]) -> dict[str, Any]:

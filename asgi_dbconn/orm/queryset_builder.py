@@ -14,10 +14,10 @@ from sqlalchemy.sql.visitors import replacement_traverse
 
 from asgi_dbconn.errors import ConfigurationError, FieldError
 from asgi_dbconn.orm.binding import INHERIT, Choice, DatabaseChoice
-from asgi_dbconn.orm.loading import is_one_statement
 from asgi_dbconn.orm.lookup_operators import is_expression
 from asgi_dbconn.orm.lookups import column, conditions, find_relationship, primary_key
 from asgi_dbconn.orm.negation import negate
+from asgi_dbconn.orm.object_loading import is_one_statement
 from asgi_dbconn.orm.query import Query
 from asgi_dbconn.orm.simple_terms import Ordering, as_expressions, simple_columns
 from asgi_dbconn.orm.target import QueryTarget

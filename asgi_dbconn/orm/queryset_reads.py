@@ -11,7 +11,7 @@ from sqlalchemy.engine import Row
 from sqlalchemy.orm import ColumnProperty, QueryableAttribute
 
 from asgi_dbconn.errors import FieldError, TransactionError
-from asgi_dbconn.orm import loading
+from asgi_dbconn.orm import object_loading
 from asgi_dbconn.orm.errors import MultipleObjectsReturned, ObjectNotFound
 from asgi_dbconn.orm.fast_path.hydration import has_statement_listeners
 from asgi_dbconn.orm.lookups import conditions, primary_key_is
@@ -134,7 +134,7 @@ class QuerySetReads(QuerySetBuilder[T]):
     ) -> Coroutine[object, None, R]:
         work = None
         if pk is not NOT_GIVEN and not lookups:
-            work = loading.load_by_key(self._query, pk)
+            work = object_loading.load_by_key(self._query, pk)
         if work is None:
             return self._objects(shape, self._with_lookups(pk, lookups))
         return self._run_and_shape(shape, work)
@@ -180,7 +180,7 @@ class QuerySetReads(QuerySetBuilder[T]):
         else:
             statement, values = build(query), None
         work = partial(
-            loading.load_rows,
+            object_loading.load_rows,
             statement=statement,
             parameters=values,
             in_session=bool(query.options) or has_statement_listeners(),
@@ -199,7 +199,7 @@ class QuerySetReads(QuerySetBuilder[T]):
             query = query.of_rows()
         statement, values = cached_statement(query, what, build)
         work = partial(
-            loading.scalar,
+            object_loading.scalar,
             statement=statement,
             parameters=values,
             in_session=bool(query.options) or has_statement_listeners(),
@@ -212,7 +212,7 @@ class QuerySetReads(QuerySetBuilder[T]):
         query: Query[T],
     ) -> R:
         self._check_lock(query)
-        work, is_simple = loading.load_by_query(query)
+        work, is_simple = object_loading.load_by_query(query)
         return shape(await self._target.run(work, autocommit=is_simple))
 
     def _check_lock(self, query: Query[T]) -> None:

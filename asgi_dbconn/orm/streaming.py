@@ -20,7 +20,7 @@ from asgi_dbconn.errors import (
 )
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.orm.loaded_objects import note_states
-from asgi_dbconn.orm.loading import session_for, whole_objects
+from asgi_dbconn.orm.object_loading import session_for, whole_objects
 from asgi_dbconn.orm.origin import Origin
 from asgi_dbconn.orm.query import Query
 from asgi_dbconn.orm.target import QueryTarget, Work

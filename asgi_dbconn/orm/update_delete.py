@@ -24,9 +24,9 @@ from sqlalchemy.sql.visitors import iterate
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm.fast_path.execution import execute
 from asgi_dbconn.orm.fast_path.hydration import has_statement_listeners
-from asgi_dbconn.orm.loading import session_for
 from asgi_dbconn.orm.lookup_operators import is_expression
 from asgi_dbconn.orm.lookups import column
+from asgi_dbconn.orm.object_loading import session_for
 from asgi_dbconn.orm.origin import Origin
 from asgi_dbconn.orm.query import Query, cached_statement
 from asgi_dbconn.orm.simple_terms import simple_columns

@@ -30,7 +30,6 @@ from asgi_dbconn.orm.queryset import QuerySet
 from asgi_dbconn.pools.observer import Observer
 from asgi_dbconn.pools.statistics import DrainReport, PoolStats
 from asgi_dbconn.registry.connect_all import connect_all, disconnect_all, isolate_all
-from asgi_dbconn.registry.environments import AsyncEnvironment, PersistentLoops
 from asgi_dbconn.registry.from_settings import read_settings
 from asgi_dbconn.registry.named_databases import (
     DatabaseArgument,
@@ -41,6 +40,7 @@ from asgi_dbconn.registry.named_databases import (
     parse_arguments,
 )
 from asgi_dbconn.registry.schema_context import SchemaBlock, SchemaContext
+from asgi_dbconn.registry.sync_blocks import AsyncEnvironment, PersistentLoops
 from asgi_dbconn.registry.table_catalog import TableCatalog
 from asgi_dbconn.registry.transaction_retry import run_transaction
 from asgi_dbconn.registry.wsgi import WSGIApp, WSGIMiddleware

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pytest
 
-from asgi_dbconn.testing import lazy
+from asgi_dbconn.testing import lazy_imports
 
 if TYPE_CHECKING:
     from asgi_dbconn.registry.registry import Registry
@@ -32,7 +32,7 @@ def find_registry(config: pytest.Config) -> Registry:
     registry = _read_option(config, "dbconn_registry") or _of_instance("registry")
     if registry is None:
         _fail("registry", "dbconn_registry = shop.models:models", "registry=models")
-    if not isinstance(registry, lazy.Registry):
+    if not isinstance(registry, lazy_imports.Registry):
         pytest.fail(f"dbconn_registry is a Registry, not {registry!r}.", pytrace=False)
     return registry
 
@@ -58,7 +58,7 @@ def _read_option(config: pytest.Config, name: str) -> Any:
 
 
 def _of_instance(attribute: str) -> Any:
-    return getattr(lazy.monkay.instance, attribute, None)
+    return getattr(lazy_imports.monkay.instance, attribute, None)
 
 
 def _fail(what: str, line: str, argument: str) -> NoReturn:

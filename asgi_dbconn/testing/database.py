@@ -13,7 +13,7 @@ from asgi_dbconn.errors import UnsupportedURL
 from asgi_dbconn.loops.run_sync import run_sync
 from asgi_dbconn.options import DatabaseOptions, OptionArguments, hide_password
 from asgi_dbconn.testing.database_names import database_name
-from asgi_dbconn.testing.postgresql_server import PostgreSQLServer
+from asgi_dbconn.testing.postgresql_databases import PostgreSQLServer
 from asgi_dbconn.testing.sqlite_files import SQLiteFiles
 from asgi_dbconn.urls import MASK, DatabaseURL, parse_url
 

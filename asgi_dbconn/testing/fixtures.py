@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pytest
 
-from asgi_dbconn.testing import lazy
+from asgi_dbconn.testing import lazy_imports
 from asgi_dbconn.testing.config import databases_of_environment, find_app, find_registry
 
 __all__ = [
@@ -98,7 +98,7 @@ def dbconn_database(
     for database in dbconn_databases.values():
         yield database
         return
-    with lazy.TestDatabase(request.getfixturevalue("dbconn_url")) as database:
+    with lazy_imports.TestDatabase(request.getfixturevalue("dbconn_url")) as database:
         yield database
 
 
@@ -121,7 +121,7 @@ def dbconn_tables(
 ) -> None:
     """Create the tables of all models, once; replace it to run migrations instead."""
     with dbconn_registry.with_async_env():
-        lazy.run_sync(dbconn_registry.create_all())
+        lazy_imports.run_sync(dbconn_registry.create_all())
 
 
 @pytest.fixture
@@ -148,14 +148,14 @@ async def rollback_with_anyio(dbconn_registry: Registry) -> AsyncIterator[None]:
 @pytest.fixture(name=fixture_name("client", "anyio"))
 async def client_with_anyio(dbconn_app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client on the loop of anyio's test runner."""
-    async with lazy.run_app(dbconn_app) as client:
+    async with lazy_imports.run_app(dbconn_app) as client:
         yield client
 
 
 @pytest.fixture(name=fixture_name("rollback", "no_loop"))
 def rollback_without_loop(dbconn_registry: Registry) -> Iterator[None]:
     """Roll back around tests that call run_sync, as those of a WSGI application do."""
-    with lazy.run_isolated(dbconn_registry):
+    with lazy_imports.run_isolated(dbconn_registry):
         yield
 
 

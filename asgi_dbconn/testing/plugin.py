@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from asgi_dbconn.testing import lazy
+from asgi_dbconn.testing import lazy_imports
 from asgi_dbconn.testing.config import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Set the variables of the test databases before a conftest.py imports the application."""
     lines = early_config.getini("dbconn_environment")
     if lines:
-        environment = lazy.DatabaseVariables(lines, os.environ)
+        environment = lazy_imports.DatabaseVariables(lines, os.environ)
         environment.enter()
         early_config.add_cleanup(environment.leave)
         early_config.stash[ENVIRONMENT] = environment

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest_asyncio
 
-from asgi_dbconn.testing import lazy
+from asgi_dbconn.testing import lazy_imports
 from asgi_dbconn.testing.fixtures import LOOP_SCOPES, LoopScope, fixture_name
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def client_on_loop_of(scope: LoopScope) -> Any:
 
     @pytest_asyncio.fixture(loop_scope=scope, name=name)
     async def client(dbconn_app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
-        async with lazy.run_app(dbconn_app) as client:
+        async with lazy_imports.run_app(dbconn_app) as client:
             yield client
 
     return client

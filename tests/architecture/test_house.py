@@ -20,7 +20,7 @@ SMALL = {
     *("databases.cross_task_context", "loops.asgiref_compat", "loops.keyboard_interrupt"),
     *("lifespan.included_apps", "migrations.alembic_errors", "migrations.environment"),
     *("loops.tasks", "pools.driver_errors", "registry.transaction_retry"),
-    *("pools.pool_config", "testing.app_under_test", "testing.lazy"),
+    *("pools.pool_config", "testing.app_under_test", "testing.lazy_imports"),
     "testing.pytest_asyncio_fixtures",
 }
 LARGE = {"registry.registry": 700}  # one public page, without mixins

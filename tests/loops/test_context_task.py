@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asgi_dbconn.loops.context_task import ContextTask
+from asgi_dbconn.loops.context_manager_task import ContextTask
 from tests.loops.situations import LoopFactory, open_loop
 
 

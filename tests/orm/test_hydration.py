@@ -25,7 +25,7 @@ from sqlalchemy.orm.events import SessionEvents
 from sqlalchemy.schema import CreateSchema
 
 from asgi_dbconn import Database
-from asgi_dbconn.orm import loading
+from asgi_dbconn.orm import object_loading
 from asgi_dbconn.orm.fast_path.hydration import LOADING_EVENTS
 from asgi_dbconn.orm.fast_path.read_plans import read_plan
 from tests.orm.models_loaded import (
@@ -47,7 +47,7 @@ Path = Callable[[Connection, type[Any]], list[Any]]
 
 def with_session(connection: Connection, model: type[Any]) -> list[Any]:
     statement = select(model).order_by(*class_mapper(model).primary_key)
-    return list(loading.load(connection, TOKEN, statement=statement))
+    return list(object_loading.load(connection, TOKEN, statement=statement))
 
 
 def plainly(connection: Connection, model: type[Any]) -> list[Any]:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import ForeignKey, Integer
 from sqlalchemy.orm import DeclarativeBase, Mapped, class_mapper, mapped_column, relationship
 
-from asgi_dbconn.orm.loading import is_one_statement
+from asgi_dbconn.orm.object_loading import is_one_statement
 
 
 def chain(*lazy: Any) -> type[Any]:

@@ -22,7 +22,7 @@ from sqlalchemy.util import memoized_property
 from asgi_dbconn.orm import (
     flush_undo,
     loaded_objects,
-    loading,
+    object_loading,
     object_undo,
     store_lock,
     update_delete,
@@ -69,7 +69,7 @@ def test_private_names_of_sqlalchemy_are_used_in_one_file_each() -> None:
     assert names <= _attributes(hydration)
     assert _behind_the_public_ones(hydration) == _private(HYDRATION)
     assert _behind_the_public_ones(execution) == _private(EXECUTION)
-    for module in (update_delete, loading, read_plans, write_plans):
+    for module in (update_delete, object_loading, read_plans, write_plans):
         # What belongs to a property or a column is called key, too, and is documented.
         assert not (names - {"key"}) & _attributes(module)
         assert not _behind_the_public_ones(module)

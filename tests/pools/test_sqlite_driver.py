@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from asgi_dbconn.pools.dialects.sqlite_connection import TrackedConnection
 from asgi_dbconn.pools.dialects.sqlite_driver import DriverConnection, Outcome
-from asgi_dbconn.pools.dialects.sqlite_file import TrackedConnection
 from tests.support.stopwatch import taking
 from tests.support.waiting import wait_until, wait_until_async
 

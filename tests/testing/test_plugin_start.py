@@ -71,7 +71,7 @@ def test_pytest_starts_without_importing_anything_heavy(tmp_path: Path) -> None:
     heavy = {"sqlalchemy", "pydantic", "asyncpg", "aiosqlite", "starlette", "asyncio", "httpx"}
     assert heavy.isdisjoint(name.partition(".")[0] for name in loaded)
     ours = {name.rpartition(".")[2] for name in loaded if name.startswith("asgi_dbconn.testing.")}
-    assert ours == {"config", "fixtures", "lazy", "plugin"}
+    assert ours == {"config", "fixtures", "lazy_imports", "plugin"}
 
 
 def test_nothing_is_automatic(tmp_path: Path) -> None:

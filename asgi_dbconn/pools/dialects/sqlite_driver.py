@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 from weakref import ref
 
 from asgi_dbconn.errors import TransactionAborted
-from asgi_dbconn.pools.dialects.sqlite_file import TrackedConnection, TrackedCursor
+from asgi_dbconn.pools.dialects.sqlite_connection import TrackedConnection, TrackedCursor
 from asgi_dbconn.pools.dialects.sqlite_statements import Kind, kind_of
 from asgi_dbconn.pools.dialects.sqlite_thread import ThreadedConnection
 from asgi_dbconn.pools.dialects.sqlite_transaction import (

@@ -19,7 +19,7 @@ from weakref import WeakSet, ref
 
 import aiosqlite
 
-from asgi_dbconn.pools.dialects.sqlite_file import TrackedConnection, close_cursors
+from asgi_dbconn.pools.dialects.sqlite_connection import TrackedConnection, close_cursors
 
 __all__ = ["ThreadedConnection"]
 

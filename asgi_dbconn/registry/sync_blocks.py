@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final, Self
 
 from asgi_dbconn.errors import LoopGoneError
-from asgi_dbconn.loops.context_task import ContextTask
+from asgi_dbconn.loops.context_manager_task import ContextTask
 from asgi_dbconn.loops.default_loop import Environment, require_real_threads
 from asgi_dbconn.loops.loop_lifetime import ShutdownHook, watcher_of
 from asgi_dbconn.loops.run_sync import run_sync
