@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, Final
 
-from sqlalchemy import Column, select, tuple_, update
+from sqlalchemy import Column, TextClause, select, text, tuple_, update
 from sqlalchemy import insert as insert_into
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_dict, instance_state, set_committed_value
 from sqlalchemy.orm.base import NO_VALUE
@@ -67,13 +67,13 @@ class BulkInsert:
     def has_conflicts(self) -> bool:
         return self.ignores or bool(self.updates)
 
-    def statement(self, dialect: str) -> Any:
+    def statement(self, dialect: Dialect) -> Any:
         """Return an INSERT of one row, with its conflict clause, to be executed with all rows."""
         if not self.has_conflicts:
             return insert_into(self.mapper.class_)
-        make = _INSERTS.get(dialect)
+        make = _INSERTS.get(dialect.name)
         if make is None:
-            raise ConfigurationError(f"{dialect} has no ON CONFLICT.")
+            raise ConfigurationError(f"{dialect.name} has no ON CONFLICT.")
         statement: Any = make(self.mapper.class_)
         unique = [self._column(name) for name in self.unique]
         if self.ignores:
@@ -81,10 +81,10 @@ class BulkInsert:
             return statement.on_conflict_do_nothing(index_elements=unique or None)
         return statement.on_conflict_do_update(
             index_elements=unique or list(self.mapper.primary_key),
-            set_=dict(self._new_values(statement.excluded)),
+            set_=dict(self._new_values(statement.excluded, dialect)),
         )
 
-    def _new_values(self, excluded: Any) -> Iterator[tuple[Column[Any], Any]]:
+    def _new_values(self, excluded: Any, dialect: Dialect) -> Iterator[tuple[Column[Any], Any]]:
         chosen = [self._column(name) for name in self.updates]
         for column in chosen:
             yield column, excluded[column.key]
@@ -92,7 +92,7 @@ class BulkInsert:
         table: Any = self.mapper.local_table
         for column in table.columns:
             if column.onupdate is not None and not any(column is updated for updated in chosen):
-                yield column, _on_update(column, excluded)
+                yield column, _on_update(column, dialect)
 
     def _column(self, name: str) -> Any:
         return self.mapper.column_attrs[name].columns[0]
@@ -198,7 +198,7 @@ class BulkUpdate:
 
 def insert(connection: Connection, _: Origin, *, plan: BulkInsert) -> int:
     """Insert the rows. Return how many were inserted or changed."""
-    statement = plan.statement(connection.dialect.name)
+    statement = plan.statement(connection.dialect)
     with session_for(connection) as session:
         if not plan.has_conflicts:
             session.execute(statement, plan.rows)
@@ -211,7 +211,7 @@ def insert(connection: Connection, _: Origin, *, plan: BulkInsert) -> int:
 def insert_returning(connection: Connection, origin: Origin, *, plan: BulkInsert) -> list[Any]:
     """Insert the rows. Return their objects, without conflicts in the order of the rows."""
     # The key of a row that existed before says nothing about the order.
-    statement = plan.statement(connection.dialect.name).returning(
+    statement = plan.statement(connection.dialect).returning(
         plan.mapper.class_, sort_by_parameter_order=not plan.has_conflicts
     )
     how = {**plan.how, "populate_existing": True}
@@ -277,11 +277,19 @@ def update_by_key(
     return len(changed)
 
 
-def _on_update(column: Column[Any], excluded: Any) -> Any:
-    if column.default is not None or column.server_default is not None:
-        return excluded[column.key]  # the default that a new row would get
+def _on_update(column: Column[Any], dialect: Dialect) -> Any:
     default: Any = column.onupdate
-    return default.arg(None) if default.is_callable else default.arg
+    if default.is_callable:
+        return default.arg(None)
+    if dialect.name != "postgresql" or not isinstance(default.arg, TextClause):
+        return default.arg
+    # PostgreSQL finds a bare `edits + 1` ambiguous, because the row that was refused has such a
+    # column, too. Inside a subquery over the stored row it is not.
+    table: Any = column.table
+    stored = dialect.identifier_preparer.quote(table.name)
+    # Both are the project's own words: the name of a table, and what it says of its column.
+    expression = f"(SELECT {default.arg.text} FROM (SELECT {stored}.*) AS stored)"  # noqa: S608
+    return text(expression).bindparams(*default.arg._bindparams.values())
 
 
 def _check_size(rows: int) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Column
@@ -15,6 +17,7 @@ from sqlalchemy.orm import (
     object_mapper,
 )
 from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.base import LoaderCallableStatus
 
 from asgi_dbconn.errors import ConfigurationError, FieldError
 from asgi_dbconn.orm.lookups import field
@@ -34,6 +37,7 @@ class RowReader:
     def __init__(self, mapper: Mapper[Any]) -> None:
         self._mapper = mapper
         self._reads: dict[str, _Read] = {}
+        self._defaults = _constructor_defaults(mapper)
         self._relations = [
             relationship for relationship in mapper.relationships if not relationship.viewonly
         ]
@@ -47,6 +51,9 @@ class RowReader:
         if isinstance(row, Mapping):
             for name, value in row.items():
                 values.update(self._read(name)(value))
+            for name, make in self._defaults.items():
+                if name not in values:
+                    values[name] = make()
             return values
         if not isinstance(row, self._mapper.class_) or object_mapper(row) is not self._mapper:
             raise ConfigurationError(
@@ -108,6 +115,26 @@ class RowReader:
                     f"{type(row).__name__} as a new one still, to be stored once more. Give the "
                     f"foreign key instead of {relation.key!r}."
                 )
+
+
+def _constructor_defaults(mapper: Mapper[Any]) -> dict[str, Callable[[], Any]]:
+    """Return the defaults that the constructor of a dataclass gives to columns."""
+    if not dataclasses.is_dataclass(mapper.class_):
+        return {}
+    made: dict[str, Callable[[], Any]] = {}
+    for argument in dataclasses.fields(mapper.class_):
+        attribute = mapper.column_attrs.get(argument.name)
+        if not argument.init or attribute is None or not _is_stored(attribute):
+            continue
+        if argument.default_factory is not dataclasses.MISSING:
+            made[argument.name] = argument.default_factory
+        elif argument.default not in (dataclasses.MISSING, LoaderCallableStatus.DONT_SET):
+            made[argument.name] = partial(_same, argument.default)
+    return made
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _foreign_key(relation: RelationshipProperty[Any], other: Any) -> Values:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, tuple_
+from sqlalchemy import ColumnElement, Label, Null, and_, tuple_
 from sqlalchemy.orm import Mapper, QueryableAttribute
 
 from asgi_dbconn.errors import FieldError
@@ -20,6 +20,7 @@ __all__ = [
     "equalities",
     "field",
     "find_relationship",
+    "has_no_value",
     "primary_key",
     "primary_key_is",
 ]
@@ -94,10 +95,25 @@ def find_relationship(mapper: Mapper[Any], name: str, path: str) -> QueryableAtt
 
 def field(mapper: Mapper[Any], name: str) -> QueryableAttribute[Any]:
     """Return the mapped attribute ``name``. Raises FieldError naming those of the model."""
-    if name in mapper.all_orm_descriptors:
-        attribute: QueryableAttribute[Any] = getattr(mapper.class_, name)
-        return attribute
-    raise _no_field(mapper, name)
+    if name not in mapper.all_orm_descriptors:
+        raise _no_field(mapper, name)
+    if has_no_value(mapper, name):
+        raise FieldError(
+            f"{name!r} of {mapper.class_.__name__} is a query_expression(), which is NULL in SQL: "
+            "with_expression() is only about loading. Filter and order by the expression itself, "
+            "and give it to values() with a label()."
+        )
+    attribute: QueryableAttribute[Any] = getattr(mapper.class_, name)
+    return attribute
+
+
+def has_no_value(mapper: Mapper[Any], name: str) -> bool:
+    """Return whether ``name`` is a ``query_expression()`` without a default expression."""
+    attribute = mapper.column_attrs.get(name)
+    if attribute is None:
+        return False
+    expression = attribute.columns[0]
+    return isinstance(expression, Label) and isinstance(expression.element, Null)
 
 
 def column(mapper: Mapper[Any], name: str) -> QueryableAttribute[Any]:

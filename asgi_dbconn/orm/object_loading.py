@@ -158,7 +158,7 @@ def load_by_query(query: Query[T]) -> tuple[Work[Sequence[T]], bool]:
     if plan is not None:
         selection = plan.selection
         statement, values = cached_statement(
-            query, "objects", lambda query: query.apply_to(selection)
+            query, "objects", lambda query: query.one_row_each().apply_to(selection)
         )
         return partial(_load_fast, plan=plan, statement=statement, parameters=values), True
     statement, values = cached_statement(query, "whole objects", _whole_objects)
@@ -167,7 +167,7 @@ def load_by_query(query: Query[T]) -> tuple[Work[Sequence[T]], bool]:
 
 
 def _whole_objects(query: Query[T]) -> Select[T]:
-    return query.objects().options(*whole_objects(query.mapper))
+    return query.one_row_each().objects().options(*whole_objects(query.mapper))
 
 
 def load_by_key(query: Query[T], key: Any) -> Work[Sequence[T]] | None:

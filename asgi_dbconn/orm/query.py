@@ -21,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     exists,
     func,
+    literal_column,
     select,
     tuple_,
 )
@@ -30,6 +31,7 @@ from sqlalchemy.sql import operators
 from sqlalchemy.sql.base import ExecutableOption
 
 from asgi_dbconn.errors import ConfigurationError
+from asgi_dbconn.orm.aggregates import is_aggregate
 from asgi_dbconn.orm.fast_path.hydration import memoize
 from asgi_dbconn.orm.lookups import primary_key
 from asgi_dbconn.orm.simple_terms import Equality, Ordering, as_expressions, simple_columns
@@ -143,9 +145,35 @@ class Query(Generic[T]):
         )
 
     @property
-    def brings_in_others(self) -> bool:
-        """True if conditions use tables other than the model's, outside of subqueries."""
+    def joins_others(self) -> bool:
+        """True if conditions use tables other than the model's, outside of subqueries.
+
+        Then an object may be in several rows.
+        """
+        if self.is_distinct or all(isinstance(step, Equality) for step in self.conditions):
+            return False
         return any(_is_of_another(condition, self.mapper.tables) for condition in self.where)
+
+    @property
+    def repeats_objects(self) -> bool:
+        """True if an object may be in several rows of :meth:`one_row_each`."""
+        return self.joins_others and (self.lock is not None or self._is_ordered_by_others)
+
+    @property
+    def _is_ordered_by_others(self) -> bool:
+        order = [step for step in self.order if not isinstance(step, Ordering)]
+        return any(_is_of_another(step, self.mapper.tables) for step in order)
+
+    def one_row_each(self) -> Query[T]:
+        """Return a query of the same objects in which each is one row, so that limits count them.
+
+        Joins of conditions become a subquery, unless the order needs their tables, or rows are to
+        be locked.
+        """
+        if not self.joins_others or self.repeats_objects:
+            return self
+        joined = replace(self, order=(), limit=None, offset=None)
+        return replace(self, conditions=joined.by_key_of_rows().conditions)
 
     def of_rows(self) -> Query[T]:
         """Return the query without loader options, for a statement that loads no objects.
@@ -187,11 +215,31 @@ class Query(Generic[T]):
         return statement.options(*self.options)
 
     def columns(self, *columns: Any) -> Select[*tuple[Any, ...]]:
-        """Return a SELECT of these columns instead."""
-        statement: Select[*tuple[Any, ...]] = self.apply_to(
-            select(*columns).select_from(self.model)
-        )
+        """Return a SELECT of these columns instead.
+
+        Beside aggregates it groups by the other columns. Aggregates alone are those of the rows of
+        a slice, as ``count()`` counts them.
+        """
+        rows = self
+        statement: Select[*tuple[Any, ...]] = select(*columns).select_from(self.model)
+        plain = [position for position, column in enumerate(columns, 1) if not is_aggregate(column)]
+        if plain and len(plain) < len(columns):
+            # By position: two parameters are different expressions to PostgreSQL.
+            statement = statement.group_by(*(literal_column(str(position)) for position in plain))
+        elif not plain and (self.is_sliced or self.is_distinct):
+            rows = self.by_key_of_rows()
+        statement = rows.apply_to(statement)
         return statement.options(*self.options)
+
+    def by_key_of_rows(self) -> Query[T]:
+        """Return a query of the same objects, without order, slice or tables besides the model's.
+
+        Each object is one row of it, whatever its conditions join.
+        """
+        found: Any = self.key_column().in_(self.keys())
+        return replace(
+            self, conditions=(found,), order=(), limit=None, offset=None, is_distinct=False
+        )
 
     def keys(self) -> Select[*tuple[Any, ...]]:
         """Return the primary keys of the rows, for statements about them.

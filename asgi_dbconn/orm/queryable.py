@@ -47,7 +47,7 @@ class QueryDescriptor:
             made = (bound, over_all)
             # type.__setattr__ bypasses SQLAlchemy, which would look for a column.
             type.__setattr__(owner, _OVER_ALL, made)
-        query: QuerySet[T] = made[1].here()
+        query: QuerySet[T] = made[1].again()
         return query
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, overload
 from sqlalchemy.exc import IntegrityError
 
 from asgi_dbconn.databases.database import Database
+from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm import bulk, instance_verbs, update_delete
 from asgi_dbconn.orm.binding import Binding
 from asgi_dbconn.orm.lookups import conditions, equalities, field
@@ -68,7 +69,7 @@ class QuerySet(QuerySetReads[T]):
         """
         mapper = self._query.mapper
         values = equalities(mapper, lookups)
-        return self.here()._get_or_create(self._split_defaults(lookups), values, defaults)
+        return self.again()._get_or_create(self._matching(lookups), values, defaults)
 
     def update_or_create(
         self, defaults: Mapping[str, Any] = _EMPTY, **lookups: Any
@@ -81,8 +82,8 @@ class QuerySet(QuerySetReads[T]):
         mapper = self._query.mapper
         for name in defaults:
             field(mapper, name)
-        values, found = equalities(mapper, lookups), self._split_defaults(lookups).replace(lock={})
-        return self.here()._update_or_create(found, values, defaults)
+        values, found = equalities(mapper, lookups), self._matching(lookups).replace(lock={})
+        return self.again()._update_or_create(found, values, defaults)
 
     @overload
     def bulk_create(
@@ -134,7 +135,7 @@ class QuerySet(QuerySetReads[T]):
         )
         work: Any = partial(bulk.insert_returning if returning else bulk.insert, plan=plan)
         nothing: Any = [] if returning else 0
-        return self.here()._bulk(work, plan.rows, nothing)
+        return self.again()._bulk(work, plan.rows, nothing)
 
     def bulk_update(
         self, objects: Iterable[T], fields: Sequence[str], *, batch_size: int = bulk.BATCH
@@ -144,7 +145,7 @@ class QuerySet(QuerySetReads[T]):
         Return the number of rows found: fewer than given if rows are gone.
         """
         changes = bulk.BulkUpdate(self._query.mapper, objects, fields, batch_size=batch_size)
-        return self.here()._bulk_update(changes)
+        return self.again()._bulk_update(changes)
 
     def update(self, **values: Any) -> Coroutine[Any, Any, int]:
         """Update all matching rows by one statement, without loading them. Return their number.
@@ -164,7 +165,14 @@ class QuerySet(QuerySetReads[T]):
 
     # -- inside
 
-    def _split_defaults(self, lookups: Mapping[str, Any]) -> Query[T]:
+    def _matching(self, lookups: Mapping[str, Any]) -> Query[T]:
+        if not lookups and not self._query.conditions:
+            name = self._query.model.__name__
+            raise ConfigurationError(
+                f"Without lookups any {name} matches, and might be taken or overwritten. Say which "
+                f"one is meant by name: get_or_create({{...}}, email=email). The first argument is "
+                "the values of a new one."
+            )
         found = self._query.with_conditions(*conditions(self._query.mapper, lookups))
         return found.with_limit(2)
 

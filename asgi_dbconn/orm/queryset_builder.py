@@ -98,7 +98,7 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
         # Where run_sync awaits it if the calling thread has no loop of its own.
         return self._target.database.home_loop
 
-    def here(self) -> Self:
+    def again(self) -> Self:
         """Return the query with the line of user code that calls this; see QueryTarget."""
         target = self._target.here()
         if target is self._target:

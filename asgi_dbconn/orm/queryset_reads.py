@@ -14,7 +14,7 @@ from asgi_dbconn.errors import FieldError, TransactionError
 from asgi_dbconn.orm import object_loading
 from asgi_dbconn.orm.errors import MultipleObjectsReturned, ObjectNotFound
 from asgi_dbconn.orm.fast_path.hydration import has_statement_listeners
-from asgi_dbconn.orm.lookups import conditions, primary_key_is
+from asgi_dbconn.orm.lookups import conditions, has_no_value, primary_key_is
 from asgi_dbconn.orm.query import Query, cached_statement
 from asgi_dbconn.orm.queryset_builder import QuerySetBuilder
 from asgi_dbconn.orm.streaming import Stream
@@ -64,29 +64,29 @@ class QuerySetReads(QuerySetBuilder[T]):
         ``get(5)`` is by primary key, ``get(name="x")`` by lookups.
         Raises ObjectNotFound or MultipleObjectsReturned.
         """
-        return self.here()._get(self._exactly_one, pk, lookups)
+        return self.again()._get(self._exactly_one, pk, lookups)
 
     def get_or_none(
         self, pk: Any = NOT_GIVEN, /, **lookups: Any
     ) -> Coroutine[object, None, T | None]:
         """Return the same as :meth:`get`, or None if nothing matches."""
-        return self.here()._get(self._at_most_one, pk, lookups)
+        return self.again()._get(self._at_most_one, pk, lookups)
 
     def first(self) -> Coroutine[object, None, T | None]:
         """Return the first object in the query's order (by default, primary key), or None."""
-        return self.here()._objects(_first, self._query.with_order().with_limit(1))
+        return self.again()._objects(_first, self._query.with_order().with_limit(1))
 
     def last(self) -> Coroutine[object, None, T | None]:
         """Return the last object in the query's order (by default, primary key), or None."""
-        return self.here()._objects(_last, self._query.last())
+        return self.again()._objects(_last, self._query.last())
 
     def count(self) -> Coroutine[object, None, int]:
         """Return how many rows match."""
-        return self.here()._value("count", Query.count)
+        return self.again()._value("count", Query.count)
 
     def exists(self) -> Coroutine[object, None, bool]:
         """Return whether any row matches."""
-        return self.here()._value("exists", Query.exists)
+        return self.again()._value("exists", Query.exists)
 
     def values(self, *fields: str | Any) -> Coroutine[object, None, list[dict[str, Any]]]:
         """Return a dict per row instead of an object.
@@ -102,7 +102,7 @@ class QuerySetReads(QuerySetBuilder[T]):
                     "them another name by label()."
                 )
         names = names or [attribute.key for attribute in self._loaded_attributes()]
-        return self.here()._select_rows(partial(_dicts, names), "values", fields)
+        return self.again()._select_rows(partial(_dicts, names), "values", fields)
 
     @overload
     def values_list(
@@ -125,7 +125,7 @@ class QuerySetReads(QuerySetBuilder[T]):
         """
         if flat and len(fields) != 1:
             raise TypeError(f"values_list(flat=True) takes one field, not {len(fields)}.")
-        return self.here()._select_rows(_firsts if flat else _tuples, "values_list", fields)
+        return self.again()._select_rows(_firsts if flat else _tuples, "values_list", fields)
 
     # -- inside
 
@@ -151,7 +151,12 @@ class QuerySetReads(QuerySetBuilder[T]):
         found = self._query.with_conditions(*conditions(mapper, lookups))
         if pk is not NOT_GIVEN:
             found = found.with_conditions(primary_key_is(mapper, pk))
-        # Two rows prove that more than one matches.
+        is_sliced = found.is_sliced
+        if found.order and not is_sliced:
+            found = found.replace(order=())
+        if (is_sliced or found.lock is not None) and found.repeats_objects:
+            return found
+        # Two objects prove that more than one matches.
         return found.with_limit(2)
 
     def _columns_of(self, verb: str, fields: tuple[Any, ...]) -> list[Any]:
@@ -162,8 +167,11 @@ class QuerySetReads(QuerySetBuilder[T]):
         ]
 
     def _loaded_attributes(self) -> list[ColumnProperty[Any]]:
+        mapper = self._query.mapper
         return [
-            attribute for attribute in self._query.mapper.column_attrs if not attribute.deferred
+            attribute
+            for attribute in mapper.column_attrs
+            if not attribute.deferred and not has_no_value(mapper, attribute.key)
         ]
 
     def _select_rows(

@@ -10,6 +10,7 @@ from typing import Any, Generic, Self, TypeVar
 from sqlalchemy import Select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm.attributes import instance_state
 
 from asgi_dbconn.databases.scopes import Scope
 from asgi_dbconn.errors import (
@@ -120,19 +121,26 @@ class Stream(Generic[T]):
         return await self._target.run(work, autocommit=False, scope=self._scope)
 
     def _open(self, connection: Connection, origin: Origin) -> _Cursor[T]:
-        query = self._query
+        query = self._query.one_row_each()
         statement = query.objects().options(*whole_objects(query.mapper))
         # Related objects that it loads by itself come from the same origin.
         token = {} if origin is None else {"identity_token": origin}
-        return _Cursor(connection, token, statement, self._rows)
+        seen: set[Any] | None = set() if query.repeats_objects else None
+        return _Cursor(connection, token, statement, self._rows, seen)
 
 
 class _Cursor(Generic[T]):
     """A server-side cursor, where the database has them. Every method runs on the connection."""
 
     def __init__(
-        self, connection: Connection, token: Mapping[str, Any], statement: Select[T], rows: int
+        self,
+        connection: Connection,
+        token: Mapping[str, Any],
+        statement: Select[T],
+        rows: int,
+        seen: set[Any] | None,
     ) -> None:
+        """``seen`` takes the identity keys, if an object may be in several rows."""
         self._connection = connection
         self._session = session_for(connection, token)
         try:
@@ -142,10 +150,13 @@ class _Cursor(Generic[T]):
             raise
         self._objects = result.scalars()
         self._batches = self._objects.partitions()
+        self._seen = seen
 
     def fetch(self, *_: Any) -> Sequence[T]:
-        """Return the next rows, or an empty list at the end."""
+        """Return the next objects, or an empty list at the end."""
         batch: Sequence[T] = next(self._batches, ())
+        if self._seen is not None:
+            batch = self._without_seen(batch, self._seen)
         log = undo_log_of(self._connection)
         if log is not None:
             note_states(log, self._session.identity_map.all_states(), log.level)
@@ -153,6 +164,18 @@ class _Cursor(Generic[T]):
             if instance in self._session:  # not discarded with an object that it belongs to
                 self._session.expunge(instance)
         return batch
+
+    def _without_seen(self, batch: Sequence[T], seen: set[Any]) -> Sequence[T]:
+        new: list[T] = []
+        while batch and not new:
+            for instance in batch:
+                key = instance_state(instance).key
+                if key not in seen:
+                    seen.add(key)
+                    new.append(instance)
+            if not new:
+                batch = next(self._batches, ())
+        return new
 
     def discard(self) -> None:
         """Drop a cursor whose connection is closed."""

@@ -131,7 +131,11 @@ def _count_affected_directly(
 def _count_affected(connection: Connection, _: Origin, *, statement: Update | Delete) -> int:
     with session_for(connection) as session:
         result = session.execute(statement, execution_options={"synchronize_session": False})
-        return result.rowcount if isinstance(result, CursorResult) else 0
+        count = result.rowcount if isinstance(result, CursorResult) else 0
+        if count < 0:
+            # Python's sqlite3 counts no statement that begins with WITH; SQLite itself does.
+            count = connection.exec_driver_sql("SELECT changes()").scalar_one()
+        return count
 
 
 def _of_all(statement: Update | Delete, query: Query[Any]) -> Update | Delete:

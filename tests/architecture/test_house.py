@@ -19,7 +19,7 @@ SMALL = {
     *("demo.models", "demo.server", "health.report"),
     *("databases.cross_task_context", "loops.asgiref_compat", "loops.keyboard_interrupt"),
     *("lifespan.included_apps", "migrations.alembic_errors", "migrations.environment"),
-    *("loops.tasks", "pools.driver_errors", "registry.transaction_retry"),
+    *("loops.tasks", "orm.aggregates", "pools.driver_errors", "registry.transaction_retry"),
     *("pools.pool_config", "testing.app_under_test", "testing.lazy_imports"),
     "testing.pytest_asyncio_fixtures",
 }

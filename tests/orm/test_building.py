@@ -184,4 +184,4 @@ def test_options_add_up() -> None:
 def test_a_query_knows_whether_it_names_other_tables(
     query: Callable[[], QuerySet[Any]], others: bool
 ) -> None:
-    assert query()._query.brings_in_others is others
+    assert query()._query.joins_others is others

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import JSON, ForeignKey, func, inspect
+from sqlalchemy import JSON, ForeignKey, func, inspect, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -326,3 +326,66 @@ async def test_dataclasses_keep_their_defaults(database_url: str) -> None:
             (3, 4),
             (5, 4),
         ]
+
+
+async def test_a_conflict_gets_the_values_of_an_update(database_url: str) -> None:
+    """Not the default of a new row, whatever kind of `onupdate` the column has."""
+    models = Registry(database_url)
+
+    class Base(Queryable, DeclarativeBase, registry=models):
+        pass
+
+    class Entry(Base):
+        __tablename__ = "entries"
+        code: Mapped[str] = mapped_column(primary_key=True)
+        price: Mapped[int]
+        edits: Mapped[int] = mapped_column(
+            default=0, onupdate=text("edits + :step").bindparams(step=1)
+        )
+        state: Mapped[str] = mapped_column(default="new", onupdate="changed")
+        touched: Mapped[str] = mapped_column(server_default="no", onupdate=lambda: "yes")
+        length: Mapped[int] = mapped_column(default=0, onupdate=func.length("four"))
+
+    async with models:
+        await models.create_all()
+        await Entry.query.create(code="a", price=1)
+        for price in (2, 3):
+            rows = [{"code": "a", "price": price}, {"code": f"new {price}", "price": price}]
+            await Entry.query.bulk_create(rows, update_conflicts=["price"])
+
+        found = await Entry.query.order_by("code").values_list(
+            "price", "edits", "state", "touched", "length"
+        )
+        assert found == [
+            (3, 2, "changed", "yes", 4),
+            (2, 0, "new", "no", 0),
+            (3, 0, "new", "no", 0),
+        ]
+
+
+async def test_dicts_get_the_defaults_of_a_dataclass(database_url: str) -> None:
+    models = Registry(database_url)
+
+    class Base(Queryable, MappedAsDataclass, DeclarativeBase, registry=models):
+        pass
+
+    class Job(Base):
+        __tablename__ = "jobs"
+        id: Mapped[int] = mapped_column(init=False, primary_key=True)
+        name: Mapped[str]
+        state: Mapped[str | None] = mapped_column(default="new")
+        tags: Mapped[str | None] = mapped_column(default_factory=lambda: "none")
+        place: Mapped[str | None] = mapped_column(default=None, server_default="here")
+
+    async with models:
+        await models.create_all()
+        jobs = Job.query
+        await jobs.create(name="a")
+        await jobs.bulk_create([{"name": "b"}])
+        await jobs.bulk_create([{"name": "c"}], returning=True)
+        await jobs.bulk_create([Job(name="d")])
+        await jobs.get_or_create(name="e")
+        await jobs.bulk_create([{"name": "f", "tags": "given"}])
+
+        found = await jobs.order_by("name").values_list("state", "tags", "place")
+        assert found == [("new", "none", "here")] * 5 + [("new", "given", "here")]

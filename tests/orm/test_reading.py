@@ -20,7 +20,7 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.exc import DetachedInstanceError
 
-from asgi_dbconn import ObjectNotFound
+from asgi_dbconn import MultipleObjectsReturned, ObjectNotFound
 from tests.orm.library import library
 from tests.support.proxy import Proxy
 
@@ -290,3 +290,34 @@ async def test_no_statement_is_sent_in_vain(
         with proxy.counting() as counted:
             await queries[name]()
     assert counted.round_trips == round_trips
+
+
+async def test_an_object_in_several_rows_of_a_join_is_one_object(database_url: str) -> None:
+    async with library(database_url) as cast:
+        Author, Book = cast.Author, cast.Book
+        writers = Author.query.filter(Book.author_id == Author.id)
+        by_title = writers.order_by(Book.title.desc())
+
+        for query in (writers, writers.order_by("name"), by_title, by_title.limit(3)):
+            with pytest.raises(MultipleObjectsReturned):
+                await query.get()
+            with pytest.raises(MultipleObjectsReturned):
+                await query.get_or_none()
+        assert (await writers.filter(name="Ada").get()).name == "Ada"
+        assert (await by_title.filter(name="Ada").get()).name == "Ada"
+        assert [author.name for author in await writers.order_by("name").limit(2)] == ["Ada", "Bob"]
+        assert [author.name for author in await writers.order_by("-name").offset(1)] == ["Ada"]
+        async with cast.models.transaction():
+            with pytest.raises(MultipleObjectsReturned):
+                await writers.with_for_update().get()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+async def test_a_stream_of_a_join_has_each_object_once(database_url: str, rows: int) -> None:
+    async with library(database_url) as cast:
+        Author, Book = cast.Author, cast.Book
+        writers = Author.query.filter(Book.author_id == Author.id)
+        for query in (writers.order_by("name"), writers.order_by(Book.title)):
+            async with query.stream(rows) as authors:
+                names = [author.name async for author in authors]
+            assert sorted(names) == ["Ada", "Bob"]

@@ -182,7 +182,7 @@ VERBS: dict[str, list[tuple[Verb, Any]]] = {
 }
 BUILDING = {"all", "filter", "exclude", "order_by", "limit", "offset", "distinct", "options"} | {
     *("select_related", "prefetch_related", "only", "with_for_update", "using", "statement"),
-    *("over", "here", "home_loop"),
+    *("over", "again", "home_loop"),
 }
 PROGRAMS = [
     pytest.param(situation, verb, answer, id=f"{situation.__name__}-{name}-{number}")

@@ -10,11 +10,12 @@ from contextvars import Context
 from typing import Any
 
 import pytest
-from sqlalchemy import String, TypeDecorator, UniqueConstraint, inspect
+from sqlalchemy import String, TypeDecorator, UniqueConstraint, inspect, select
 from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from asgi_dbconn import (
+    ConfigurationError,
     DatabaseNotConnectedWarning,
     FieldError,
     MultipleObjectsReturned,
@@ -285,3 +286,29 @@ async def test_the_warning_names_the_line_that_wrote_the_query(database_url: str
     ours = [warning for warning in caught if warning.category is DatabaseNotConnectedWarning]
     assert {warning.filename for warning in ours} == {__file__}
     assert {warning.lineno - first for warning in ours} == {0, 1, 3, 4, 5}
+
+
+@pytest.mark.parametrize("verb", ["get_or_create", "update_or_create"])
+async def test_without_lookups_no_row_is_taken(database_url: str, verb: str) -> None:
+    async with people(database_url) as cast:
+        users = cast.User.query
+        await users.create(name="root", age=99)
+        for arguments in ({"defaults": {"name": "new"}}, {}):
+            with pytest.raises(ConfigurationError, match="Without lookups any User matches"):
+                await getattr(users, verb)(**arguments)
+        assert await users.values_list("name", "age") == [("root", 99)]
+
+
+async def test_a_statement_that_begins_with_a_subquery_counts_its_rows(database_url: str) -> None:
+    async with people(database_url) as cast:
+        User = cast.User
+        await User.query.bulk_create([{"name": f"user {number}"} for number in range(5)])
+        first = select(User.id).order_by(User.id).limit(2).cte("first")
+
+        chosen = User.query.filter(User.id.in_(select(first.c.id)))
+        assert await chosen.update(age=1) == 2
+        assert await chosen.filter(age=7).update(age=2) == 0
+        assert await chosen.delete() == 2
+        async with cast.models.transaction():
+            free = User.query.filter(age=None).order_by("id").limit(2).with_for_update()
+            assert [await free.update(age=1) for _ in range(3)] == [2, 1, 0]
