@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from asgi_dbconn.databases.cross_loop_calls import CrossLoopCaller
-from asgi_dbconn.databases.cross_task_context import SplitContext
+from asgi_dbconn.databases.cross_task_context_manager import SplitContext
 from asgi_dbconn.databases.loop_pools import LoopPools
 from asgi_dbconn.databases.scopes import current_scope
 from asgi_dbconn.databases.startup import verify_once

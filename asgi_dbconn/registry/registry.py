@@ -16,7 +16,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from asgi_dbconn.call_site import find_call_site
 from asgi_dbconn.databases.blocks import Block
-from asgi_dbconn.databases.cross_task_context import SplitContext
+from asgi_dbconn.databases.cross_task_context_manager import SplitContext
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.transactions import Transaction
 from asgi_dbconn.health.probe import Probe

@@ -17,7 +17,7 @@ SMALL = {
     *("orm.errors", "orm.binding", "types", "schema_names", "registry.from_settings"),
     *("cli.entry", "cli.command", "cli.demo", "cli.errors", "cli.ipython"),
     *("demo.models", "demo.server", "health.report"),
-    *("databases.cross_task_context", "loops.asgiref_compat", "loops.keyboard_interrupt"),
+    *("databases.cross_task_context_manager", "loops.asgiref_compat", "loops.keyboard_interrupt"),
     *("lifespan.included_apps", "migrations.alembic_errors", "migrations.environment"),
     *("loops.tasks", "orm.aggregates", "pools.driver_errors", "registry.transaction_retry"),
     *("pools.pool_config", "testing.app_under_test", "testing.lazy_imports"),
