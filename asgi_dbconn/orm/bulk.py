@@ -61,6 +61,7 @@ class BulkInsert:
         self.unique = [reader.column(field) for field in unique_fields]
         self._check()
         self.rows = [self._check_values(reader.values_of(row)) for row in rows]
+        self.references = tuple(reader.references)
         self.how: Mapping[str, Any] = {"insertmanyvalues_page_size": _check_size(batch_size)}
 
     @property
@@ -154,6 +155,7 @@ class BulkUpdate:
             )
         self._objects = list(objects)
         self._given = [self._row(instance) for instance in self._objects]
+        self.references = tuple(map(instance_state, self._objects))
         # Ordered by key: two tasks that lock the same rows in different orders would deadlock.
         self.rows = sorted(self._given, key=self.key_of)
 

@@ -21,6 +21,7 @@ from sqlalchemy.orm.base import LoaderCallableStatus
 
 from asgi_dbconn.errors import ConfigurationError, FieldError
 from asgi_dbconn.orm.lookups import field
+from asgi_dbconn.orm.references import Reference
 
 __all__ = ["RowReader"]
 
@@ -36,6 +37,8 @@ class RowReader:
 
     def __init__(self, mapper: Mapper[Any]) -> None:
         self._mapper = mapper
+        self.references: set[Reference] = set()
+        """The objects to which rows refer by their relationships."""
         self._reads: dict[str, _Read] = {}
         self._defaults = _constructor_defaults(mapper)
         self._relations = [
@@ -103,7 +106,13 @@ class RowReader:
                 f"{self._mapper.class_.__name__}. Store them by a bulk_create() of their own, or "
                 "use create()."
             )
-        return lambda other: _foreign_key(relation, other)
+
+        def read(other: Any) -> Values:
+            if other is not None:
+                self.references.add(instance_state(other))
+            return _foreign_key(relation, other)
+
+        return read
 
     def _check_does_not_keep(
         self, relation: RelationshipProperty[Any], row: Any, other: Any

@@ -13,17 +13,17 @@ from sqlalchemy.orm import object_mapper
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.exc import StaleDataError
 
-from asgi_dbconn.databases.database import Database
 from asgi_dbconn.errors import ConfigurationError, FieldError
 from asgi_dbconn.orm import cascades, persistence
-from asgi_dbconn.orm.binding import INHERIT, Binding
+from asgi_dbconn.orm.binding import INHERIT
 from asgi_dbconn.orm.errors import ObjectNotFound
 from asgi_dbconn.orm.fast_path.write_plans import write_plan
 from asgi_dbconn.orm.origin import origin_of
+from asgi_dbconn.orm.references import Reference
 from asgi_dbconn.orm.store_lock import StoreLock
-from asgi_dbconn.orm.target import QueryTarget, Work
+from asgi_dbconn.orm.target import QueryTarget, Work, check_same_target
 
-__all__ = ["check_same_target", "delete", "refresh", "run", "save", "store", "target_of"]
+__all__ = ["delete", "refresh", "run", "save", "store", "target_of"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -41,43 +41,10 @@ def target_of(instance: Any) -> QueryTarget:
             f"{type(instance).__name__} is bound to no registry. Give one to its base: "
             "class Base(Queryable, DeclarativeBase, registry=models)."
         )
-    return _label(instance, binding, binding.find_database(name))
-
-
-def check_same_target(target: QueryTarget, instance: Any, others: Sequence[Any]) -> None:
-    """Raise ConfigurationError if one of ``others`` has another target than ``target``.
-
-    Another tenant's row with the same key would be written or referred to.
-    """
-    for other in others:
-        if instance_state(other).key is None:
-            continue  # new: it takes the target of the others
-        bound = hasattr(type(other), "__dbconn__")
-        theirs = (
-            target_of(other) if bound else _label(other, target.binding, target.default_database)
-        )
-        if _for_target(other, theirs) != _for_target(other, target):
-            raise ConfigurationError(
-                f"This {type(instance).__name__} and the related {type(other).__name__} come "
-                "from different databases or schemas, and objects that are stored together are "
-                "stored in one. Load both from the same."
-            )
-
-
-def _label(instance: Any, binding: Binding, home: Database) -> QueryTarget:
+    home = binding.find_database(name)
     if instance_state(instance).key is None:
         return QueryTarget(binding, home, home, INHERIT)
     return QueryTarget.of_origin(binding, home, origin_of(instance))
-
-
-def _for_target(instance: Any, target: QueryTarget) -> tuple[Database, str | None]:
-    """Return ``target`` for the tables of ``instance``.
-
-    Tables that name their own schema stay in it.
-    """
-    tables = object_mapper(instance).tables
-    remapped = any(getattr(table, "schema", None) is None for table in tables)
-    return target.database, target.effective_schema() if remapped else None
 
 
 def save(instance: Any) -> Coroutine[Any, Any, None]:
@@ -100,7 +67,7 @@ async def store(target: QueryTarget, instance: T, *, is_known: bool = True) -> T
                 return await _store_fast(target, work, (instance,), alone=True)
         others = cascades.cascaded_objects(instance)
         cascades.check_can_be_added(instance, others)
-        check_same_target(target, instance, others)
+        check_same_target(target, _name(instance), map(instance_state, others), is_stored=True)
         if not any(cascades.is_dirty(other) for other in (instance, *others)):
             return instance  # nothing to send
         alone = cascades.needs_one_statement(instance, others)
@@ -132,11 +99,13 @@ def refresh(instance: Any, names: tuple[str, ...]) -> Coroutine[Any, Any, None]:
     return _refresh(target.here(), instance, names)
 
 
-async def run(target: QueryTarget, work: Work[R], *, alone: bool) -> R:
+async def run(
+    target: QueryTarget, work: Work[R], *, alone: bool, references: Sequence[Reference] = ()
+) -> R:
     """Run ``work``, which writes: in a transaction, unless it is a single statement (``alone``)."""
     if alone or target.scope() is not None:
-        return await target.run(work, autocommit=alone)
-    target.effective_schema()  # raises before anything begins
+        return await target.run(work, autocommit=alone, references=references)
+    check_same_target(target, "The query goes to", references)  # raises before anything begins
     # SQLite: a transaction that reads first and writes later must begin with the write lock.
     async with target.database.verb_transaction():
         return await target.run(work, autocommit=False)
@@ -187,7 +156,7 @@ async def _save(target: QueryTarget, instance: Any) -> None:
 async def _delete(target: QueryTarget, instance: Any) -> None:
     others = cascades.cascaded_objects(instance)
     cascades.check_can_be_added(instance, others)
-    check_same_target(target, instance, others)
+    check_same_target(target, _name(instance), map(instance_state, others), is_stored=True)
     alone = cascades.can_be_deleted_alone(object_mapper(instance))
     work = partial(
         persistence.delete_fast if alone else persistence.delete_object, instance=instance
@@ -208,3 +177,7 @@ def _check_is_stored(instance: Any, what: str) -> None:
             f"This {type(instance).__name__} has not been stored, so it cannot be {what}. "
             "save() it first."
         )
+
+
+def _name(instance: Any) -> str:
+    return f"This {type(instance).__name__} belongs to"

@@ -10,11 +10,22 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ClauseElement, ColumnElement, and_, false, func, inspect, not_, or_
-from sqlalchemy.orm import InspectionAttr, RelationshipProperty
+from sqlalchemy import (
+    ClauseElement,
+    ColumnElement,
+    and_,
+    bindparam,
+    false,
+    func,
+    inspect,
+    not_,
+    or_,
+)
+from sqlalchemy.orm import InspectionAttr, RelationshipProperty, object_mapper
 from sqlalchemy.sql.selectable import SelectBase
 
 from asgi_dbconn.errors import FieldError
+from asgi_dbconn.orm.references import KeyOf
 
 __all__ = ["OPERATORS", "PLAIN_VALUES", "RELATION_OPERATORS", "Operator", "is_expression"]
 
@@ -142,8 +153,14 @@ def _is_related(attribute: Any, value: Any) -> Any:
     if not relation.uselist:
         return attribute == value
     # Not contains(), which joins the table of a many-to-many relation to the whole query.
-    key = zip(relation.mapper.primary_key, inspect(value).identity, strict=True)
-    return attribute.any(and_(*(column == part for column, part in key)))
+    return attribute.any(
+        and_(*(_has_key_of(column, value) for column in relation.mapper.primary_key))
+    )
+
+
+def _has_key_of(column: Any, instance: Any) -> Any:
+    key = object_mapper(instance).get_property_by_column(column).key
+    return column == bindparam(None, callable_=KeyOf(instance, key), type_=column.type, unique=True)
 
 
 def _is_related_to_one_of(attribute: Any, value: Any) -> Any:

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
-from sqlalchemy.orm import object_mapper
+from sqlalchemy.orm import Mapper, object_mapper
 from sqlalchemy.orm.attributes import instance_state
 
 from asgi_dbconn.databases.commit_as_you_go import ScopeSession
@@ -26,7 +26,16 @@ from asgi_dbconn.orm.flush_undo import FlushUndo
 from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.pools.undo_log import undo_log_of
 
-__all__ = ["Origin", "origin_in", "origin_of", "resolve_origin", "set_origin", "track_objects"]
+__all__ = [
+    "Origin",
+    "describe",
+    "is_shared",
+    "origin_in",
+    "origin_of",
+    "resolve_origin",
+    "set_origin",
+    "track_objects",
+]
 
 
 Origin = tuple[str | None, str | None] | None
@@ -124,10 +133,12 @@ def _enter(session: ScopeSession, instance: Any) -> None:
     binding, name = bound
     here = (target.database, target.schema)
     came_from = resolve_origin(origin_of(instance), binding, binding.find_database(name))
-    if came_from != here and not (came_from[0] is target.database and _is_shared(instance)):
+    if came_from != here and not (
+        came_from[0] is target.database and is_shared(object_mapper(instance))
+    ):
         raise ConfigurationError(
-            f"This {type(instance).__name__} came from {_describe(*came_from)}, and the session "
-            f"works in {_describe(*here)}. Store it with its own save(), or copy it on purpose "
+            f"This {type(instance).__name__} came from {describe(*came_from)}, and the session "
+            f"works in {describe(*here)}. Store it with its own save(), or copy it on purpose "
             "with session.merge()."
         )
     set_origin(instance, None)
@@ -177,11 +188,12 @@ def _give_up_flush(session: ScopeSession) -> None:
         undo.restore_new()
 
 
-def _is_shared(instance: Any) -> bool:
-    """Return whether the row is the same in every schema, because its tables name their own."""
-    return all(getattr(table, "schema", None) for table in object_mapper(instance).tables)
+def is_shared(mapper: Mapper[Any]) -> bool:
+    """Return whether a row is the same in every schema, because its tables name their own."""
+    return all(getattr(table, "schema", None) for table in mapper.tables)
 
 
-def _describe(database: Database, schema: str | None) -> str:
+def describe(database: Database, schema: str | None) -> str:
+    """Return a target in words, for messages."""
     where = f"the database {database.name or 'default'!r}"
     return f"{where} without a schema" if schema is None else f"the schema {schema!r} of {where}"

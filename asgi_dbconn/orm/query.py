@@ -34,6 +34,7 @@ from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm.aggregates import is_aggregate
 from asgi_dbconn.orm.fast_path.hydration import memoize
 from asgi_dbconn.orm.lookups import primary_key
+from asgi_dbconn.orm.references import Reference, references_in
 from asgi_dbconn.orm.simple_terms import Equality, Ordering, as_expressions, simple_columns
 
 __all__ = ["Query", "cached_statement"]
@@ -68,6 +69,8 @@ class Query(Generic[T]):
     """True if those options may load by statements of their own."""
     lock: Mapping[str, Any] | None = field(default=None, hash=False)
     """The arguments of ``with_for_update``; None is no lock."""
+    references: tuple[Reference, ...] = ()
+    """The objects that conditions compare with."""
 
     @property
     def mapper(self) -> Mapper[T]:
@@ -188,7 +191,11 @@ class Query(Generic[T]):
         return replace(self, **changes)
 
     def with_conditions(self, *conditions: ColumnElement[bool] | Equality) -> Query[T]:
-        return replace(self, conditions=(*self.conditions, *conditions))
+        references = self.references
+        for condition in conditions:
+            if not isinstance(condition, Equality):
+                references += references_in((condition,))
+        return replace(self, conditions=(*self.conditions, *conditions), references=references)
 
     def with_limit(self, rows: int) -> Query[T]:
         """Return the query limited to ``rows``. A lower limit stays."""

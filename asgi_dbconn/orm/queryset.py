@@ -18,6 +18,7 @@ from asgi_dbconn.orm.binding import Binding
 from asgi_dbconn.orm.lookups import conditions, equalities, field
 from asgi_dbconn.orm.query import Query
 from asgi_dbconn.orm.queryset_reads import QuerySetReads
+from asgi_dbconn.orm.references import references_in
 from asgi_dbconn.orm.target import QueryTarget, Work
 
 __all__ = [
@@ -135,7 +136,7 @@ class QuerySet(QuerySetReads[T]):
         )
         work: Any = partial(bulk.insert_returning if returning else bulk.insert, plan=plan)
         nothing: Any = [] if returning else 0
-        return self.again()._bulk(work, plan.rows, nothing)
+        return self.again()._bulk(work, plan, nothing)
 
     def bulk_update(
         self, objects: Iterable[T], fields: Sequence[str], *, batch_size: int = bulk.BATCH
@@ -153,7 +154,8 @@ class QuerySet(QuerySetReads[T]):
         Values may be expressions: ``update(visits=User.visits + 1)``.
         """
         work = update_delete.build_update(self._query, values)
-        return self._target.here().run(work, autocommit=True)
+        references = (*self._query.references, *references_in(values.values()))
+        return self._target.here().run(work, autocommit=True, references=references)
 
     def delete(self) -> Coroutine[Any, Any, int]:
         """Delete all matching rows by one statement, without loading them. Return their number.
@@ -161,7 +163,8 @@ class QuerySet(QuerySetReads[T]):
         Cascades are the database's (``ON DELETE``), not the relationship's.
         """
         work = update_delete.build_delete(self._query)
-        return self._target.here().run(work, autocommit=True)
+        references = self._query.references
+        return self._target.here().run(work, autocommit=True, references=references)
 
     # -- inside
 
@@ -224,17 +227,18 @@ class QuerySet(QuerySetReads[T]):
                 raise
             return found, False
 
-    async def _bulk(self, work: Work[R], rows: Sequence[Any], nothing: R) -> R:
-        if not rows:
+    async def _bulk(self, work: Work[R], plan: bulk.BulkInsert, nothing: R) -> R:
+        if not plan.rows:
             return nothing
-        return await self._target.run(work, autocommit=False)
+        return await self._target.run(work, autocommit=False, references=plan.references)
 
     async def _bulk_update(self, changes: bulk.BulkUpdate) -> int:
         criteria = self._query.of_rows().options
         work = partial(bulk.update_by_key, changes=changes, criteria=criteria)
         if not changes.rows:
             return 0
-        return await instance_verbs.run(self._target, work, alone=False)
+        references = changes.references
+        return await instance_verbs.run(self._target, work, alone=False, references=references)
 
 
 def _call(defaults: Mapping[str, Any]) -> dict[str, Any]:

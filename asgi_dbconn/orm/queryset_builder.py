@@ -19,6 +19,7 @@ from asgi_dbconn.orm.lookups import column, conditions, find_relationship, prima
 from asgi_dbconn.orm.negation import negate
 from asgi_dbconn.orm.object_loading import is_one_statement
 from asgi_dbconn.orm.query import Query
+from asgi_dbconn.orm.references import references_in
 from asgi_dbconn.orm.simple_terms import Ordering, as_expressions, simple_columns
 from asgi_dbconn.orm.target import QueryTarget
 
@@ -135,7 +136,9 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
     def order_by(self, *fields: _ColumnExpressionArgument[Any] | str) -> Self:
         """Order by expressions or names. ``"-name"`` is descending. Replaces an earlier order."""
         order = tuple(step for field in fields for step in self._make_ordering(field))
-        return self._with(self._query.replace(order=order))
+        expressions = [step for step in order if not isinstance(step, Ordering)]
+        references = (*self._query.references, *references_in(expressions))
+        return self._with(self._query.replace(order=order, references=references))
 
     def limit(self, rows: int) -> Self:
         """Return at most so many rows. Replaces an earlier limit."""

@@ -17,6 +17,7 @@ from asgi_dbconn.orm.fast_path.hydration import has_statement_listeners
 from asgi_dbconn.orm.lookups import conditions, has_no_value, primary_key_is
 from asgi_dbconn.orm.query import Query, cached_statement
 from asgi_dbconn.orm.queryset_builder import QuerySetBuilder
+from asgi_dbconn.orm.references import references_in
 from asgi_dbconn.orm.streaming import Stream
 from asgi_dbconn.orm.target import Work
 
@@ -144,7 +145,9 @@ class QuerySetReads(QuerySetBuilder[T]):
         shape: Callable[[Sequence[T]], R],
         work: Work[Sequence[T]],
     ) -> R:
-        return shape(await self._target.run(work, autocommit=True))
+        return shape(
+            await self._target.run(work, autocommit=True, references=self._query.references)
+        )
 
     def _with_lookups(self, pk: Any, lookups: dict[str, Any]) -> Query[T]:
         mapper = self._query.mapper
@@ -187,17 +190,19 @@ class QuerySetReads(QuerySetBuilder[T]):
             statement, values = cached_statement(query, ("columns", fields), build)
         else:
             statement, values = build(query), None
+            compared = references_in(field for field in fields if not isinstance(field, str))
+            query = query.replace(references=(*query.references, *compared))
         work = partial(
             object_loading.load_rows,
             statement=statement,
             parameters=values,
             in_session=bool(query.options) or has_statement_listeners(),
         )
-        return self._run_rows(shape, work)
+        return self._run_rows(shape, work, query)
 
-    async def _run_rows(self, shape: Callable[[Rows], R], work: Work[Rows]) -> R:
-        self._check_lock(self._query)
-        return shape(await self._target.run(work, autocommit=True))
+    async def _run_rows(self, shape: Callable[[Rows], R], work: Work[Rows], query: Query[T]) -> R:
+        self._check_lock(query)
+        return shape(await self._target.run(work, autocommit=True, references=query.references))
 
     def _value(
         self, what: str, build: Callable[[Query[T]], Select[V]]
@@ -212,7 +217,7 @@ class QuerySetReads(QuerySetBuilder[T]):
             parameters=values,
             in_session=bool(query.options) or has_statement_listeners(),
         )
-        return self._target.run(work, autocommit=True)
+        return self._target.run(work, autocommit=True, references=query.references)
 
     async def _objects(
         self,
@@ -221,7 +226,9 @@ class QuerySetReads(QuerySetBuilder[T]):
     ) -> R:
         self._check_lock(query)
         work, is_simple = object_loading.load_by_query(query)
-        return shape(await self._target.run(work, autocommit=is_simple))
+        return shape(
+            await self._target.run(work, autocommit=is_simple, references=query.references)
+        )
 
     def _check_lock(self, query: Query[T]) -> None:
         if query.lock is not None and self._target.scope() is None:

@@ -72,7 +72,12 @@ class Stream(Generic[T]):
             await self._block.__aenter__()
         self._scope = self._target.scope()
         try:
-            self._cursor = await self._run(self._open)
+            self._cursor = await self._target.run(
+                self._open,
+                autocommit=False,
+                scope=self._scope,
+                references=self._query.references,
+            )
             if self._block is not None and self._scope is not None:
                 self._scope.close_cursor = self._cursor.close
         except BaseException as error:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from sqlalchemy.engine import Connection
 
 from asgi_dbconn.call_site import CallSite, find_call_site
+from asgi_dbconn.databases.commit_as_you_go import ScopeSession
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.schema_translation import is_untranslated, translate_schema
 from asgi_dbconn.databases.scopes import Scope, current_scope
-from asgi_dbconn.errors import InvalidSchemaName
+from asgi_dbconn.errors import ConfigurationError, InvalidSchemaName
 from asgi_dbconn.orm.binding import INHERIT, Binding, Choice, DatabaseChoice
-from asgi_dbconn.orm.origin import Origin, origin_in, resolve_origin
+from asgi_dbconn.orm.origin import Origin, describe, is_shared, origin_in, resolve_origin
+from asgi_dbconn.orm.references import Reference
 from asgi_dbconn.schema_names import check_schema
 
-__all__ = ["QueryTarget", "Work", "refuse_on_sqlite"]
+__all__ = ["QueryTarget", "Work", "check_same_target", "refuse_on_sqlite"]
 
 R = TypeVar("R")
 
@@ -93,14 +95,18 @@ class QueryTarget:
         *,
         autocommit: bool,
         scope: Scope | None = None,
+        references: Sequence[Reference] = (),
     ) -> R:
         """Run ``work`` on that database, inside one of SQLAlchemy's greenlets; see
         ``Database.run``.
 
         If ``scope`` is given, its connection is used, whatever scope the context has. Raises
-        TransactionClosed if its block has ended.
+        TransactionClosed if its block has ended. ``references`` are the objects that the work
+        compares with or refers to. Raises ConfigurationError if one has another target.
         """
         schema = self.effective_schema()
+        if references:
+            check_same_target(self, "The query goes to", references)
         work_in_schema = partial(
             _in_schema,
             schema,
@@ -115,6 +121,45 @@ class QueryTarget:
         if innermost is None or innermost.checkout is not scope.checkout:
             innermost = scope
         return await innermost.run(work_in_schema)
+
+
+def check_same_target(
+    target: QueryTarget, subject: str, states: Iterable[Reference], *, is_stored: bool = False
+) -> None:
+    """Raise ConfigurationError if a stored object has another target than ``target``.
+
+    Another tenant's row with the same key would be found, written or referred to. New objects take
+    the target. A query may compare models of two databases, if each is in its own: objects that
+    are stored together may not.
+    """
+    here = (target.database, target.effective_schema())
+    is_in_own = target.database is target.default_database and not is_stored
+    for state in states:
+        if state.key is None:
+            continue
+        home, there = _target_of_state(state, target)
+        is_near = there[0] is here[0] or (is_in_own and there[0] is home)
+        if not is_near or (there[1] != here[1] and not is_shared(state.mapper)):
+            raise ConfigurationError(
+                f"{subject} {describe(*here)}, and the {state.class_.__name__} comes from "
+                f"{describe(*there)}, so its key is that of another row. Load both from the same."
+            )
+
+
+def _target_of_state(
+    state: Reference, target: QueryTarget
+) -> tuple[Database, tuple[Database, str | None]]:
+    """Return the own database of the model, and the database and schema of the object."""
+    binding, name = getattr(state.class_, "__dbconn__", (None, None))
+    if binding is None:
+        binding, home = target.binding, target.default_database
+    else:
+        home = binding.find_database(name)
+    session = state.session
+    if isinstance(session, ScopeSession) and session.target is not None:
+        # Its objects carry no origin while it holds them.
+        return home, (session.target.database, session.target.schema)
+    return home, resolve_origin(cast("Origin", state.identity_token), binding, home)
 
 
 def refuse_on_sqlite(database: Database, schema: str | None) -> None:

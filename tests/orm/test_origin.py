@@ -53,7 +53,7 @@ async def test_an_object_goes_back_to_its_database(database_url: str, tmp_path: 
         assert await elsewhere.filter(name="bulk").count() == 0
         assert await User.query.values_list("name", "age") == [("here", None)]
         await here.refresh()
-        with pytest.raises(ConfigurationError, match="come from different databases"):
+        with pytest.raises(ConfigurationError, match=r"belongs to .*, and the User comes from"):
             await cast.Post(title="x", user=there).save()
         post = await cast.Post.query.using(database="other").create(title="x", user=there)
         assert post.user_id == there.id
@@ -122,7 +122,7 @@ async def test_an_object_goes_back_to_its_schema(postgres_url: str) -> None:
                 await user.save()
                 await user.posts[0].refresh()
                 await user.posts[0].delete()
-            with pytest.raises(ConfigurationError, match="different databases or schemas"):
+            with pytest.raises(ConfigurationError, match=r"belongs to .*, and the User comes from"):
                 await cast.Post.query.create(title="x", user=users[1])
         for schema in ("a", "b"):
             posts = cast.Post.query.using(schema=schema)
