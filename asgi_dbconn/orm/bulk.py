@@ -5,6 +5,7 @@ each.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Column, TextClause, select, text, tuple_, update
@@ -29,6 +30,7 @@ from asgi_dbconn.orm.object_undo import (
     unknown_of,
 )
 from asgi_dbconn.orm.origin import Origin, set_origin
+from asgi_dbconn.orm.parameters import is_one_of
 from asgi_dbconn.pools.undo_log import UndoLog, undo_log_of
 
 __all__ = ["BATCH", "BulkInsert", "BulkUpdate", "insert", "insert_returning", "update_by_key"]
@@ -156,15 +158,30 @@ class BulkUpdate:
         self._objects = list(objects)
         self._given = [self._row(instance) for instance in self._objects]
         self.references = tuple(map(instance_state, self._objects))
-        # Ordered by key: two tasks that lock the same rows in different orders would deadlock.
-        self.rows = sorted(self._given, key=self.key_of)
+        self.rows = self._given
 
     def key_of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(row[name] for name in self.key)
 
-    def batches(self) -> Iterator[list[dict[str, Any]]]:
-        for start in range(0, len(self.rows), self.batch_size):
-            yield self.rows[start : start + self.batch_size]
+    def batches(self, dialect: Dialect) -> Iterator[list[dict[str, Any]]]:
+        """Yield the rows in the order of their keys.
+
+        Two tasks that lock the same rows in different orders would deadlock.
+        """
+        try:
+            rows = sorted(self.rows, key=self.key_of)
+        except TypeError:  # a type without an order in Python
+            rows = sorted(self.rows, key=partial(self._sent_key, dialect))
+        for start in range(0, len(rows), self.batch_size):
+            yield rows[start : start + self.batch_size]
+
+    def _sent_key(self, dialect: Dialect, row: Mapping[str, Any]) -> list[Any]:
+        """Return the key as the driver gets it."""
+        sent = []
+        for column, value in zip(self.mapper.primary_key, self.key_of(row), strict=True):
+            process = column.type.dialect_impl(dialect).bind_processor(dialect)
+            sent.append(value if process is None else process(value))
+        return sent
 
     def mark_stored(self, stored: Set[tuple[Any, ...]], log: UndoLog | None) -> None:
         """Mark the fields as committed on the objects, or the next save() would send them again.
@@ -262,12 +279,11 @@ def update_by_key(
     key: Any = columns[0] if len(columns) == 1 else tuple_(*columns)
     changed: set[tuple[Any, ...]] = set()
     with session_for(connection) as session:
-        for batch in changes.batches():
+        for batch in changes.batches(connection.dialect):
             keys = [changes.key_of(row) for row in batch]
             # Lock and find the rows first: no driver counts the changes of an executemany().
-            stored = select(*columns).where(
-                key.in_(keys if len(columns) > 1 else [value for (value,) in keys])
-            )
+            values = keys if len(columns) > 1 else [value for (value,) in keys]
+            stored = select(*columns).where(is_one_of(key, values))
             stored = stored.order_by(*columns).with_for_update().options(*criteria)
             found = session.execute(stored)
             there = {tuple(row) for row in found}

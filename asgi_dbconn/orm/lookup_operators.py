@@ -25,6 +25,7 @@ from sqlalchemy.orm import InspectionAttr, RelationshipProperty, object_mapper
 from sqlalchemy.sql.selectable import SelectBase
 
 from asgi_dbconn.errors import FieldError
+from asgi_dbconn.orm.parameters import is_comparable, is_one_of, widen
 from asgi_dbconn.orm.references import KeyOf
 
 __all__ = ["OPERATORS", "PLAIN_VALUES", "RELATION_OPERATORS", "Operator", "is_expression"]
@@ -64,7 +65,11 @@ def _comparison(lookup: str, compare: Operator) -> Operator:
                 f"The lookup {lookup!r} compares, and nothing is more or less than None (NULL). "
                 "To look for it write isnull=True, or leave the lookup out."
             )
-        return compare(column, value)
+        if not is_comparable(column, value):
+            # Every row has a smaller one, or every row a larger one.
+            is_true = lookup.startswith("lt") == (value > 0)
+            return column.is_not(None) if is_true else false()
+        return compare(column, widen(column, value))
 
     return operator
 
@@ -75,7 +80,7 @@ def _in(column: Any, value: Any) -> Any:
     values = _several(value)
     known = [member for member in values if member is not None]
     # SQL's own `IN (1, NULL)` finds no NULL, and `NOT IN (1, NULL)` finds nothing at all.
-    found = column.in_(known)
+    found = is_one_of(column, known)
     return found if len(known) == len(values) else or_(found, column.is_(None))
 
 
@@ -92,7 +97,10 @@ def _range(column: Any, value: Any) -> Any:
     is_pair = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2
     if not is_pair or None in list(value):
         raise FieldError(f"The lookup 'range' takes two values, (from, to), not {value!r}.")
-    return column.between(*value)
+    low, high = value
+    if is_comparable(column, low) and is_comparable(column, high):
+        return column.between(widen(column, low), widen(column, high))
+    return and_(OPERATORS["gte"](column, low), OPERATORS["lte"](column, high))
 
 
 def _is_null(column: Any, value: Any) -> Any:
@@ -106,11 +114,15 @@ def _yes_or_no(value: Any) -> bool:
 
 
 def _exact(column: Any, value: Any) -> Any:
-    return column.is_(None) if value is None else column == value
+    if value is None:
+        return column.is_(None)
+    return column == widen(column, value) if is_comparable(column, value) else false()
 
 
 def _not_exact(column: Any, value: Any) -> Any:
-    return column.is_not(None) if value is None else column != value
+    if value is None or not is_comparable(column, value):
+        return column.is_not(None)
+    return column != widen(column, value)
 
 
 def _iexact(column: Any, value: Any) -> Any:

@@ -159,7 +159,13 @@ def primary_key_is(mapper: Mapper[Any], value: Any) -> ColumnElement[bool]:
             f"The primary key of {mapper.class_.__name__} is ({names}), so it is given as "
             f"{'one value' if len(key) == 1 else f'a tuple of {len(key)} values'}."
         )
-    return and_(*(attribute == part for attribute, part in zip(key, values, strict=True)))
+    return and_(
+        *(
+            # As SQLAlchemy compares: None is NULL, and no row has it as its key.
+            attribute == part if part is None else OPERATORS["exact"](attribute, part)
+            for attribute, part in zip(key, values, strict=True)
+        )
+    )
 
 
 def _path(mapper: Mapper[Any], name: str) -> tuple[str, ...]:

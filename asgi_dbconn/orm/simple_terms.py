@@ -16,6 +16,7 @@ from sqlalchemy.sql import operators
 
 from asgi_dbconn.orm.fast_path.hydration import memoize
 from asgi_dbconn.orm.lookup_operators import PLAIN_VALUES
+from asgi_dbconn.orm.parameters import bounds_of
 
 __all__ = ["Equality", "Name", "Ordering", "as_expressions", "simple_columns"]
 
@@ -25,15 +26,16 @@ _KEY: Final = "asgi_dbconn.names"
 class Name:
     """A column attribute used by name. Lives as long as the memoized facts of its mapper."""
 
-    __slots__ = ("_fitting", "attribute", "column", "key")
+    __slots__ = ("_bounds", "_fitting", "attribute", "column", "key")
 
     def __init__(self, key: str, attribute: QueryableAttribute[Any], column: Column[Any]) -> None:
         self.key = key
         self.attribute = attribute
         self.column = column
         self._fitting: dict[type, bool] = {}
+        self._bounds = bounds_of(column)
 
-    def fits(self, value: object) -> bool:
+    def fits(self, value: Any) -> bool:
         """Return whether the column compares with ``value`` by the column's own type."""
         kind = type(value)
         is_fitting = self._fitting.get(kind)
@@ -43,7 +45,7 @@ class Name:
                 kind in PLAIN_VALUES
                 and self.column.type.coerce_compared_value(operators.eq, value) is self.column.type
             )
-        return is_fitting
+        return is_fitting and (kind is not int or self._bounds is None or value in self._bounds)
 
 
 class Equality:

@@ -91,7 +91,7 @@ class Thing(Base):
 
 
 OF_A_SHAPE: dict[str, tuple[Callable[[Any], QuerySet[Thing]], Any, Any]] = {
-    "an integer": (lambda value: Thing.query.filter(id=value), 1, 2**40),
+    "an integer": (lambda value: Thing.query.filter(id=value), 1, 2**30),
     "a key": (lambda value: Thing.query.filter(pk=value), 1, 2),
     "a text": (lambda value: Thing.query.filter(name=value), "", "'; -- é"),
     "a decimal": (lambda value: Thing.query.filter(price=value), Decimal(1), Decimal("0.5")),
