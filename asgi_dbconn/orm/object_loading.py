@@ -23,7 +23,6 @@ from asgi_dbconn.orm.fast_path.read_plans import ReadPlan, read_plan
 from asgi_dbconn.orm.loaded_objects import note_states
 from asgi_dbconn.orm.lookup_operators import is_expression
 from asgi_dbconn.orm.origin import Origin
-from asgi_dbconn.orm.parameters import is_held
 from asgi_dbconn.orm.query import Query, cached_statement
 from asgi_dbconn.orm.target import Work
 from asgi_dbconn.pools.undo_log import undo_log_of
@@ -180,12 +179,14 @@ def load_by_key(query: Query[T], key: Any) -> Work[Sequence[T]] | None:
     mapper = query.mapper
     if len(values) != len(mapper.primary_key) or not query.is_all:
         return None
-    for column, value in zip(mapper.primary_key, values, strict=True):
-        if is_expression(value) or (type(value) is int and not is_held(column, value)):
-            return None
     plan = read_plan(mapper)
     if plan is None:
         return None
+    for bounds, value in zip(plan.key_bounds, values, strict=True):
+        if is_expression(value) or (
+            type(value) is int and bounds is not None and value not in bounds
+        ):
+            return None
     statement, parameters = plan.by_key(values)
     return partial(_load_fast, plan=plan, statement=statement, parameters=parameters)
 

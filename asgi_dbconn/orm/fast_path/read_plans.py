@@ -19,6 +19,7 @@ from asgi_dbconn.orm.fast_path import AVAILABLE
 from asgi_dbconn.orm.fast_path.execution import execute
 from asgi_dbconn.orm.fast_path.hydration import Hydrator, has_load_listeners, memoize
 from asgi_dbconn.orm.loaded_objects import note_loaded
+from asgi_dbconn.orm.parameters import bounds_of
 
 __all__ = ["ReadPlan", "plain_attributes", "read_plan"]
 
@@ -32,7 +33,7 @@ _LAZY: Final = frozenset({"select", True, "raise", "raise_on_sql", "dynamic", "w
 class ReadPlan(Generic[T]):
     """Reads a model without a Session. Immutable: any task, thread and loop may use it."""
 
-    __slots__ = ("_by_key", "_hydrator", "_key_names", "columns", "selection")
+    __slots__ = ("_by_key", "_hydrator", "_key_names", "columns", "key_bounds", "selection")
 
     def __init__(self, mapper: Mapper[T], attributes: Mapping[str, Column[Any]]) -> None:
         self.columns: tuple[Column[Any], ...] = tuple(attributes.values())
@@ -40,6 +41,8 @@ class ReadPlan(Generic[T]):
         # By identity: comparing columns with == makes an expression.
         positions = {id(column): number for number, column in enumerate(self.columns)}
         key = [positions[id(column)] for column in mapper.primary_key]
+        self.key_bounds = tuple(bounds_of(column) for column in mapper.primary_key)
+        """The integers that each column of the key holds; None where it holds others."""
         self._hydrator = Hydrator(mapper, tuple(attributes), key)
         self.selection: Select[*tuple[Any, ...]] = select(*self.columns)
         """A SELECT of all rows; its conditions and order may be expressions of the ORM."""
@@ -54,8 +57,8 @@ class ReadPlan(Generic[T]):
     def by_key(self, key: Sequence[Any]) -> tuple[Select[*tuple[Any, ...]], Mapping[str, Any]]:
         """Return the statement for the object with this primary key, and its parameters.
 
-        The key is plain values in the order of the table's primary key. The statement is always the
-        same.
+        The key is plain values, within :attr:`key_bounds`, in the order of the table's primary key.
+        The statement is always the same.
         """
         return self._by_key, dict(zip(self._key_names, key, strict=True))
 
