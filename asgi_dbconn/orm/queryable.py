@@ -11,6 +11,7 @@ from sqlalchemy.orm import DeclarativeBase
 from asgi_dbconn.errors import ConfigurationError
 from asgi_dbconn.orm import instance_verbs
 from asgi_dbconn.orm.binding import INHERIT, Binding, Choice
+from asgi_dbconn.orm.object_identity import hash_of, is_same_row
 from asgi_dbconn.orm.queryset import QuerySet
 
 if TYPE_CHECKING:
@@ -84,6 +85,19 @@ class Queryable:
         if "__dbconn__" in cls.__dict__:
             _choose_metadata(cls)
         super().__init_subclass__(**declarative)
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether both are the same row of the same database and schema.
+
+        A new object is equal to itself only. Classes that define ``__eq__``, as dataclasses do,
+        keep theirs.
+        """
+        if self is other:
+            return True
+        return is_same_row(self, other) if isinstance(other, Queryable) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash_of(self)
 
     def save(self) -> Coroutine[Any, Any, None]:
         """Store this object, with the new and changed objects of its cascades.
