@@ -21,7 +21,7 @@ from sqlalchemy import (
     not_,
     or_,
 )
-from sqlalchemy.orm import InspectionAttr, RelationshipProperty, object_mapper
+from sqlalchemy.orm import InspectionAttr, RelationshipProperty
 from sqlalchemy.sql.selectable import SelectBase
 
 from asgi_dbconn.errors import FieldError
@@ -165,14 +165,13 @@ def _is_related(attribute: Any, value: Any) -> Any:
     if not relation.uselist:
         return attribute == value
     # Not contains(), which joins the table of a many-to-many relation to the whole query.
-    return attribute.any(
-        and_(*(_has_key_of(column, value) for column in relation.mapper.primary_key))
-    )
+    key = enumerate(relation.mapper.primary_key)
+    return attribute.any(and_(*(_has_key_of(value, column, position) for position, column in key)))
 
 
-def _has_key_of(column: Any, instance: Any) -> Any:
-    key = object_mapper(instance).get_property_by_column(column).key
-    return column == bindparam(None, callable_=KeyOf(instance, key), type_=column.type, unique=True)
+def _has_key_of(instance: Any, column: Any, position: int) -> Any:
+    key = KeyOf(instance, position)
+    return column == bindparam(None, callable_=key, type_=column.type, unique=True)
 
 
 def _is_related_to_one_of(attribute: Any, value: Any) -> Any:

@@ -24,16 +24,17 @@ _STATE: Final = "state"
 
 
 class KeyOf:
-    """The value of one attribute of an object, read when a statement is executed."""
+    """One value of the key of a stored object, as a parameter that tells of which object."""
 
-    __slots__ = ("name", "state")
+    __slots__ = ("state", "value")
 
-    def __init__(self, instance: Any, name: str) -> None:
+    def __init__(self, instance: Any, position: int) -> None:
         self.state: Reference = instance_state(instance)
-        self.name = name
+        identity: Any = self.state.identity
+        self.value: Any = identity[position]
 
     def __call__(self) -> Any:
-        return getattr(self.state.obj(), self.name)
+        return self.value
 
 
 def references_in(expressions: Iterable[Any]) -> tuple[Reference, ...]:

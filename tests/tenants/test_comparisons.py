@@ -6,6 +6,7 @@ Its key is the key of somebody else's row there.
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -269,3 +270,20 @@ async def test_models_of_two_databases_may_be_compared(tmp_path: Path) -> None:
 def test_text_has_no_objects() -> None:
     shop = make_shop(Registry("sqlite://"), {}, {})
     assert shop.Post.query.filter(text("1 = 1"), lambda: shop.Post.id > 1)._query.references == ()
+
+
+@pytest.mark.parametrize("name", ["user", "likers"])
+async def test_a_query_needs_the_object_no_more(sqlite_url: str, name: str) -> None:
+    """The object may be collected before the query is awaited."""
+    shop = make_shop(Registry(sqlite_url), {}, {})
+    async with shop.models:
+        await shop.models.create_all()
+        user = await shop.User.query.create(name="ada")
+        await shop.Post.query.create(title="of ada", user_id=user.id, likers=[user])
+        posts = shop.Post.query.filter(**{name: user})
+        del user
+        gc.collect()
+        assert await posts.count() == 1
+        both = shop.Post.query.filter(likers__in=await shop.User.query)
+        gc.collect()
+        assert await both.count() == 1
