@@ -107,8 +107,8 @@ def _open_without_connecting(database: Any) -> None:
     """Do what ``connect()`` does, without its first connection: here nothing can be awaited."""
     if database._keeper is not None:
         database._keeper.open()
-    database._leases.take()
-    database._leases.opened()
+    database._references.acquire()
+    database._references.note_opened()
 
 
 def _leaked(accounting: Any) -> set[Any]:
