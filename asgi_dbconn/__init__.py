@@ -1,5 +1,8 @@
 """Database connections that live exactly as long as your ASGI application.
 
+The words of the code are explained in ``docs/explanation/glossary.md``, and its layers in
+``architecture.md`` beside it.
+
 Importing this module opens nothing and loads nothing heavy: the errors are here, every other name
 is imported from the module that defines it when it is first used.
 """

@@ -13,7 +13,7 @@ from asgi_dbconn.errors import TransactionClosed
 from asgi_dbconn.loops.fifo_lock import FifoLock
 from asgi_dbconn.loops.greenlets import spawn
 from asgi_dbconn.pools.loop_pool import LoopPool
-from asgi_dbconn.pools.pooled_connection import PooledConnection, connect
+from asgi_dbconn.pools.pooled_connection import PooledConnection, acquire_connection
 from asgi_dbconn.pools.statement_lock import CANCEL_LIMIT, StatementLock, lock_of
 
 __all__ = ["Checkout"]
@@ -57,7 +57,7 @@ class Checkout:
         lock: Callable[[], FifoLock | None],
     ) -> None:
         """Acquire a connection of ``pool``; see ``PooledConnection.reserve``."""
-        connection = connect(pool.engine.sync_engine)
+        connection = acquire_connection(pool.engine.sync_engine)
         self._pool, self._connection, self._refusal = pool, connection, refusal
         connection.reserve(refusal, lock)
 

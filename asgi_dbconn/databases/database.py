@@ -82,8 +82,10 @@ class Database:
         self._references = ReferenceCount()
         self._pools = LoopPools(self._config)
         self._transient = TransientEngines(self._config)
-        self._isolations = IsolationManager(self._config)
-        self._scopes = ScopeManager(self, self._config.name, lambda: self._isolations.cross_loop)
+        self._test_isolations = IsolationManager(self._config)
+        self._scopes = ScopeManager(
+            self, self._config.name, lambda: self._test_isolations.cross_loop
+        )
         self._drain_task: asyncio.Task[DrainReport] | None = None
         after_fork(self._after_fork)
 
@@ -95,12 +97,12 @@ class Database:
     @property
     def is_isolated(self) -> bool:
         """True if a test rolls everything back; see :meth:`force_rollback`."""
-        return self._isolations.current is not None
+        return self._test_isolations.current is not None
 
     @property
     def home_loop(self) -> asyncio.AbstractEventLoop | None:
         """The loop that it was connected on, while it has a pool there; ``run_sync`` goes there."""
-        cross_loop = self._isolations.cross_loop
+        cross_loop = self._test_isolations.cross_loop
         return self._pools.home_loop if cross_loop is None else cross_loop.loop
 
     # -- connecting and disconnecting
@@ -188,7 +190,7 @@ class Database:
         """Return a snapshot of the pools of all loops, and all counts since the process began."""
         transient = self._transient
         counted = PoolStats(**asdict(transient.counters), transient_uses=transient.uses)
-        return self._pools.stats() + self._isolations.stats() + counted
+        return self._pools.stats() + self._test_isolations.stats() + counted
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call ``observer`` for every event from now on; return how to stop. For any thread."""
@@ -209,7 +211,7 @@ class Database:
 
         Raises PoolClosed if the database is not connected.
         """
-        isolation = self._isolations.current
+        isolation = self._test_isolations.current
         if isolation is not None:
             return isolation.engine
         pool = self._pools.for_running_loop(self._references, self._lock)
@@ -271,7 +273,7 @@ class Database:
         own part. Connects the database for that time; may be left in another task. Scopes that are
         open already are not a part of it; inside one of them it raises TransactionError.
         """
-        return self._isolations.block(self)
+        return self._test_isolations.block(self)
 
     async def run(
         self,
@@ -280,7 +282,7 @@ class Database:
         autocommit: bool,
         call_site: CallSite | None = None,
     ) -> T:
-        """Run synchronous ``work`` on a connection, inside one of SQLAlchemy's greenlets.
+        """Run synchronous ``work`` on a connection, in a greenlet in which it can await.
 
         In the open scope, or on a pooled connection of its own, committed at the end: with
         ``autocommit`` each statement by itself, in one round trip if the driver can.
@@ -289,7 +291,7 @@ class Database:
         scope = current_scope(self)
         if scope is not None:
             return await scope.run(work)
-        isolation = self._isolations.current
+        isolation = self._test_isolations.current  # of a test that rolls everything back
         if isolation is not None:
             return await isolation.run(work, autocommit=autocommit)
         pool = self._pools.for_running_loop(self._references, self._lock)
@@ -305,7 +307,7 @@ class Database:
         return None if self.is_connected else find_call_site()
 
     def _pool(self, call_site: CallSite | None) -> LoopPool | AbstractAsyncContextManager[LoopPool]:
-        isolation = self._isolations.current
+        isolation = self._test_isolations.current
         if isolation is not None:
             return isolation.pool()
         pool = self._pools.for_running_loop(self._references, self._lock)
@@ -357,7 +359,7 @@ class Database:
         self._lock = threading.Lock()
         self._references.after_fork()
         self._pools.abandon_after_fork()
-        self._isolations.after_fork()
+        self._test_isolations.after_fork()
         self._config.budget.after_fork()
         self._transient = TransientEngines(self._config)
         self._drain_task = None

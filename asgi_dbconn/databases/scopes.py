@@ -173,7 +173,7 @@ class Scope(BlockState):
         return self.is_left and self.owner is asyncio.current_task()
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` on the connection, inside SQLAlchemy's greenlet, under the scope's lock.
+        """Run ``work`` on the connection, in a greenlet, under the scope's lock.
 
         Raises TransactionAborted if an earlier statement of the transaction failed, and
         TransactionClosed if the block ends before the work is done.
@@ -219,8 +219,8 @@ class Scope(BlockState):
     def prepare(self) -> None:
         """Let the session of the scope begin its transaction before any statement does.
 
-        Inside SQLAlchemy's greenlet. Raises TransactionAborted if the scope's transaction lost a
-        statement.
+        Call it in the greenlet of the work. Raises TransactionAborted if the scope's transaction
+        lost a statement.
         """
         self.raise_if_aborted()
         if self.session is not None:

@@ -41,7 +41,7 @@ class TransientEngines:
         """
         self._warn(site)
         self._config.observers.notify(Observer.used_unconnected, self._config.name)
-        async with self._acquire_slot():
+        async with self._acquire_permit():
             pool = LoopPool(self._config)
             try:
                 yield pool
@@ -68,7 +68,7 @@ class TransientEngines:
         )
 
     @asynccontextmanager
-    async def _acquire_slot(self) -> AsyncIterator[None]:
+    async def _acquire_permit(self) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         options = self._config.options
         gate = self._gates.get(loop)

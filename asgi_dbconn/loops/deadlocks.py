@@ -30,31 +30,31 @@ __all__ = [
 class SyncCall:
     """One ``run_sync`` that has not returned yet, as the calls nested in it see it."""
 
-    __slots__ = ("_generation", "above", "blocks", "is_open", "runs")
+    __slots__ = ("_generation", "blocked_loop", "driven_loop", "is_open", "parent")
 
-    def __init__(self, blocks: asyncio.AbstractEventLoop | None) -> None:
-        above = _innermost.get()
-        while above is not None and not above.counts:
-            above = above.above
-        self.above: SyncCall | None = above
-        self.blocks = blocks
+    def __init__(self, blocked_loop: asyncio.AbstractEventLoop | None) -> None:
+        parent = _innermost.get()
+        while parent is not None and not parent.is_active:
+            parent = parent.parent
+        self.parent: SyncCall | None = parent
+        self.blocked_loop = blocked_loop
         """The loop that runs in the calling thread. It is blocked until the call returns."""
-        self.runs: asyncio.AbstractEventLoop | None = None
+        self.driven_loop: asyncio.AbstractEventLoop | None = None
         """The idle loop that the calling thread runs meanwhile, if any."""
         self.is_open = True
         self._generation = fork_count()
 
     @property
-    def counts(self) -> bool:
+    def is_active(self) -> bool:
         # A child that was forked inside of a call is not inside of it: it has no such thread.
         return self.is_open and self._generation == fork_count()
 
     def depth(self) -> int:
         """Return the number of open calls that enclose this one."""
-        count, call = 0, self.above
+        count, call = 0, self.parent
         while call is not None:
-            count += call.counts
-            call = call.above
+            count += call.is_active
+            call = call.parent
         return count
 
     def enter(self) -> None:
@@ -64,7 +64,7 @@ class SyncCall:
     def close(self) -> None:
         """End the call. Contexts may outlive it, and must not keep its loops alive."""
         self.is_open = False
-        self.blocks = self.runs = None
+        self.blocked_loop = self.driven_loop = None
 
 
 _innermost: ContextVar[SyncCall | None] = ContextVar("asgi_dbconn_call", default=None)
@@ -74,9 +74,9 @@ def enclosing_calls() -> Iterator[SyncCall]:
     """Yield the open calls that enclose this context, the innermost first."""
     call = _innermost.get()
     while call is not None:
-        if call.counts:
+        if call.is_active:
             yield call
-        call = call.above
+        call = call.parent
 
 
 class _Waiting:
@@ -104,9 +104,9 @@ def is_blocked(loop: asyncio.AbstractEventLoop) -> bool:
         return False
     call = _innermost.get()
     while call is not None:
-        if call.blocks is loop and call.counts:
+        if call.blocked_loop is loop and call.is_active:
             return True
-        call = call.above
+        call = call.parent
     return bool(_waiting.targets) and here is not None and _leads_here(loop, here)
 
 

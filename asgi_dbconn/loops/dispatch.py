@@ -53,18 +53,18 @@ def dispatch(
         loop = STEPS[state](job, loop, call, deadline)
         if job.is_finished or job.has_expired:
             return
-        state = inspect_loop(loop, call.blocks)
+        state = inspect_loop(loop, call.blocked_loop)
     _run_on_new_loop(job, call, deadline)
 
 
 def _run_on_new_loop(job: Job[Any], call: SyncCall, deadline: Deadline) -> None:
     managed = ManagedLoop()
     try:
-        call.runs = managed.loop
-        if call.blocks is None:
+        call.driven_loop = managed.loop
+        if call.blocked_loop is None:
             run_idle_loop(managed.loop, job, deadline)
         else:
-            with waiting_for(call.blocks, managed.loop):
+            with waiting_for(call.blocked_loop, managed.loop):
                 run_idle_loop(managed.loop, job, deadline)
     finally:
         managed.close()
@@ -73,7 +73,7 @@ def _run_on_new_loop(job: Job[Any], call: SyncCall, deadline: Deadline) -> None:
 def _abandon_job(
     job: Job[Any], loop: asyncio.AbstractEventLoop, *_: object
 ) -> asyncio.AbstractEventLoop:
-    job.abandon()
+    job.fail_for_closed_loop()
     return loop
 
 
@@ -111,9 +111,9 @@ def _run_or_join(
     job: Job[Any], loop: asyncio.AbstractEventLoop, call: SyncCall, deadline: Deadline
 ) -> asyncio.AbstractEventLoop | None:
     """Run an idle loop in this thread, or join the thread that runs it for a job of its own."""
-    if call.blocks is None:
+    if call.blocked_loop is None:
         return _acquire_and_run(job, loop, call, deadline)
-    with waiting_for(call.blocks, loop) as may_wait:
+    with waiting_for(call.blocked_loop, loop) as may_wait:
         # If not, that loop has begun to wait for ours in this moment.
         return _acquire_and_run(job, loop, call, deadline) if may_wait else loop
 
@@ -123,7 +123,7 @@ STEPS: Final[Mapping[LoopState, Step]] = MappingProxyType(
         LoopState.CLOSED: _abandon_job,
         LoopState.BLOCKED: _use_subloop,
         LoopState.RUNNING: _submit_to_running_loop,
-        LoopState.OURS_ELSEWHERE: _run_or_join,
+        LoopState.MANAGED_IDLE_ELSEWHERE: _run_or_join,
         LoopState.IDLE: _run_or_join,
     }
 )
@@ -143,9 +143,9 @@ def _submit(
     closing, and its closing is announced. Another loop is polled while this thread waits.
     Interrupted, the job is cancelled and gets time to unwind.
     """
-    if call.blocks is None:
+    if call.blocked_loop is None:
         return _submit_and_wait(job, loop, deadline, managed)
-    with waiting_for(call.blocks, loop) as may_wait:
+    with waiting_for(call.blocked_loop, loop) as may_wait:
         # If not, that loop has begun to wait for ours in this moment.
         return _submit_and_wait(job, loop, deadline, managed) if may_wait else loop
 
@@ -154,7 +154,7 @@ def _submit_and_wait(
     job: Job[Any], loop: asyncio.AbstractEventLoop, deadline: Deadline, managed: ManagedLoop | None
 ) -> asyncio.AbstractEventLoop | None:
     watcher = watcher_of(loop)
-    watcher.add(job.abandon)
+    watcher.add(job.fail_for_closed_loop)
     interrupts = interrupt_count()
     try:
         if managed is not None:
@@ -165,7 +165,7 @@ def _submit_and_wait(
             poll = LoopPoll(loop.is_running, confirms=True)
         return _wait(job, loop, deadline, interrupts, poll)
     finally:
-        watcher.remove(job.abandon)
+        watcher.remove(job.fail_for_closed_loop)
 
 
 def _submit_to_owner(
@@ -263,7 +263,7 @@ def _acquire_and_run(
     if ownership.try_acquire():
         _run_as_owner(job, loop, call, deadline, ownership)
         return loop
-    is_below = any(above.runs is loop for above in enclosing_calls())
+    is_below = any(parent.driven_loop is loop for parent in enclosing_calls())
     # Do not wait inside of the owner's job, or for a managed loop: join as a guest.
     seconds = 0.0 if is_below or managed_loop_of(loop) is not None else deadlines.OWNERSHIP_WAIT
     with raise_on_first_interrupt(interrupt_count()):
@@ -285,18 +285,22 @@ def _run_as_owner(
     deadline: Deadline,
     ownership: LoopOwnership,
 ) -> None:
-    """Run ``loop`` in this thread, or in a thread of its own if it is managed; then release it."""
+    """Run ``loop`` in this thread until the job has finished, then release it.
+
+    A managed loop of another thread gets a thread of its own instead. The job has not begun then:
+    the next step of ``dispatch()`` submits it.
+    """
     try:
-        state = inspect_loop(loop, call.blocks)
+        state = inspect_loop(loop, call.blocked_loop)
         managed = managed_loop_of(loop)
-        if state is LoopState.OURS_ELSEWHERE and managed is not None:
+        if state is LoopState.MANAGED_IDLE_ELSEWHERE and managed is not None:
             try:
                 managed.start("environment")
             except (RuntimeError, OSError):  # no threads any more: then this one runs it
                 managed.owner = threading.get_ident()
         elif state is LoopState.IDLE:
-            call.runs = loop
+            call.driven_loop = loop
             run_idle_loop(loop, job, deadline, ownership)
     finally:
-        call.runs = None
+        call.driven_loop = None
         ownership.release()

@@ -71,9 +71,12 @@ class Job(Generic[T]):
     _error: BaseException | None = None
     _work_coroutine: Coroutine[Any, Any, None] | None = None
     _is_unentered = True
+    """True until the awaitable itself has begun."""
     _is_handed_over = True
+    """True if it runs in another thread than its caller's, so that the caller has to be woken."""
     _is_cancelled = False
-    _is_abandoned = False
+    _caller_gave_up = False
+    """True if the caller has left at its deadline, and the work goes on."""
 
     def __init__(self, awaitable: Awaitable[T], call: SyncCall, *, may_move: bool) -> None:
         self.may_move = may_move
@@ -82,6 +85,8 @@ class Job(Generic[T]):
         self._call = call
         # Lists with one element, which is popped in one atomic step: so each happens once.
         self.ticket: list[None] = [None]
+        """The right to begin. ``withdraw()`` makes another, so that callbacks that were scheduled
+        with the old one do nothing."""
         self._to_finish: list[None] = [None]
         self._lock = threading.Lock()
         self._lock.acquire()
@@ -155,7 +160,7 @@ class Job(Generic[T]):
         except RuntimeError:
             return  # woken already
 
-    def abandon(self) -> None:
+    def fail_for_closed_loop(self) -> None:
         """End the job because its loop will never run again."""
         if not self.refuse(_loop_gone_error("was closed")):
             if self._is_unentered and not self.is_finished:
@@ -170,7 +175,7 @@ class Job(Generic[T]):
         cancelled.
         """
         if not self.is_finished:
-            self._is_abandoned = True
+            self._caller_gave_up = True
             raise RunSyncTimeout(
                 f"The timeout of run_sync is over, and {self} ignores its cancellation for "
                 f"{deadlines.CANCEL_GRACE:g} s. It goes on, unwatched. "
@@ -259,7 +264,7 @@ class Job(Generic[T]):
         self._result, self._error = result, error
         self._task = self._work_coroutine = None  # they refer to us
         self.is_finished = True
-        if self._is_abandoned and error is not None:
+        if self._caller_gave_up and error is not None:
             self._report(error)
         if self.when_finished is not None:
             self.when_finished()

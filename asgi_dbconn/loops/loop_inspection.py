@@ -29,8 +29,8 @@ class LoopState(Enum):
     """It cannot run until this call returns: it runs in this thread, or an enclosing call waits."""
     RUNNING = auto()
     """It runs in another thread, or will immediately."""
-    OURS_ELSEWHERE = auto()
-    """It is idle and managed, and belongs to another thread."""
+    MANAGED_IDLE_ELSEWHERE = auto()
+    """It is idle, one of this package's managed loops, and owned by another thread."""
     IDLE = auto()
     """No thread runs it, except perhaps another call of run_sync for its own job."""
 
@@ -59,7 +59,7 @@ def inspect_from_outside(loop: asyncio.AbstractEventLoop) -> LoopState:
         # A loop that another run_sync runs is idle again as soon as that call returns.
         return LoopState.IDLE if ownership_of(loop).is_open else LoopState.RUNNING
     if managed is not None and managed.owner != threading.get_ident():
-        return LoopState.OURS_ELSEWHERE
+        return LoopState.MANAGED_IDLE_ELSEWHERE
     return LoopState.IDLE
 
 

@@ -25,12 +25,12 @@ from asgi_dbconn.loops.idle_loops import can_await_here, ownership_of, run_outsi
 from asgi_dbconn.loops.job import Job, loop_of
 from asgi_dbconn.loops.loop_inspection import LoopState, inspect_from_outside, inspect_loop
 
-__all__ = ["run_sync", "try_fast_path"]
+__all__ = ["run_sync", "try_idle_loop"]
 
 T = TypeVar("T")
 
 
-def try_fast_path(job: Job[Any], loop: asyncio.AbstractEventLoop, call: SyncCall) -> bool:
+def try_idle_loop(job: Job[Any], loop: asyncio.AbstractEventLoop, call: SyncCall) -> bool:
     """Do the job on ``loop`` if that is idle and has no owner; return whether it was done.
 
     For a thread in which no loop runs, and without an enclosing call or a deadline. Most calls are
@@ -45,10 +45,10 @@ def try_fast_path(job: Job[Any], loop: asyncio.AbstractEventLoop, call: SyncCall
     try:
         if inspect_from_outside(loop) is not LoopState.IDLE:
             return False
-        call.runs = loop
+        call.driven_loop = loop
         run_outside_loops(loop, job, NEVER, ownership)
     finally:
-        call.runs = None
+        call.driven_loop = None
         ownership.release()
     return True
 
@@ -84,12 +84,12 @@ def run_sync(
     if here is not None and loop is None and can_await_here():
         return await_(awaitable if timeout is None else _within(awaitable, timeout))
     future: Any = None if is_coroutine or not asyncio.isfuture(awaitable) else awaitable
-    call = SyncCall(blocks=here)
+    call = SyncCall(blocked_loop=here)
     job = Job(awaitable, call, may_move=future is None)
     try:
         wanted = _choose_loop(awaitable, future, loop, here)
-        is_simple = here is None and future is None and timeout is None and call.above is None
-        if not (is_simple and wanted is not None and try_fast_path(job, wanted, call)):
+        is_simple = here is None and future is None and timeout is None and call.parent is None
+        if not (is_simple and wanted is not None and try_idle_loop(job, wanted, call)):
             if future is not None and future.done():
                 return cast("asyncio.Future[T]", future).result()
             state = inspect_loop(wanted, here)
@@ -164,7 +164,7 @@ def _refuse_impossible(
             "is probably a recursion without an end. Let the inner functions be async, and await "
             "them."
         )
-    held = find_blocking_veto(call.blocks, awaitable) if state is LoopState.BLOCKED else None
+    held = find_blocking_veto(call.blocked_loop, awaitable) if state is LoopState.BLOCKED else None
     if held is not None:
         raise DeadlockError(
             f"run_sync would block the event loop that holds {held}, and what it runs meanwhile "

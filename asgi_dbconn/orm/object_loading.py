@@ -162,8 +162,8 @@ def load_by_query(query: Query[T]) -> tuple[Work[Sequence[T]], bool]:
         )
         return partial(_load_fast, plan=plan, statement=statement, parameters=values), True
     statement, values = cached_statement(query, "whole objects", _whole_objects)
-    is_simple = not query.takes_several and is_one_statement(mapper)
-    return partial(load, statement=statement, parameters=values), is_simple
+    is_single_statement = not query.takes_several and is_one_statement(mapper)
+    return partial(load, statement=statement, parameters=values), is_single_statement
 
 
 def _whole_objects(query: Query[T]) -> Select[T]:

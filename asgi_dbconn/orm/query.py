@@ -354,10 +354,10 @@ _MOST: Final = 256
 def cached_statement(
     query: Query[T], what: Hashable, build: Callable[[Query[T]], S]
 ) -> tuple[S, Mapping[str, Any] | None]:
-    """Return the statement that ``build`` makes of ``description``, with its parameters.
+    """Return the statement that ``build`` makes of ``query``, with its parameters.
 
-    ``what`` is everything else that the statement depends on. If the description consists of names
-    and values, ``build`` is called once per cache key, with a description without the values.
+    ``what`` is everything else that the statement depends on. If the query consists of names
+    and values, ``build`` is called once per cache key, with a query without the values.
     """
     shape = query.cache_key
     if shape is None:

@@ -100,7 +100,10 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
         return self._target.database.home_loop
 
     def again(self) -> Self:
-        """Return the query with the line of user code that calls this; see QueryTarget."""
+        """Return the same query as if it was built in the line that calls this.
+
+        A warning of an unconnected database names that line. Nothing is sent.
+        """
         target = self._target.here()
         if target is self._target:
             return self

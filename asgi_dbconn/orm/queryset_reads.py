@@ -131,21 +131,21 @@ class QuerySetReads(QuerySetBuilder[T]):
     # -- inside
 
     def _get(
-        self, shape: Callable[[Sequence[T]], R], pk: Any, lookups: dict[str, Any]
+        self, convert: Callable[[Sequence[T]], R], pk: Any, lookups: dict[str, Any]
     ) -> Coroutine[object, None, R]:
         work = None
         if pk is not NOT_GIVEN and not lookups:
             work = object_loading.load_by_key(self._query, pk)
         if work is None:
-            return self._objects(shape, self._with_lookups(pk, lookups))
-        return self._run_and_shape(shape, work)
+            return self._objects(convert, self._with_lookups(pk, lookups))
+        return self._run_and_shape(convert, work)
 
     async def _run_and_shape(
         self,
-        shape: Callable[[Sequence[T]], R],
+        convert: Callable[[Sequence[T]], R],
         work: Work[Sequence[T]],
     ) -> R:
-        return shape(
+        return convert(
             await self._target.run(work, autocommit=True, references=self._query.references)
         )
 
@@ -178,7 +178,7 @@ class QuerySetReads(QuerySetBuilder[T]):
         ]
 
     def _select_rows(
-        self, shape: Callable[[Rows], R], verb: str, fields: tuple[Any, ...]
+        self, convert: Callable[[Rows], R], verb: str, fields: tuple[Any, ...]
     ) -> Coroutine[object, None, R]:
         def build(query: Query[T]) -> Select[*tuple[Any, ...]]:
             return query.columns(*self._columns_of(verb, fields))
@@ -198,11 +198,11 @@ class QuerySetReads(QuerySetBuilder[T]):
             parameters=values,
             in_session=bool(query.options) or has_statement_listeners(),
         )
-        return self._run_rows(shape, work, query)
+        return self._run_rows(convert, work, query)
 
-    async def _run_rows(self, shape: Callable[[Rows], R], work: Work[Rows], query: Query[T]) -> R:
+    async def _run_rows(self, convert: Callable[[Rows], R], work: Work[Rows], query: Query[T]) -> R:
         self._check_lock(query)
-        return shape(await self._target.run(work, autocommit=True, references=query.references))
+        return convert(await self._target.run(work, autocommit=True, references=query.references))
 
     def _value(
         self, what: str, build: Callable[[Query[T]], Select[V]]
@@ -221,13 +221,15 @@ class QuerySetReads(QuerySetBuilder[T]):
 
     async def _objects(
         self,
-        shape: Callable[[Sequence[T]], R],
+        convert: Callable[[Sequence[T]], R],
         query: Query[T],
     ) -> R:
         self._check_lock(query)
-        work, is_simple = object_loading.load_by_query(query)
-        return shape(
-            await self._target.run(work, autocommit=is_simple, references=query.references)
+        work, is_single_statement = object_loading.load_by_query(query)
+        return convert(
+            await self._target.run(
+                work, autocommit=is_single_statement, references=query.references
+            )
         )
 
     def _check_lock(self, query: Query[T]) -> None:

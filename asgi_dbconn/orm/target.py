@@ -25,7 +25,9 @@ __all__ = ["QueryTarget", "Work", "check_same_target", "refuse_on_sqlite"]
 R = TypeVar("R")
 
 Work = Callable[[Connection, Origin], R]
-"""Work on a connection. The origin is that of the objects that it loads or stores there."""
+"""Work on a connection. The origin, a label of database and schema, is for the objects that it
+loads or stores there.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class QueryTarget:
     """
 
     binding: Binding
-    default_database: Database
+    own_database: Database
     """The model's own database."""
     database: Database
     schema: str | Choice | None = INHERIT
@@ -97,7 +99,7 @@ class QueryTarget:
         scope: Scope | None = None,
         references: Sequence[Reference] = (),
     ) -> R:
-        """Run ``work`` on that database, inside one of SQLAlchemy's greenlets; see
+        """Run ``work`` on that database, in a greenlet in which it can await; see
         ``Database.run``.
 
         If ``scope`` is given, its connection is used, whatever scope the context has. Raises
@@ -110,7 +112,7 @@ class QueryTarget:
         work_in_schema = partial(
             _in_schema,
             schema,
-            origin_in(self.database, schema, self.binding, self.default_database),
+            origin_in(self.database, schema, self.binding, self.own_database),
             work,
         )
         if scope is None:
@@ -133,7 +135,7 @@ def check_same_target(
     are stored together may not.
     """
     here = (target.database, target.effective_schema())
-    is_in_own = target.database is target.default_database and not is_stored
+    is_in_own = target.database is target.own_database and not is_stored
     for state in states:
         if state.key is None:
             continue
@@ -152,7 +154,7 @@ def _target_of_state(
     """Return the own database of the model, and the database and schema of the object."""
     binding, name = getattr(state.class_, "__dbconn__", (None, None))
     if binding is None:
-        binding, home = target.binding, target.default_database
+        binding, home = target.binding, target.own_database
     else:
         home = binding.find_database(name)
     session = state.session

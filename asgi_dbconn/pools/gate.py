@@ -179,7 +179,7 @@ class Gate:
         if self._holders.pop(permit, permit) is permit:
             return  # already released
         if permit.is_out:
-            self._note_wait(permit)
+            self._note_release(permit)
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
@@ -188,7 +188,8 @@ class Gate:
         if not self._holders and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
-    def _note_wait(self, permit: Permit) -> None:
+    def _note_release(self, permit: Permit) -> None:
+        """Cancel the alarm of a leak, and report how long the connection was held."""
         if permit.alarm is not None:
             permit.alarm.cancel()
         if self.events.are_observed:

@@ -36,7 +36,7 @@ from asgi_dbconn.pools.gated_pool import GatedPool
 from asgi_dbconn.pools.liveness import Liveness
 from asgi_dbconn.pools.observer import Events
 from asgi_dbconn.pools.pool_config import PoolConfig
-from asgi_dbconn.pools.pooled_connection import connect
+from asgi_dbconn.pools.pooled_connection import acquire_connection
 from asgi_dbconn.pools.statement_lock import driver_of
 from asgi_dbconn.pools.statistics import Counters, DrainReport, PoolStats
 
@@ -95,7 +95,8 @@ _NO_OPTIONS: Final[Mapping[str, Any]] = {}
 class LoopPool:
     """A pool that lives from the first use on its loop until it is drained or the loop is gone.
 
-    Belongs to the loop it was made on; only :meth:`abort` may be called from elsewhere.
+    Belongs to the loop it was made on. Other threads may call the methods that say so, and
+    :meth:`abort`.
     """
 
     def __init__(self, config: PoolConfig) -> None:
@@ -132,7 +133,7 @@ class LoopPool:
         """
         profile, engine = self.config.profile, self.engine.sync_engine
         if autocommit and profile.has_autocommit:
-            return await spawn(partial(_merge_autocommit, engine, profile, work))
+            return await spawn(partial(_run_in_autocommit, engine, profile, work))
         options = profile.autocommit_options if autocommit else _NO_OPTIONS
         return await spawn(partial(_run_and_commit, engine, options, work))
 
@@ -277,19 +278,20 @@ class LoopPool:
 def _run_and_commit(
     engine: Engine, options: Mapping[str, Any], work: Callable[[Connection], T]
 ) -> T:
-    with connect(engine) as connection:
+    with acquire_connection(engine) as connection:
         if options:
             connection.execution_options(**options)
         with connection.begin():
             return work(connection)
 
 
-def _merge_autocommit(
+def _run_in_autocommit(
     engine: Engine, profile: DialectProfile, work: Callable[[Connection], T]
 ) -> T:
+    """Run the work with a driver that commits each statement, without a BEGIN."""
     # A flag of the driver's, set for this work only. As an option of the connection or of a view
     # of the engine it would cost a tenth of a short query, and a transaction object as much again.
-    with connect(engine) as connection:
+    with acquire_connection(engine) as connection:
         adapted: Any = getattr(connection, "_dbapi_connection").dbapi_connection  # noqa: B009
         level = adapted.begin_autocommit()
         try:

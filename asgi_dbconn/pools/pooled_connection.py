@@ -23,7 +23,7 @@ from asgi_dbconn.loops.fifo_lock import FifoLock
 from asgi_dbconn.pools.driver_errors import note_cleanup_failure
 from asgi_dbconn.pools.statement_lock import lock_of
 
-__all__ = ["PooledConnection", "connect", "install"]
+__all__ = ["PooledConnection", "acquire_connection", "install"]
 
 
 class PooledConnection(Connection):
@@ -209,8 +209,8 @@ class _EngineListeners:
         return joined
 
 
-class _BlockConnection(PooledConnection):
-    """The connection of a block, made without joining listeners.
+class _LazyListenersConnection(PooledConnection):
+    """A connection of a block, or of a single verb, that joins its listeners at their first use.
 
     SQLAlchemy would join them first, which takes half as long as the acquire.
     """
@@ -218,9 +218,13 @@ class _BlockConnection(PooledConnection):
     dispatch: Any = _EngineListeners()
 
 
-def connect(engine: Engine) -> PooledConnection:
-    """Acquire a connection of ``engine`` for a block, inside SQLAlchemy's greenlet."""
-    return _BlockConnection(engine, _has_events=False)
+def acquire_connection(engine: Engine) -> PooledConnection:
+    """Acquire a connection from the pool of ``engine``, for a block or a single verb.
+
+    SQLAlchemy's constructor does it: it calls :meth:`GatedPool.connect`. Call it in a greenlet of
+    ``loops/greenlets.py``, which waits meanwhile.
+    """
+    return _LazyListenersConnection(engine, _has_events=False)
 
 
 class _PooledOptionEngine(OptionEngine):

@@ -18,7 +18,7 @@ def test_each_state_of_a_loop_has_its_step() -> None:
         "CLOSED": "_abandon_job",
         "BLOCKED": "_use_subloop",
         "RUNNING": "_submit_to_running_loop",
-        "OURS_ELSEWHERE": "_run_or_join",
+        "MANAGED_IDLE_ELSEWHERE": "_run_or_join",
         "IDLE": "_run_or_join",
     }
     assert set(LoopState) - set(STEPS) == {LoopState.NONE}  # then a loop is made for the job

@@ -16,7 +16,7 @@ from asgi_dbconn.loops.idle_loops import ownership_of
 from asgi_dbconn.loops.job import Job
 from asgi_dbconn.loops.loop_inspection import LoopState, inspect_loop
 from asgi_dbconn.loops.managed_loop import ManagedLoop
-from asgi_dbconn.loops.run_sync import try_fast_path
+from asgi_dbconn.loops.run_sync import try_idle_loop
 from tests.loops.situations import LoopFactory, forever, in_threads, loop_in_thread, open_loop
 
 colour: ContextVar[str] = ContextVar("colour", default="none")
@@ -109,10 +109,10 @@ def test_both_ways_lead_to_the_same(work: Callable[[], Any], factory: LoopFactor
 
 
 def takes_fast_path(loop: asyncio.AbstractEventLoop) -> bool:
-    call = SyncCall(blocks=None)
+    call = SyncCall(blocked_loop=None)
     job = Job(here(), call, may_move=True)
     try:
-        return try_fast_path(job, loop, call)
+        return try_idle_loop(job, loop, call)
     finally:
         call.close()
         job.refuse(asyncio.CancelledError())

@@ -2,9 +2,10 @@
 
 ``Connection.execute()`` begins a transaction, even where the driver commits each statement by
 itself, and makes a result that can do far more than to be read once. Where no listener, log or
-option could notice, and no transaction is open, this module uses the parts below it: SQLAlchemy's
-execution context, its dialect, the driver's cursor, and its error handling. The first execution of
-a statement goes through the Connection, and leaves the compiled statement in SQLAlchemy's cache.
+option could notice, and no transaction has to be begun, this module uses the parts below it:
+SQLAlchemy's execution context, its dialect, the driver's cursor, and its error handling. The first
+execution of a statement goes through the Connection, and leaves the compiled statement in
+SQLAlchemy's cache.
 
 The private names of SQLAlchemy that this needs are listed in ``orm/sqlalchemy_internals.py``.
 """
