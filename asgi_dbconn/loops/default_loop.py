@@ -162,7 +162,7 @@ class Environment:
         return cls(wanted or ManagedLoop())
 
     @property
-    def counts(self) -> bool:
+    def is_open_here(self) -> bool:
         """True if code of this process is inside of the block.
 
         A child does not run its parent's loops. Contexts that were copied inside may outlive it.
@@ -187,7 +187,7 @@ class Environment:
 def current_environment() -> Environment | None:
     """Return the environment of this context. None also in a child of its process."""
     environment = _current.get()
-    return environment if environment is not None and environment.counts else None
+    return environment if environment is not None and environment.is_open_here else None
 
 
 def process_default() -> Environment | None:

@@ -73,7 +73,7 @@ class Job(Generic[T]):
     _is_unentered = True
     """True until the awaitable itself has begun."""
     _is_handed_over = True
-    """True if it runs in another thread than its caller's, so that the caller has to be woken."""
+    """True unless the calling thread runs the loop itself, in its own context."""
     _is_cancelled = False
     _caller_gave_up = False
     """True if the caller has left at its deadline, and the work goes on."""

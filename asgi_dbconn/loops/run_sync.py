@@ -61,10 +61,11 @@ def run_sync(
 ) -> T:
     """Wait for any awaitable in synchronous code, and return or raise what it does.
 
-    May be called in any thread, with or without an event loop running in it. Without ``loop`` the
-    work runs on the loop that this code belongs to: in a greenlet of ``models.sync`` that is the
-    running one; else it is the subloop of the loop that runs here and has to wait, the
-    environment's, that of the application, or one made for this call.
+    May be called in any thread, with or without an event loop running in it. The work runs on the
+    first of these loops that there is: a future's own, ``loop``, the subloop of the loop that runs
+    here and has to wait, that of this context's environment, the one on which the query's database
+    is connected, that of the oldest environment, the application's, or one made for this call. In a
+    greenlet of ``models.sync`` the running loop does it.
 
     ``timeout`` is in seconds; None waits for ever, 0 and less has expired. Then, and on Ctrl-C,
     the work is cancelled and gets up to 5 seconds to unwind. Context variables go in, and those
@@ -118,7 +119,7 @@ def _choose_loop(
         return loop  # a future cannot be awaited on another loop
     found = explicit or here
     if found is not None:
-        return found
+        return found  # dispatch() takes the subloop of a loop that is blocked
     environment = current_environment()
     if environment is not None:
         return environment.loop

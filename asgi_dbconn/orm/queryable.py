@@ -24,7 +24,11 @@ _OVER_ALL: Final = "__dbconn_over_all__"
 
 
 class QueryDescriptor:
-    """``User.query``: a new QuerySet at each access, on the class only."""
+    """``User.query``: the query of all rows, on the class only.
+
+    It is one object for each class. While the database is not connected, an access makes a copy
+    that knows its line, for the warning.
+    """
 
     @overload
     def __get__(self, instance: None, owner: type[T]) -> QuerySet[T]: ...

@@ -123,12 +123,12 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
         not have, and for a value that is no SQL expression.
         """
         return self._with(
-            self._query.with_conditions(*self._check_names("filter", expressions, lookups))
+            self._query.with_conditions(*self._make_conditions("filter", expressions, lookups))
         )
 
     def exclude(self, *expressions: _ColumnExpressionArgument[bool], **lookups: Any) -> Self:
         """Drop rows that match all conditions. Rows where a condition is NULL are kept."""
-        unwanted = self._check_names("exclude", expressions, lookups)
+        unwanted = self._make_conditions("exclude", expressions, lookups)
         if not unwanted:
             return self
         query = self._query
@@ -248,7 +248,7 @@ class QuerySetBuilder(AwaitGuard, Generic[T]):
         copy._target = self._target
         return copy
 
-    def _check_names(
+    def _make_conditions(
         self, verb: str, expressions: tuple[Any, ...], lookups: dict[str, Any]
     ) -> list[Any]:
         for expression in expressions:

@@ -132,6 +132,7 @@ class LoopPool:
         driver has autocommit.
         """
         profile, engine = self.config.profile, self.engine.sync_engine
+        # By a flag of the driver if it has one, else by execution options.
         if autocommit and profile.has_autocommit:
             return await spawn(partial(_run_in_autocommit, engine, profile, work))
         options = profile.autocommit_options if autocommit else _NO_OPTIONS
