@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import text
@@ -33,6 +33,8 @@ class Stage:
     models: Registry
     Item: Any
     watcher: Watcher
+    generators: list[AsyncGenerator[object, None]] = field(default_factory=list)
+    """Generators that a test left open. A loop would finish them at a moment of its own."""
 
     @property
     def is_sqlite(self) -> bool:
@@ -110,10 +112,14 @@ async def open_stage(
     )
     try:
         models, item = registry_of(through or url, watcher, **options)
+        stage = Stage(url, models, item, watcher)
         async with models:
             try:
-                yield Stage(url, models, item, watcher)
+                yield stage
             finally:
                 watcher.release()  # or a failed test would wait for its own statements
+        for generator in stage.generators:
+            with suppress(Exception):  # its connection is closed
+                await generator.aclose()
     finally:
         watcher.close()

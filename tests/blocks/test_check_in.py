@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -71,12 +71,13 @@ async def _transaction_only_the_driver_believes_in(stage: Stage, connection: Any
 async def _open_generator_of_the_driver(stage: Stage, connection: Any) -> object:
     driver = await driver_of(connection)
 
-    async def rows() -> AsyncIterator[object]:
+    async def rows() -> AsyncGenerator[object, None]:
         async with driver.transaction():
             async for row in driver.cursor("SELECT generate_series(1, 1000)", prefetch=10):
                 yield row
 
     generator = rows()
+    stage.generators.append(generator)
     await anext(generator)
     return generator
 
