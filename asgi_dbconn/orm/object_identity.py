@@ -13,9 +13,8 @@ from weakref import WeakValueDictionary
 from sqlalchemy.orm import InstanceState
 from sqlalchemy.orm.attributes import instance_state
 
-from asgi_dbconn.databases.commit_as_you_go import ScopeSession
 from asgi_dbconn.errors import UnknownDatabase
-from asgi_dbconn.orm.origin import is_shared, resolve_origin
+from asgi_dbconn.orm.origin import is_shared, location_of
 
 __all__ = ["hash_of", "is_same_row"]
 
@@ -59,15 +58,10 @@ def hash_of(instance: Any) -> int:
 def _location(state: InstanceState[Any]) -> tuple[Any, ...]:
     """Return the database and schema of the object's row; less where tables name their schema."""
     binding, name = getattr(state.class_, "__dbconn__", (None, None))
-    token: Any = state.identity_token
     if binding is None:
-        return (token,)
-    session = state.session
-    if isinstance(session, ScopeSession) and session.target is not None:
-        database, schema = session.target.database, session.target.schema
-    else:
-        try:
-            database, schema = resolve_origin(token, binding, binding.find_database(name))
-        except UnknownDatabase:
-            return (token,)
+        return (state.identity_token,)
+    try:
+        database, schema = location_of(state, binding, binding.find_database(name))
+    except UnknownDatabase:
+        return (state.identity_token,)
     return (database,) if is_shared(state.mapper) else (database, schema)

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
-from sqlalchemy.orm import Mapper, object_mapper
+from sqlalchemy.orm import InstanceState, Mapper, object_mapper
 from sqlalchemy.orm.attributes import instance_state
 
 from asgi_dbconn.databases.commit_as_you_go import ScopeSession
@@ -30,6 +30,7 @@ __all__ = [
     "Origin",
     "describe",
     "is_shared",
+    "location_of",
     "origin_in",
     "origin_of",
     "resolve_origin",
@@ -83,6 +84,19 @@ def resolve_origin(origin: Origin, binding: Binding, home: Database) -> tuple[Da
             "more, or only in another process. Load it again with using(database=...)."
         )
     return database, schema
+
+
+def location_of(
+    state: InstanceState[Any], binding: Binding, home: Database
+) -> tuple[Database, str | None]:
+    """Return the database and schema of the object's row.
+
+    An object carries no origin while a session of a scope holds it: it is where the session is.
+    """
+    session = state.session
+    if isinstance(session, ScopeSession) and session.target is not None:
+        return session.target.database, session.target.schema
+    return resolve_origin(cast("Origin", state.identity_token), binding, home)
 
 
 def origin_of(instance: Any) -> Origin:

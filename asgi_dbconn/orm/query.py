@@ -173,7 +173,7 @@ class Query(Generic[T]):
         Joins of conditions become a subquery, unless the order needs their tables, or rows are to
         be locked.
         """
-        if not self.joins_others or self.repeats_objects:
+        if not self.joins_others or self.lock is not None or self._is_ordered_by_others:
             return self
         joined = replace(self, order=(), limit=None, offset=None)
         return replace(self, conditions=joined.by_key_of_rows().conditions)

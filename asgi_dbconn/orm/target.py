@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from sqlalchemy.engine import Connection
 
 from asgi_dbconn.call_site import CallSite, find_call_site
-from asgi_dbconn.databases.commit_as_you_go import ScopeSession
 from asgi_dbconn.databases.database import Database
 from asgi_dbconn.databases.schema_translation import is_untranslated, translate_schema
 from asgi_dbconn.databases.scopes import Scope, current_scope
 from asgi_dbconn.errors import ConfigurationError, InvalidSchemaName
 from asgi_dbconn.orm.binding import INHERIT, Binding, Choice, DatabaseChoice
-from asgi_dbconn.orm.origin import Origin, describe, is_shared, origin_in, resolve_origin
+from asgi_dbconn.orm.origin import (
+    Origin,
+    describe,
+    is_shared,
+    location_of,
+    origin_in,
+    resolve_origin,
+)
 from asgi_dbconn.orm.references import Reference
 from asgi_dbconn.schema_names import check_schema
 
@@ -157,11 +163,7 @@ def _target_of_state(
         binding, home = target.binding, target.own_database
     else:
         home = binding.find_database(name)
-    session = state.session
-    if isinstance(session, ScopeSession) and session.target is not None:
-        # Its objects carry no origin while it holds them.
-        return home, (session.target.database, session.target.schema)
-    return home, resolve_origin(cast("Origin", state.identity_token), binding, home)
+    return home, location_of(state, binding, home)
 
 
 def refuse_on_sqlite(database: Database, schema: str | None) -> None:

@@ -10,13 +10,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, query_express
 
 from asgi_dbconn import FieldError, Queryable, Registry
 from asgi_dbconn.orm.aggregates import is_aggregate
-from tests.orm.library import Library, library
+from tests.orm.library import library
 
 count = func.count().label("n")
-
-
-def pages(cast: Library) -> Any:
-    return cast.Book.pages
 
 
 async def test_an_aggregate_without_a_column_is_over_the_rows_of_the_query(
@@ -52,9 +48,8 @@ async def test_beside_an_aggregate_the_other_fields_are_groups(database_url: str
         assert await books.limit(1).values("author_id", count) == [{"author_id": 1, "n": 2}]
         # The same expression twice has parameters of its own each time, and is one group.
         initial = func.substr(cast.Book.title, 1, 1)
-        by_initial = cast.Book.query.order_by(initial)
-        with_label = by_initial.order_by(column("initial"))
-        assert await with_label.values_list(initial.label("initial"), func.count()) == [
+        by_initial = cast.Book.query.order_by(column("initial"))
+        assert await by_initial.values_list(initial.label("initial"), func.count()) == [
             ("F", 1),
             ("O", 1),
             ("T", 2),
